@@ -1,1 +1,140 @@
-//! stub
+//! The only room with SQL: migrations, transactions, one file a resource with whole statements.
+//! Knows rows; knows neither HTTP nor the rules of jobs. Start at [`Db::open`].
+//!
+//! SQLite in WAL mode with `synchronous=FULL`: what was committed survives a power loss. One connection writes
+//! ([`Db::begin`], `BEGIN IMMEDIATE`), a few others read what was committed, so that readers never wait for a writer.
+
+pub mod accounts;
+pub mod audit;
+pub mod credentials;
+pub mod jobs;
+pub mod s3_keys;
+
+use std::{path::Path, time::Duration};
+
+use sqlx::{
+    Sqlite, SqliteConnection, SqlitePool, Transaction,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+/// The database; a cheap handle.
+#[derive(Debug, Clone)]
+pub struct Db {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Db {
+    /// Opens the database file at `path`, makes it if there is none, and brings it to the newest schema.
+    pub async fn open(path: &Path) -> Result<Db, Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY);
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .min_connections(1)
+            .acquire_timeout(ACQUIRE)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options.clone())
+            .await?;
+        sqlx::migrate!("./migrations").run(&writer).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .min_connections(1)
+            .acquire_timeout(ACQUIRE)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options.pragma("query_only", "ON"))
+            .await?;
+        Ok(Db { writer, readers })
+    }
+
+    /// Begins the one write transaction; waits until it is this caller's turn. Dropped without
+    /// [`Tx::commit`], it leaves no trace.
+    pub async fn begin(&self) -> Result<Tx, Error> {
+        Ok(Tx { inner: self.writer.begin_with("BEGIN IMMEDIATE").await? })
+    }
+
+    /// Closes all connections, after those that are in use.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    /// The connections for reading, for the resource files of this crate.
+    pub(crate) fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+}
+
+/// A write transaction, passed down as a value.
+#[derive(Debug)]
+pub struct Tx {
+    inner: Transaction<'static, Sqlite>,
+}
+
+impl Tx {
+    /// Makes it durable.
+    pub async fn commit(self) -> Result<(), Error> {
+        Ok(self.inner.commit().await?)
+    }
+
+    /// The connection, for the resource files of this crate.
+    pub(crate) fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.inner
+    }
+}
+
+/// Why the database did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A statement failed.
+    #[error("the database failed")]
+    Sql(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("the database's schema could not be brought up to date")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A stored value is not what its column means.
+    #[error("column {column} holds a value that it cannot hold")]
+    Damaged {
+        /// The column.
+        column: &'static str,
+    },
+}
+
+impl Error {
+    /// Whether a row with the same unique value is already there.
+    pub fn is_duplicate(&self) -> bool {
+        matches!(self, Error::Sql(sqlx::Error::Database(cause)) if cause.is_unique_violation())
+    }
+
+    /// Whether a row that it points at is not there.
+    pub fn is_dangling(&self) -> bool {
+        matches!(self, Error::Sql(sqlx::Error::Database(cause)) if cause.is_foreign_key_violation())
+    }
+}
+
+/// A time as the columns of [`accounts`] and [`credentials`] hold it.
+pub(crate) fn micros(at: jiff::Timestamp) -> i64 {
+    at.as_microsecond()
+}
+
+/// The time that such a column holds.
+pub(crate) fn time(column: &'static str, micros: i64) -> Result<jiff::Timestamp, Error> {
+    jiff::Timestamp::from_microsecond(micros).map_err(|_| Error::Damaged { column })
+}
+
+/// A text column that parses to an id.
+pub(crate) fn parse<T: std::str::FromStr>(column: &'static str, text: &str) -> Result<T, Error> {
+    text.parse().map_err(|_| Error::Damaged { column })
+}
+
+/// Another process (an operator's command) may hold the write lock for a moment.
+const BUSY: Duration = Duration::from_secs(10);
+const ACQUIRE: Duration = Duration::from_secs(30);
+const READERS: u32 = 4;

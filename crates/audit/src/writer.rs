@@ -1,0 +1,65 @@
+//! Group commit: one task writes what many callers ask for, as many entries a transaction as are waiting.
+
+use std::sync::Arc;
+
+use db::{Db, audit::Row};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::Error;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Writer {
+    queue: mpsc::Sender<Waiting>,
+}
+
+struct Waiting {
+    row: Row,
+    done: oneshot::Sender<Result<(), Arc<db::Error>>>,
+}
+
+impl Writer {
+    pub(crate) fn start(db: Db) -> Writer {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        tokio::spawn(run(db, waiting));
+        Writer { queue }
+    }
+
+    pub(crate) async fn write(&self, row: Row) -> Result<(), Error> {
+        let (done, answer) = oneshot::channel();
+        self.queue
+            .send(Waiting { row, done })
+            .await
+            .map_err(|_| Error::NotWritten)?;
+        match answer.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(cause)) => {
+                tracing::error!(%cause, "an audit entry was not written");
+                Err(Error::NotWritten)
+            }
+            Err(_) => Err(Error::NotWritten),
+        }
+    }
+}
+
+/// Ends when the last sender is gone and all that waited is written.
+async fn run(db: Db, mut queue: mpsc::Receiver<Waiting>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while queue.recv_many(&mut batch, BATCH).await > 0 {
+        let result = write_all(&db, &batch).await.map_err(Arc::new);
+        for waiting in batch.drain(..) {
+            // A caller that went away is written all the same.
+            let _ = waiting.done.send(result.clone());
+        }
+    }
+}
+
+async fn write_all(db: &Db, batch: &[Waiting]) -> Result<(), db::Error> {
+    let mut tx = db.begin().await?;
+    for waiting in batch {
+        db::audit::append(&mut tx, &waiting.row).await?;
+    }
+    tx.commit().await
+}
+
+const QUEUE: usize = 1024;
+const BATCH: usize = 256;

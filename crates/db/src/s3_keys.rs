@@ -1,0 +1,1 @@
+//! Users of a project and S3 access keys.
