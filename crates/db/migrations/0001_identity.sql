@@ -32,6 +32,7 @@ CREATE INDEX applications_of_account ON applications (account);
 CREATE TABLE credentials (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,
     application  INTEGER NOT NULL REFERENCES applications (id),
+    account      TEXT REFERENCES accounts (id), -- who granted it; NULL while nobody has
     key_hash     BLOB NOT NULL UNIQUE,
     token_hash   BLOB UNIQUE,
     status       TEXT NOT NULL CHECK (status IN ('pendingValidation', 'validated', 'refused', 'expired')),
@@ -43,6 +44,7 @@ CREATE TABLE credentials (
     last_use     INTEGER
 ) STRICT;
 CREATE INDEX credentials_of_application ON credentials (application);
+CREATE INDEX credentials_of_account ON credentials (account);
 
 -- Users of a project: holders of S3 access keys.
 CREATE TABLE project_users (

@@ -1,1 +1,285 @@
 //! Applications and consumer credentials.
+
+use jiff::Timestamp;
+use model::AccountId;
+use sqlx::{Row as _, sqlite::SqliteRow};
+
+use crate::{Db, Error, Tx, micros, parse, time};
+
+/// An application: the half of an API key that a program has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Application {
+    /// Its number.
+    pub id: i64,
+    /// Whose it is.
+    pub account: AccountId,
+    /// Its public key.
+    pub key: String,
+    /// Its secret, sealed.
+    pub sealed_secret: Vec<u8>,
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// A consumer credential: the half of an API key that a person grants. Rules and addresses are JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Its number.
+    pub id: i64,
+    /// The application that it was granted to.
+    pub application: i64,
+    /// The account that granted it; `None` while nobody has.
+    pub account: Option<AccountId>,
+    /// SHA-256 of the consumer key.
+    pub key_hash: Vec<u8>,
+    /// SHA-256 of the one-time validation token.
+    pub token_hash: Option<Vec<u8>>,
+    /// `pendingValidation`, `validated`, `refused` or `expired`.
+    pub status: String,
+    /// Access rules, a JSON list.
+    pub rules: String,
+    /// Allowed addresses, a JSON list; `None` allows all.
+    pub allowed_ips: Option<String>,
+    /// Where a person goes after validation.
+    pub redirection: Option<String>,
+    /// When it was asked for.
+    pub created: Timestamp,
+    /// When it ends.
+    pub expiration: Option<Timestamp>,
+    /// When it was last used, to within the batch of its writing.
+    pub last_use: Option<Timestamp>,
+}
+
+/// What is written when a pending credential is granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// Who grants it.
+    pub account: AccountId,
+    /// Allowed addresses, a JSON list; `None` allows all.
+    pub allowed_ips: Option<String>,
+    /// When it ends.
+    pub expiration: Option<Timestamp>,
+}
+
+/// Adds an application; its `id` is ignored, the new one is the answer.
+pub async fn insert_application(tx: &mut Tx, application: &Application) -> Result<i64, Error> {
+    let done = sqlx::query(
+        "INSERT INTO applications (account, key, secret, name, description, created) VALUES (?, ?, ?, ?, ?, ?)",
+    )
+    .bind(application.account.as_str())
+    .bind(&application.key)
+    .bind(&application.sealed_secret)
+    .bind(&application.name)
+    .bind(&application.description)
+    .bind(micros(application.created))
+    .execute(tx.connection())
+    .await?;
+    Ok(done.last_insert_rowid())
+}
+
+/// The application of that public key.
+pub async fn application_by_key(db: &Db, key: &str) -> Result<Option<Application>, Error> {
+    let row = sqlx::query(
+        "SELECT id, account, key, secret, name, description, created FROM applications WHERE key = ?",
+    )
+    .bind(key)
+    .fetch_optional(db.readers())
+    .await?;
+    row.as_ref().map(application).transpose()
+}
+
+/// The applications of an account, or all, oldest first.
+pub async fn list_applications(db: &Db, of: Option<&AccountId>) -> Result<Vec<Application>, Error> {
+    let rows = sqlx::query(
+        "SELECT id, account, key, secret, name, description, created FROM applications
+         WHERE ?1 IS NULL OR account = ?1 ORDER BY id",
+    )
+    .bind(of.map(AccountId::as_str))
+    .fetch_all(db.readers())
+    .await?;
+    rows.iter().map(application).collect()
+}
+
+/// Adds a credential; its `id` is ignored, the new one is the answer.
+pub async fn insert(tx: &mut Tx, credential: &Credential) -> Result<i64, Error> {
+    let done = sqlx::query(
+        "INSERT INTO credentials
+         (application, account, key_hash, token_hash, status, rules, allowed_ips, redirection, created, expiration,
+          last_use)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(credential.application)
+    .bind(credential.account.as_ref().map(AccountId::as_str))
+    .bind(&credential.key_hash)
+    .bind(&credential.token_hash)
+    .bind(&credential.status)
+    .bind(&credential.rules)
+    .bind(&credential.allowed_ips)
+    .bind(&credential.redirection)
+    .bind(micros(credential.created))
+    .bind(credential.expiration.map(micros))
+    .bind(credential.last_use.map(micros))
+    .execute(tx.connection())
+    .await?;
+    Ok(done.last_insert_rowid())
+}
+
+/// The credential of that hashed consumer key.
+pub async fn by_key(db: &Db, key_hash: &[u8]) -> Result<Option<Credential>, Error> {
+    let row = sqlx::query(
+        "SELECT id, application, account, key_hash, token_hash, status, rules, allowed_ips, redirection, created, expiration,
+                last_use
+         FROM credentials WHERE key_hash = ?",
+    )
+    .bind(key_hash)
+    .fetch_optional(db.readers())
+    .await?;
+    row.as_ref().map(credential).transpose()
+}
+
+/// The credential of that hashed validation token.
+pub async fn by_token(db: &Db, token_hash: &[u8]) -> Result<Option<Credential>, Error> {
+    let row = sqlx::query(
+        "SELECT id, application, account, key_hash, token_hash, status, rules, allowed_ips, redirection, created, expiration,
+                last_use
+         FROM credentials WHERE token_hash = ?",
+    )
+    .bind(token_hash)
+    .fetch_optional(db.readers())
+    .await?;
+    row.as_ref().map(credential).transpose()
+}
+
+/// The credential of that number.
+pub async fn find(db: &Db, id: i64) -> Result<Option<Credential>, Error> {
+    let row = sqlx::query(
+        "SELECT id, application, account, key_hash, token_hash, status, rules, allowed_ips, redirection, created, expiration,
+                last_use
+         FROM credentials WHERE id = ?",
+    )
+    .bind(id)
+    .fetch_optional(db.readers())
+    .await?;
+    row.as_ref().map(credential).transpose()
+}
+
+/// The credentials that an account granted, or all, oldest first.
+pub async fn list(db: &Db, of: Option<&AccountId>) -> Result<Vec<Credential>, Error> {
+    let rows = sqlx::query(
+        "SELECT id, application, account, key_hash, token_hash, status, rules, allowed_ips, redirection, created, expiration,
+                last_use
+         FROM credentials
+         WHERE ?1 IS NULL OR account = ?1 ORDER BY id",
+    )
+    .bind(of.map(AccountId::as_str))
+    .fetch_all(db.readers())
+    .await?;
+    rows.iter().map(credential).collect()
+}
+
+/// How many credentials of an application wait to be validated.
+pub async fn count_pending(db: &Db, application: i64) -> Result<i64, Error> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS n FROM credentials WHERE application = ? AND status = 'pendingValidation'",
+    )
+    .bind(application)
+    .fetch_one(db.readers())
+    .await?;
+    Ok(row.try_get("n")?)
+}
+
+/// Forgets credentials that nobody validated in time.
+pub async fn delete_pending_before(tx: &mut Tx, before: Timestamp) -> Result<u64, Error> {
+    let done = sqlx::query("DELETE FROM credentials WHERE status = 'pendingValidation' AND created < ?")
+        .bind(micros(before))
+        .execute(tx.connection())
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// Grants a pending credential for `account` and uses up its token; whether it was pending.
+pub async fn grant(tx: &mut Tx, id: i64, grant: &Grant) -> Result<bool, Error> {
+    let done = sqlx::query(
+        "UPDATE credentials
+         SET status = 'validated', account = ?, allowed_ips = ?, expiration = ?, token_hash = NULL
+         WHERE id = ? AND status = 'pendingValidation'",
+    )
+    .bind(grant.account.as_str())
+    .bind(&grant.allowed_ips)
+    .bind(grant.expiration.map(micros))
+    .bind(id)
+    .execute(tx.connection())
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Refuses a pending credential and uses up its token; whether it was pending.
+pub async fn refuse(tx: &mut Tx, id: i64) -> Result<bool, Error> {
+    let done = sqlx::query(
+        "UPDATE credentials SET status = 'refused', token_hash = NULL
+         WHERE id = ? AND status = 'pendingValidation'",
+    )
+    .bind(id)
+    .execute(tx.connection())
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Ends a credential; whether it was not ended before.
+pub async fn expire(tx: &mut Tx, id: i64) -> Result<bool, Error> {
+    let done = sqlx::query(
+        "UPDATE credentials SET status = 'expired', token_hash = NULL
+         WHERE id = ? AND status IN ('validated', 'pendingValidation')",
+    )
+    .bind(id)
+    .execute(tx.connection())
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Writes when credentials were last used.
+pub async fn touch(tx: &mut Tx, uses: &[(i64, Timestamp)]) -> Result<(), Error> {
+    for (id, at) in uses {
+        sqlx::query("UPDATE credentials SET last_use = ?1 WHERE id = ?2 AND (last_use IS NULL OR last_use < ?1)")
+            .bind(micros(*at))
+            .bind(id)
+            .execute(tx.connection())
+            .await?;
+    }
+    Ok(())
+}
+
+fn application(row: &SqliteRow) -> Result<Application, Error> {
+    Ok(Application {
+        id: row.try_get("id")?,
+        account: parse("applications.account", row.try_get("account")?)?,
+        key: row.try_get("key")?,
+        sealed_secret: row.try_get("secret")?,
+        name: row.try_get("name")?,
+        description: row.try_get("description")?,
+        created: time("applications.created", row.try_get("created")?)?,
+    })
+}
+
+fn credential(row: &SqliteRow) -> Result<Credential, Error> {
+    let maybe = |column, micros: Option<i64>| micros.map(|micros| time(column, micros)).transpose();
+    let account: Option<&str> = row.try_get("account")?;
+    Ok(Credential {
+        id: row.try_get("id")?,
+        application: row.try_get("application")?,
+        account: account.map(|text| parse("credentials.account", text)).transpose()?,
+        key_hash: row.try_get("key_hash")?,
+        token_hash: row.try_get("token_hash")?,
+        status: row.try_get("status")?,
+        rules: row.try_get("rules")?,
+        allowed_ips: row.try_get("allowed_ips")?,
+        redirection: row.try_get("redirection")?,
+        created: time("credentials.created", row.try_get("created")?)?,
+        expiration: maybe("credentials.expiration", row.try_get("expiration")?)?,
+        last_use: maybe("credentials.last_use", row.try_get("last_use")?)?,
+    })
+}
