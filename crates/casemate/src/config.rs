@@ -1,0 +1,249 @@
+//! The server's configuration: one TOML file, every value with a default that works on one machine.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use model::{Cores, MiB, Region};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+
+/// Configuration of `serve` and of the warden. Unknown keys are refused.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Data directory: everything that is kept (DESIGN, Data directory).
+    pub data: PathBuf,
+    /// Run directory: sockets and sandboxes; empty after a stop.
+    pub run: PathBuf,
+    /// Directory of the engines; `DATA/engines` when it is not given.
+    pub engines: Option<PathBuf>,
+    /// The user that `serve` runs as: a name or a number. Owns the data directory.
+    pub user: Option<String>,
+    /// Regions of this service; the first is the default.
+    pub regions: Vec<Region>,
+    /// The jobs API.
+    pub api: Listener,
+    /// The object store.
+    pub s3: Listener,
+    /// What jobs may use together.
+    pub jobs: JobLimits,
+    /// What the warden needs to know.
+    pub warden: WardenSettings,
+}
+
+/// One listener for people and programs outside of jobs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Address to listen on; a port of 0 lets the kernel choose.
+    pub listen: SocketAddr,
+    /// Base URLs that clients use, without the `/1.0`: signatures are made over them, so a reverse proxy's
+    /// outer address belongs here.
+    #[serde(default)]
+    pub public_urls: Vec<String>,
+    /// Certificate and key. Without them the listener must be on loopback.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+}
+
+/// PEM files of a listener's certificate chain and private key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The chain, own certificate first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// Bounds of all running jobs together.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobLimits {
+    /// Jobs that may run at once.
+    pub max_running: u32,
+    /// Cores that running jobs may have asked for together; four times the machine's when not given, since a
+    /// job's core is a share of time and most jobs wait for their data.
+    pub cores: Option<Cores>,
+    /// Memory that running jobs may have asked for together, MiB; the machine's less 1 GiB when not given.
+    pub memory: Option<MiB>,
+    /// How long the logs of an ended job stay readable by the API, in seconds. They stay in object storage.
+    pub log_retention_seconds: u64,
+}
+
+/// What the warden needs to know beside the directories.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WardenSettings {
+    /// The OCI runtime.
+    pub runtime: PathBuf,
+    /// The Java 17 runtime of jobs, mounted at the same place.
+    pub java_home: Option<PathBuf>,
+    /// First host user id of the ranges that sandboxes get.
+    pub uid_base: u32,
+    /// `fscrypt`, or `none` where the operator knows that the disk below is encrypted.
+    pub scratch_encryption: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: "/var/lib/casemate".into(),
+            run: "/run/casemate".into(),
+            engines: None,
+            user: None,
+            regions: vec!["GRA".parse().expect("GRA is a region name")],
+            api: Listener::loopback(8480),
+            s3: Listener::loopback(8490),
+            jobs: JobLimits::default(),
+            warden: WardenSettings::default(),
+        }
+    }
+}
+
+impl Default for JobLimits {
+    fn default() -> Self {
+        Self { max_running: 16, cores: None, memory: None, log_retention_seconds: 3600 }
+    }
+}
+
+impl Default for WardenSettings {
+    fn default() -> Self {
+        Self {
+            runtime: "/usr/sbin/runc".into(),
+            java_home: None,
+            uid_base: 700_000_000,
+            scratch_encryption: "fscrypt".into(),
+        }
+    }
+}
+
+impl Listener {
+    fn loopback(port: u16) -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], port)), public_urls: Vec::new(), tls: None }
+    }
+
+    /// The URL of `address` behind this listener, for clients on this machine.
+    pub fn url(&self, address: SocketAddr) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{address}")
+    }
+
+    /// The configured public URLs, or the listener's own address where none is configured.
+    pub fn public_urls(&self, address: SocketAddr) -> Vec<String> {
+        match self.public_urls.is_empty() {
+            true => vec![self.url(address)],
+            false => self.public_urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect(),
+        }
+    }
+
+    fn check(&self, name: &str) -> Result<(), Failure> {
+        if self.tls.is_none() && !self.listen.ip().is_loopback() {
+            return Err(Failure::new(format!("{name}.listen is {}, and there is no certificate for it", self.listen))
+                .help(format!("set {name}.tls.certificate and {name}.tls.key, or listen on 127.0.0.1")));
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Reads the file at `path`; the defaults where there is no path.
+    pub fn read(path: Option<&Path>) -> Result<Config, Failure> {
+        let Some(path) = path else { return Ok(Config::default()) };
+        let text = std::fs::read_to_string(path)
+            .map_err(|cause| Failure::new(format!("cannot read the configuration {}", path.display())).cause(cause))?;
+        toml::from_str(&text)
+            .map_err(|cause| Failure::new(format!("the configuration {} is not valid", path.display())).cause(cause))
+    }
+
+    /// Checks what one field alone cannot show.
+    pub fn check(&self) -> Result<(), Failure> {
+        self.api.check("api")?;
+        self.s3.check("s3")?;
+        if self.regions.is_empty() {
+            return Err(Failure::new("regions is empty").help("name at least one region, such as regions = [\"GRA\"]"));
+        }
+        Ok(())
+    }
+
+    /// Directory of the engines.
+    pub fn engines(&self) -> PathBuf {
+        self.engines.clone().unwrap_or_else(|| self.data.join("engines"))
+    }
+
+    /// The warden's socket.
+    pub fn warden_socket(&self) -> PathBuf {
+        self.run.join("warden.sock")
+    }
+
+    /// The warden's own configuration.
+    pub fn warden(&self, service: Service) -> Result<warden::Config, Failure> {
+        let scratch_encryption = match self.warden.scratch_encryption.as_str() {
+            "fscrypt" => warden::ScratchEncryption::Fscrypt,
+            "none" => warden::ScratchEncryption::None,
+            other => {
+                return Err(Failure::new(format!("warden.scratch_encryption is '{other}'")).help("'fscrypt' or 'none'"));
+            }
+        };
+        let java_home = match &self.warden.java_home {
+            Some(home) => home.clone(),
+            None => find_java_home()?,
+        };
+        warden_config(self, service, java_home, scratch_encryption)
+    }
+}
+
+/// The user and group that `serve` runs as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Service {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+impl Service {
+    /// The configured user; else the user `casemate` of the system; else a fixed id that needs no entry.
+    pub fn of(config: &Config) -> Result<Service, Failure> {
+        if let Some(number) = config.user.as_deref().and_then(|text| text.parse::<u32>().ok()) {
+            return Ok(Service { uid: number, gid: number });
+        }
+        let name = config.user.as_deref().unwrap_or("casemate");
+        match nix::unistd::User::from_name(name) {
+            Ok(Some(user)) => Ok(Service { uid: user.uid.as_raw(), gid: user.gid.as_raw() }),
+            _ if config.user.is_none() => Ok(Service { uid: UNNAMED_SERVICE_ID, gid: UNNAMED_SERVICE_ID }),
+            _ => Err(Failure::new(format!("there is no user '{name}'")).help("create it, or set `user` to a name or number that exists")),
+        }
+    }
+}
+
+/// The newest Java 17 of the usual places: what `JAVA_HOME` names if it is 17, else the distribution's.
+fn find_java_home() -> Result<PathBuf, Failure> {
+    let named = std::env::var_os("JAVA_HOME").map(PathBuf::from);
+    let mut places: Vec<PathBuf> = named.into_iter().collect();
+    if let Ok(entries) = std::fs::read_dir("/usr/lib/jvm") {
+        let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        found.sort();
+        places.extend(found);
+    }
+    places
+        .into_iter()
+        .filter_map(|place| place.canonicalize().ok())
+        .find(|place| is_java_17(place))
+        .ok_or_else(|| {
+            Failure::new("no Java 17 runtime was found in /usr/lib/jvm")
+                .help("install the package openjdk-17-jre-headless, or set warden.java_home")
+        })
+}
+
+fn is_java_17(home: &Path) -> bool {
+    std::fs::read_to_string(home.join("release"))
+        .is_ok_and(|text| text.lines().any(|line| line.starts_with("JAVA_VERSION=\"17")))
+        && home.join("bin/java").is_file()
+}
+
+/// In none of the ranges that distributions give to people, packages or service managers.
+const UNNAMED_SERVICE_ID: u32 = 61_100;

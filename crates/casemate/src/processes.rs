@@ -1,0 +1,89 @@
+//! Entry points of the service's processes: what each needs before its room takes over.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    config::{Config, Service},
+    failure::{Doing, Failure},
+    faults, privileges, runtime, serve,
+};
+
+/// Arguments of `casemate serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// End when the process with this id ends, which must be the parent
+    #[arg(long, hide = true, value_name = "PID")]
+    parent: Option<u32>,
+}
+
+/// Arguments of `casemate warden`.
+#[derive(Debug, Args)]
+pub struct WardenArgs {
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// End when the process with this id ends, which must be the parent
+    #[arg(long, hide = true, value_name = "PID")]
+    parent: Option<u32>,
+}
+
+/// Runs the service until SIGTERM or SIGINT.
+pub fn serve(args: ServeArgs, inherited: Vec<std::net::TcpListener>) -> Result<(), Failure> {
+    let config = Config::read(args.config.as_deref())?;
+    config.check()?;
+    if privileges::is_root() {
+        privileges::become_service(Service::of(&config)?)?;
+    }
+    if let Some(parent) = args.parent {
+        privileges::end_with_parent(parent)?;
+    }
+    log_to_stderr();
+    faults::arm();
+    let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));
+    runtime(workers)?.block_on(async {
+        let stop = stop_signal()?;
+        serve::run(config, inherited, stop).await
+    })
+}
+
+/// Runs the warden until SIGTERM or SIGINT.
+pub fn warden(args: WardenArgs) -> Result<(), Failure> {
+    let config = Config::read(args.config.as_deref())?;
+    if !privileges::is_root() {
+        return Err(Failure::new("the warden builds sandboxes, and needs root for that"));
+    }
+    if let Some(parent) = args.parent {
+        privileges::end_with_parent(parent)?;
+    }
+    log_to_stderr();
+    let service = Service::of(&config)?;
+    runtime(1)?.block_on(async {
+        let stop = stop_signal()?;
+        warden::run(config.warden(service)?, stop).await.doing("the warden cannot go on")
+    })
+}
+
+/// Logs of a process: one line an event, `CASEMATE_LOG` sets the level.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CASEMATE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+/// Resolves at SIGTERM or SIGINT.
+fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let mut terminate = signal(SignalKind::terminate()).doing("cannot watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).doing("cannot watch for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,191 @@
+//! Jobs from submit to result, on real Spark in real containers (JOB-1, JOB-3, JOB-6, JOB-7, OBJ-1).
+
+mod support;
+
+use std::{fs, time::Duration};
+
+use support::{Stack, file, jar, program, text, versions};
+
+#[test]
+fn python_and_java_jobs_run_on_each_engine_version() {
+    let stack = Stack::start();
+    let made = stack.run(&["bucket", "create", "tables"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    for version in versions() {
+        let id = stack.submit(&[program("table.py").to_str().expect("path"), "--engine-version", &version, "tables", "1000"]);
+        let jar = jar(&stack.dir, "Trivial", &version);
+        let java = stack.submit(&[
+            jar.to_str().expect("path"), "--main-class", "Trivial", "--engine-version", &version, "one", "two, three",
+        ]);
+        let job = stack.wait(&id);
+        let log = stack.logs(&id);
+        assert_eq!(job["status"], "COMPLETED", "{job} {log}");
+        assert_eq!(job["returnCode"], 0);
+        assert!(log.contains("ROWS 1000"), "{log}");
+        assert!(log.contains("WEEKS [0, 1, 2, 3, 4, 5, 6]"), "{log}");
+        assert!(log.contains(&format!("VERSION {version}")), "{log}");
+        assert!(stack.keys("tables", "table/").iter().any(|key| key.ends_with(".parquet")));
+
+        let job = stack.wait(&java);
+        let log = stack.logs(&java);
+        assert_eq!(job["status"], "COMPLETED", "{job} {log}");
+        assert!(log.contains("SUM 5050"), "{log}");
+        assert!(log.contains("ARGUMENTS one|two, three"), "an argument keeps its comma: {log}");
+
+        // The complete logs of driver and executor are in object storage, under the old service's names.
+        for node in ["driver", "executor-1"] {
+            let keys = stack.keys("odp-logs", &format!("{java}/{node}/"));
+            assert!(keys.iter().any(|key| key.contains("/spark.log.")), "{node}: {keys:?}");
+        }
+        let keys = stack.keys("odp-logs", &format!("{java}/driver/spark.log."));
+        let stored: String = keys.iter().map(|key| text(&stack.get("odp-logs", key))).collect();
+        assert!(stored.contains("SUM 5050"), "{stored}");
+    }
+}
+
+#[test]
+fn wait_exits_with_the_return_code_of_the_job() {
+    let stack = Stack::start();
+    let output = stack.run(&["job", "submit", "--wait", program("exit_code.py").to_str().expect("path"), "7"]);
+    assert_eq!(output.status.code(), Some(7), "{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(text(&output.stdout).contains("about to fail") || text(&output.stderr).contains("about to fail"));
+    let listed = stack.json(&["job", "list", "--status", "FAILED"]);
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+    assert_eq!(listed[0]["returnCode"], 7);
+}
+
+#[test]
+fn a_job_that_outgrows_its_memory_or_disk_fails_and_says_why() {
+    let stack = Stack::start();
+    let memory = stack.submit(&[program("memory.py").to_str().expect("path")]);
+    let disk = stack.submit(&[program("disk.py").to_str().expect("path")]);
+    let job = stack.wait(&memory);
+    let log = stack.logs(&memory);
+    assert_eq!(job["status"], "FAILED", "{job}");
+    assert_eq!(job["returnCode"], 137, "{job}");
+    assert!(log.contains("out of memory"), "{log}");
+    let job = stack.wait(&disk);
+    let log = stack.logs(&disk);
+    assert_eq!(job["status"], "FAILED", "{job}");
+    assert_ne!(job["returnCode"], 0);
+    assert!(log.contains("out of local storage"), "{log}");
+}
+
+#[test]
+fn a_cancelled_job_is_terminated_and_a_ttl_ends_a_job() {
+    let stack = Stack::start();
+    let cancelled = stack.submit(&[program("sleep.py").to_str().expect("path")]);
+    let bounded = stack.submit(&[program("sleep.py").to_str().expect("path"), "--ttl", "PT8S"]);
+    stack.wait_status(&cancelled, &["RUNNING"], Duration::from_secs(60));
+    for _ in 0..2 {
+        let output = stack.run(&["job", "cancel", &cancelled]);
+        assert!(output.status.success(), "cancel is idempotent: {}", text(&output.stderr));
+    }
+    for id in [&cancelled, &bounded] {
+        let job = stack.wait(id);
+        assert_eq!(job["status"], "TERMINATED", "{job}");
+        assert_ne!(job["returnCode"], 0, "{job}");
+    }
+    assert!(stack.logs(&bounded).contains("time to live"), "{}", stack.logs(&bounded));
+}
+
+#[test]
+fn a_gibibyte_of_output_loses_no_line() {
+    let stack = Stack::start();
+    let (lines, width) = (8 * 1024 * 1024_u64, 128_u64);
+    let id = stack.submit(&[program("output.py").to_str().expect("path"), &lines.to_string(), &width.to_string()]);
+    let serve = stack.ready("serve_pid").as_u64().expect("pid");
+    let mut peak = 0;
+    support::wait_for("the output to be written", Duration::from_secs(300), || {
+        peak = peak.max(resident_mib(serve));
+        let started = std::time::Instant::now();
+        let job = stack.job(&id);
+        assert!(started.elapsed() < Duration::from_secs(5), "the service answers meanwhile");
+        matches!(job["status"].as_str(), Some("COMPLETED" | "FAILED" | "TERMINATED"))
+    });
+    let job = stack.job(&id);
+    assert_eq!(job["status"], "COMPLETED", "{job}");
+    assert!(peak < 256, "serve used {peak} MiB");
+    let mut keys = stack.keys("odp-logs", &format!("{id}/driver/spark.log."));
+    keys.sort();
+    assert!(keys.len() > 5, "rotated at 100 MiB: {keys:?}");
+    let mut next = 0_u64;
+    for key in keys {
+        let bytes = stack.get("odp-logs", &key);
+        assert!(bytes.len() <= 101 * 1024 * 1024, "{key} has {} bytes", bytes.len());
+        for line in bytes.split(|byte| *byte == b'\n').filter(|line| line.ends_with(b"xxxx")) {
+            let line = text(line);
+            assert!(line.contains(&format!("{next:010} ")), "line {next} is missing before {line:.80}");
+            next += 1;
+        }
+    }
+    assert_eq!(next, lines);
+}
+
+#[test]
+fn what_is_wrong_with_a_submit_is_told_at_once_and_leaves_nothing() {
+    let stack = Stack::start();
+    let good = file(&stack.dir, "main.py", b"print('hello')\n");
+    stack.put(&good, "code", "main.py");
+    for (arguments, expected) in [
+        (&["s3://code/absent.py"][..], "mainApplicationCode.notFound"),
+        (&["s3://code/main.py", "--driver-cores", "17"], "driver_cores"),
+        (&["s3://code/main.py", "--executor-memory", "99999"], "executor_memory"),
+        (&["s3://code/main.py", "--ttl", "30H"], "ttl"),
+        (&["s3://code/main.py", "--engine-version", "2.4.3"], "3.5"),
+    ] {
+        let output = stack.run(&[&["job", "submit"], arguments].concat());
+        let said = text(&output.stderr);
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+    }
+    assert_eq!(stack.json(&["job", "list"]).as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn files_beside_the_main_file_are_in_the_working_directory() {
+    let stack = Stack::start();
+    let main = file(&stack.dir, "main.py", b"import helper, os\nprint('BESIDE', helper.word(), open('data/words.txt').read().strip(), os.getcwd())\n");
+    let helper = file(&stack.dir, "helper.py", b"def word():\n    return 'helped'\n");
+    let words = file(&stack.dir, "words.txt", b"some words\n");
+    stack.put(&main, "code", "main.py");
+    stack.put(&helper, "code", "helper.py");
+    stack.put(&words, "code", "data/words.txt");
+    let id = stack.submit(&["s3://code/main.py"]);
+    assert_eq!(stack.wait(&id)["status"], "COMPLETED", "{}", stack.logs(&id));
+    assert!(stack.logs(&id).contains("BESIDE helped some words /work"), "{}", stack.logs(&id));
+}
+
+#[test]
+fn twenty_jobs_at_once_all_end_right_with_four_running() {
+    let stack = Stack::with(4, &[]);
+    let main = file(&stack.dir, "main.py", b"import sys, time\ntime.sleep(1)\nprint('number', sys.argv[1])\nsys.exit(int(sys.argv[1]) % 2)\n");
+    stack.put(&main, "code", "main.py");
+    let ids: Vec<String> = (0..20).map(|number| stack.submit(&["s3://code/main.py", &number.to_string()])).collect();
+    let mut most = 0;
+    support::wait_for("all jobs to end", Duration::from_secs(400), || {
+        let jobs = stack.json(&["job", "list"]);
+        let count = |wanted: &[&str]| {
+            jobs.as_array().into_iter().flatten().filter(|job| wanted.iter().any(|status| job["status"] == **status)).count()
+        };
+        most = most.max(count(&["SUBMITTED", "RUNNING", "CANCELLING"]));
+        count(&["COMPLETED", "FAILED", "TERMINATED"]) == 20
+    });
+    assert!((2..=4).contains(&most), "{most} jobs ran at once");
+    for (number, id) in ids.iter().enumerate() {
+        let job = stack.job(id);
+        let expected = if number % 2 == 0 { "COMPLETED" } else { "FAILED" };
+        assert_eq!(job["status"], expected, "{job}");
+        assert!(stack.logs(id).contains(&format!("number {number}")), "{number}");
+    }
+}
+
+/// Resident memory of a process, MiB.
+fn resident_mib(pid: u64) -> u64 {
+    fs::read_to_string(format!("/proc/{pid}/status"))
+        .unwrap_or_default()
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().split(' ').next()?.parse::<u64>().ok())
+        .unwrap_or(0)
+        / 1024
+}
