@@ -1,0 +1,187 @@
+//! `/auth`: the time, and the life of a consumer key.
+
+use identity::{AccessRule, Caller, Credential, CredentialRequest};
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    ApiError,
+    request::{Call, Reply},
+};
+
+/// The time in Unix seconds, as a bare number: clients set their clocks by it.
+pub(crate) async fn time(call: Call) -> Result<Reply, ApiError> {
+    Reply::json(&call.now.as_second())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CredentialBody {
+    #[serde(default)]
+    access_rules: Vec<RuleBody>,
+    redirection: Option<String>,
+    #[serde(default, rename = "allowedIPs")]
+    allowed_ips: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct RuleBody {
+    method: String,
+    path: String,
+}
+
+/// Asks for a consumer key, which a person has to validate.
+pub(crate) async fn request_credential(call: Call) -> Result<Reply, ApiError> {
+    let key = call.header("x-ovh-application");
+    let identity = &call.api.identity;
+    let application = match key {
+        Some(key) => identity.application_by_key(key).await?,
+        None => None,
+    };
+    let application = application.ok_or(identity::Refusal::InvalidKey)?;
+    let body: CredentialBody = call.json()?;
+    let request = read_request(body)?;
+    let pending = identity.request_credential(&application, &request, &call.actor()).await?;
+    Reply::json(&json!({
+        "consumerKey": *pending.consumer_key,
+        "state": "pendingValidation",
+        "validationUrl": format!("{}/1.0/auth/validate/{}", call.base_url, *pending.token),
+    }))
+}
+
+fn read_request(body: CredentialBody) -> Result<CredentialRequest, ApiError> {
+    if body.access_rules.is_empty() || body.access_rules.len() > MOST_RULES {
+        return Err(ApiError::bad_field("accessRules", "a list of 1 to 200 rules, each with method and path"));
+    }
+    let rules = body
+        .access_rules
+        .iter()
+        .map(|rule| AccessRule::parse(&rule.method, &rule.path))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|fault| ApiError::bad_field("accessRules", fault.to_string()))?;
+    let given = body.allowed_ips.unwrap_or_default();
+    if given.len() > MOST_RULES {
+        return Err(ApiError::bad_field("allowedIPs", "at most 200 address blocks"));
+    }
+    let allowed_ips = given.iter().map(|text| parse_block(text)).collect::<Result<Vec<_>, _>>()?;
+    let redirection = body.redirection.filter(|text| !text.is_empty());
+    if let Some(text) = &redirection {
+        let good = text.len() <= 2048 && (text.starts_with("https://") || text.starts_with("http://"));
+        if !good || url::Url::parse(text).is_err() {
+            return Err(ApiError::bad_field("redirection", "a URL of http or https, at most 2048 characters"));
+        }
+    }
+    Ok(CredentialRequest { rules, allowed_ips, redirection })
+}
+
+fn parse_block(text: &str) -> Result<IpNet, ApiError> {
+    let block = text.parse::<IpNet>().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
+    block.ok_or_else(|| {
+        let cut: String = text.chars().take(80).collect();
+        ApiError::bad_field("allowedIPs", format!("'{cut}' is not an address or a block such as 192.0.2.0/24"))
+    })
+}
+
+/// The credential that the call was signed with.
+pub(crate) async fn current_credential(call: Call) -> Result<Reply, ApiError> {
+    let id = call.caller()?.credential;
+    let credential = call.api.identity.credential(id).await?;
+    let credential = credential.ok_or_else(|| ApiError::not_found("credentialId", &id.to_string()))?;
+    Reply::json(&describe(&credential, call.now))
+}
+
+/// A credential as the API shows it.
+pub(crate) fn describe(credential: &Credential, now: Timestamp) -> Value {
+    let blocks = credential.allowed_ips.as_ref();
+    json!({
+        "credentialId": credential.id,
+        "applicationId": credential.application,
+        "status": credential.status_at(now).as_str(),
+        "rules": credential.rules,
+        "allowedIPs": blocks.map(|blocks| blocks.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        "creation": credential.created,
+        "expiration": credential.expiration,
+        "lastUse": credential.last_use,
+        "ovhSupport": false,
+    })
+}
+
+/// Who the caller is.
+pub(crate) async fn details(call: Call) -> Result<Reply, ApiError> {
+    let Caller { account, rules, .. } = call.caller()?;
+    Reply::json(&json!({
+        "account": account,
+        "allowedRoutes": rules,
+        "description": null,
+        "identities": [format!("urn:v1:eu:identity:account:{account}")],
+        "method": "account",
+        "roles": [],
+        "user": null,
+    }))
+}
+
+/// Ends the credential that the call was signed with.
+pub(crate) async fn logout(call: Call) -> Result<Reply, ApiError> {
+    call.api.identity.expire_credential(call.caller()?.credential, &call.actor()).await?;
+    Reply::void()
+}
+
+/// The page that tells a person how to validate a consumer key. There are no passwords yet, so the page itself
+/// grants nothing; it says which command does.
+pub(crate) async fn validation_page(call: Call) -> Result<Reply, ApiError> {
+    let token = call.param("token")?;
+    let pending = call.api.identity.pending(token).await?.ok_or_else(|| ApiError::not_found("token", "of this page"))?;
+    let mut rules = String::new();
+    for rule in &pending.rules {
+        rules.push_str(&format!("<li>{} {}</li>\n", rule.method.as_str(), escape(&rule.path)));
+    }
+    let blocks = match &pending.allowed_ips {
+        None => "every address".to_owned(),
+        Some(blocks) => blocks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    Ok(Reply::page(format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>Validate an API key · Casemate</title></head>\n\
+         <body>\n<h1>An application asks for access</h1>\n\
+         <p>Application {application} asks to make these calls, from {blocks}:</p>\n<ul>\n{rules}</ul>\n\
+         <p>To grant it, the operator runs on the machine of the service:</p>\n\
+         <pre>casemate key validate {token}</pre>\n\
+         <p>To refuse it, close this page: the request ends by itself after 24 hours.</p>\n</body>\n</html>\n",
+        application = pending.application,
+        blocks = escape(&blocks),
+        token = escape(token),
+    )))
+}
+
+/// Grants a pending credential by one that is valid already, and may itself do all that is asked for.
+pub(crate) async fn validate(call: Call) -> Result<Reply, ApiError> {
+    #[derive(Deserialize, Default)]
+    struct Body {
+        expiration: Option<Timestamp>,
+    }
+    let body = if call.body.is_empty() { Body::default() } else { call.json::<Option<Body>>()?.unwrap_or_default() };
+    let caller = call.caller()?;
+    let id = call.api.identity.validate_by(call.param("token")?, caller, body.expiration, &call.actor()).await?;
+    let credential = call.api.identity.credential(id).await?;
+    let credential = credential.ok_or_else(|| ApiError::not_found("credentialId", &id.to_string()))?;
+    Reply::json(&describe(&credential, call.now))
+}
+
+/// Text as HTML.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+const MOST_RULES: usize = 200;

@@ -1,0 +1,214 @@
+//! The one error of the border, in the old service's form. `details` maps text to text only: go-ovh fails on more.
+
+use std::collections::BTreeMap;
+
+use http::{HeaderValue, StatusCode};
+use identity::Refusal;
+use model::Faults;
+use serde_json::{Value, json};
+
+/// What a client is told when a call fails.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    /// The status.
+    pub status: StatusCode,
+    /// The class, such as `Client::Forbidden`.
+    pub class: String,
+    /// The code that SDKs look at, such as `NOT_CREDENTIAL`.
+    pub code: &'static str,
+    /// One sentence.
+    pub message: String,
+    /// More, field by field.
+    pub details: BTreeMap<String, String>,
+    /// A header to send along.
+    pub header: Option<(&'static str, HeaderValue)>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, class: &str, code: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError {
+            status,
+            class: class.to_owned(),
+            code,
+            message: message.into(),
+            details: BTreeMap::new(),
+            header: None,
+        }
+    }
+
+    /// The request itself is wrong.
+    pub fn bad_request(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, "Client::BadRequest", "BAD_REQUEST", message)
+    }
+
+    /// One field of the request is wrong.
+    pub fn bad_field(field: &str, message: impl Into<String>) -> ApiError {
+        let message = message.into();
+        ApiError::bad_request(format!("{field}: {message}")).detail(field, message)
+    }
+
+    /// There is no such thing, or none that the caller may know of.
+    pub fn not_found(kind: &str, id: &str) -> ApiError {
+        let id: String = id.chars().take(120).collect();
+        let message = format!("The requested object ({kind} = {id}) does not exist");
+        ApiError::new(StatusCode::NOT_FOUND, "Client::NotFound", "NOT_FOUND", message)
+    }
+
+    /// There is no such route.
+    pub fn no_route() -> ApiError {
+        let message = "Got an invalid (or empty) URL";
+        ApiError::new(StatusCode::NOT_FOUND, "Client::NotFound", "INVALID_URL", message)
+    }
+
+    /// The route has no such method.
+    pub fn method_not_allowed(allowed: &str) -> ApiError {
+        let message = format!("This route has the methods {allowed}");
+        let mut error =
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "Client::MethodNotAllowed", "METHOD_NOT_ALLOWED", message);
+        error.header = HeaderValue::from_str(allowed).ok().map(|value| ("allow", value));
+        error
+    }
+
+    /// It is in the way of something that is there.
+    pub fn conflict(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::CONFLICT, "Client::Conflict", "CONFLICT", message)
+    }
+
+    /// The body is larger than 1 MiB.
+    pub fn too_large() -> ApiError {
+        let message = "The body of a request is at most 1 MiB";
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "Client::PayloadTooLarge", "PAYLOAD_TOO_LARGE", message)
+    }
+
+    /// The URL is too long.
+    pub fn uri_too_long() -> ApiError {
+        let message = "The URL of a request is at most 8 KiB";
+        ApiError::new(StatusCode::URI_TOO_LONG, "Client::UriTooLong", "URI_TOO_LONG", message)
+    }
+
+    /// The body came too slowly.
+    pub fn too_slow() -> ApiError {
+        let message = "The body of the request did not come in time";
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, "Client::RequestTimeout", "REQUEST_TIMEOUT", message)
+    }
+
+    /// The body is not JSON by its own word.
+    pub fn not_json() -> ApiError {
+        let message = "The body of a request is application/json";
+        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Client::UnsupportedMediaType", "UNSUPPORTED_MEDIA_TYPE", message)
+    }
+
+    /// More than there may be.
+    pub fn too_many(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "Client::TooManyRequests", "TOO_MANY_REQUESTS", message)
+    }
+
+    /// The credential's access rules do not grant this call.
+    pub fn not_granted() -> ApiError {
+        let message = "This call has not been granted";
+        ApiError::new(StatusCode::FORBIDDEN, "Client::Forbidden", "NOT_GRANTED_CALL", message)
+    }
+
+    /// The decision was no.
+    pub fn forbidden(action: &str) -> ApiError {
+        let message = "User not granted for this request";
+        ApiError::new(StatusCode::FORBIDDEN, "Client::Forbidden", "FORBIDDEN", message)
+            .detail("unauthorizedActionsByIAM", action)
+    }
+
+    /// The service failed; the cause is in its log, found by the query id.
+    pub fn internal(cause: &dyn std::error::Error) -> ApiError {
+        let mut chain = cause.to_string();
+        let mut next = cause.source();
+        while let Some(source) = next {
+            chain.push_str(": ");
+            chain.push_str(&source.to_string());
+            next = source.source();
+        }
+        tracing::error!(cause = chain, "a call failed");
+        ApiError::failed()
+    }
+
+    /// The service failed for a reason that is in its log already.
+    pub fn failed() -> ApiError {
+        let message = "Internal server error; the operator finds the cause in the log by the X-Ovh-QueryID of this answer";
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Server::InternalServerError", "INTERNAL_SERVER_ERROR", message)
+    }
+
+    /// The service cannot answer now.
+    pub fn unavailable() -> ApiError {
+        let message = "The service cannot answer now; try again in a moment";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "Server::ServiceUnavailable", "SERVICE_UNAVAILABLE", message)
+    }
+
+    /// The same with one more detail.
+    pub fn detail(mut self, name: &str, text: impl Into<String>) -> ApiError {
+        self.details.insert(name.to_owned(), text.into());
+        self
+    }
+
+    /// The body.
+    pub(crate) fn body(&self) -> Value {
+        let reason = self.status.canonical_reason().unwrap_or_default();
+        json!({
+            "class": self.class,
+            "message": self.message,
+            "errorCode": self.code,
+            "httpCode": format!("{} {reason}", self.status.as_u16()),
+            "details": self.details,
+        })
+    }
+}
+
+impl From<Faults> for ApiError {
+    /// The class is that of the first fault; all are in the details, those of one field in one.
+    fn from(faults: Faults) -> ApiError {
+        let class = match faults.0.first() {
+            Some(fault) => format!("Client::UnprocessableEntity::{}", fault.class),
+            None => "Client::UnprocessableEntity".to_owned(),
+        };
+        let message = format!("The job is not valid: {faults}");
+        let mut error =
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, &class, "UNPROCESSABLE_ENTITY", message);
+        for fault in &faults.0 {
+            let field: String = fault.field.chars().take(80).collect();
+            let text = error.details.entry(field).or_default();
+            if !text.is_empty() {
+                text.push_str("; ");
+            }
+            text.push_str(&fault.to_string());
+        }
+        error
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> ApiError {
+        let code = match &refusal {
+            Refusal::InvalidKey => "INVALID_KEY",
+            Refusal::NoCredential => "NOT_CREDENTIAL",
+            Refusal::InvalidCredential
+            | Refusal::PendingCredential
+            | Refusal::Timestamp
+            | Refusal::Signature => "INVALID_CREDENTIAL",
+            Refusal::SourceIp => "FORBIDDEN",
+            Refusal::Internal(cause) => return ApiError::internal(cause),
+        };
+        ApiError::new(StatusCode::FORBIDDEN, "Client::Forbidden", code, refusal.to_string())
+    }
+}
+
+impl From<identity::Error> for ApiError {
+    fn from(error: identity::Error) -> ApiError {
+        match &error {
+            identity::Error::NotFound { kind, id } => ApiError::not_found(kind, id),
+            identity::Error::Exists { .. } => ApiError::conflict(error.to_string()),
+            identity::Error::TooMany { .. } => ApiError::too_many(error.to_string()),
+            identity::Error::Exceeds { .. } => {
+                let message = error.to_string();
+                ApiError::new(StatusCode::FORBIDDEN, "Client::Forbidden", "FORBIDDEN", message)
+            }
+            cause => ApiError::internal(cause),
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! The one gate of the API: bounds, then who calls, then whether they may, then the handler, then the audit entry.
+//! A call that a client walks away from is ended and recorded all the same.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use audit::{Actor, Entry};
+use axum::{
+    Router,
+    body::Body,
+    extract::{ConnectInfo, FromRequestParts as _, RawPathParams, Request},
+    response::Response,
+    routing::any,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use identity::{Caller, Method, Project, Resource, SignedRequest};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    Access, ApiError, ApiState, Config, ROUTES, Route,
+    request::{Call, Reply, ReplyBody, parse_query},
+};
+
+/// The routes of [`ROUTES`] under `/1.0` and `/v1`, over `state`. The peer's address comes from
+/// [`ConnectInfo<SocketAddr>`], which the listener puts into each request.
+pub fn router(state: ApiState) -> Router {
+    let mut paths: BTreeMap<&'static str, Vec<&'static Route>> = BTreeMap::new();
+    for route in ROUTES {
+        paths.entry(route.path).or_default().push(route);
+    }
+    let mut router = Router::new();
+    for (path, routes) in paths {
+        let routes: Arc<[&'static Route]> = routes.into();
+        for version in VERSIONS {
+            let (state, routes) = (state.clone(), Arc::clone(&routes));
+            let handler = any(move |request: Request| serve(state, routes, request));
+            router = router.route(&format!("{version}{path}"), handler);
+        }
+    }
+    let alive = any(|| async { ([(header::CONTENT_TYPE, "application/json")], "{\"status\":\"ok\"}\n") });
+    router.route("/status", alive).fallback(move |request: Request| serve(state, Arc::from([]), request))
+}
+
+/// Runs a call in a task of its own, so that it ends even when the client does not wait.
+async fn serve(state: ApiState, routes: Arc<[&'static Route]>, request: Request) -> Response {
+    let query_id = format!("casemate.{}", Uuid::now_v7().simple());
+    let id = query_id.clone();
+    let task = tokio::spawn(async move { answer(state, &routes, request, &id).await });
+    let response = task.await.unwrap_or_else(|fault| {
+        tracing::error!(%fault, query_id, "a call panicked");
+        render(Err(ApiError::failed()))
+    });
+    identified(response, &query_id)
+}
+
+/// What the audit entry of a call will say, as far as it is known.
+#[derive(Default)]
+struct Record {
+    route: Option<&'static Route>,
+    caller: Option<Caller>,
+    resource: Option<Resource>,
+    decision: Option<audit::Decision>,
+    reason: Option<String>,
+}
+
+async fn answer(state: ApiState, routes: &[&'static Route], request: Request, query_id: &str) -> Response {
+    let now = Timestamp::now();
+    let (mut parts, body) = request.into_parts();
+    let source_ip = source_ip(&state.config, &parts);
+    let mut record = Record::default();
+    let handled = pass(&state, routes, &mut parts, body, &mut record, now, source_ip, query_id);
+    let result = match tokio::time::timeout(DEADLINE, handled).await {
+        Ok(result) => result,
+        Err(_) => {
+            tracing::error!(query_id, path = parts.uri.path(), "a call did not end in time");
+            Err(ApiError::unavailable())
+        }
+    };
+    let entry = entry(&record, &parts, &result, now, source_ip, query_id);
+    let response = render(result);
+    match state.audit.record(entry).await {
+        Ok(()) => response,
+        // What cannot be recorded is not answered.
+        Err(cause) => {
+            tracing::error!(%cause, query_id, "a call was not recorded");
+            render(Err(ApiError::unavailable()))
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+async fn pass(
+    state: &ApiState,
+    routes: &[&'static Route],
+    parts: &mut Parts,
+    body: Body,
+    record: &mut Record,
+    now: Timestamp,
+    source_ip: Option<IpAddr>,
+    query_id: &str,
+) -> Result<Reply, ApiError> {
+    let route = find_route(routes, parts)?;
+    record.route = Some(route);
+    if parts.uri.path_and_query().is_some_and(|text| text.as_str().len() > LONGEST_URL) {
+        return Err(ApiError::uri_too_long());
+    }
+    let body = read_body(parts, body, state.config.body_timeout).await?;
+    let caller = authenticate(state, route, parts, &body, now, source_ip, record).await?;
+    let params = path_params(parts).await?;
+    let query = parse_query(parts.uri.query().unwrap_or_default())?;
+    let project = match &caller {
+        Some(caller) => decide(state, route, caller, &params, record).await?,
+        None => None,
+    };
+    let call = Call {
+        api: state.clone(),
+        caller,
+        project,
+        params,
+        query,
+        headers: parts.headers.clone(),
+        body,
+        query_id: query_id.to_owned(),
+        source_ip,
+        base_url: base_url(&state.config, parts),
+        now,
+    };
+    (route.handler)(call).await
+}
+
+fn find_route(routes: &[&'static Route], parts: &Parts) -> Result<&'static Route, ApiError> {
+    if routes.is_empty() {
+        return Err(ApiError::no_route());
+    }
+    routes.iter().find(|route| route.method.as_str() == parts.method.as_str()).copied().ok_or_else(|| {
+        let methods: Vec<&str> = routes.iter().map(|route| route.method.as_str()).collect();
+        ApiError::method_not_allowed(&methods.join(", "))
+    })
+}
+
+async fn read_body(parts: &Parts, body: Body, timeout: Duration) -> Result<Bytes, ApiError> {
+    let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > LARGEST_BODY as u64) {
+        return Err(ApiError::too_large());
+    }
+    match tokio::time::timeout(timeout, Limited::new(body, LARGEST_BODY).collect()).await {
+        Err(_) => Err(ApiError::too_slow()),
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(fault)) if fault.is::<LengthLimitError>() => Err(ApiError::too_large()),
+        Ok(Err(_)) => Err(ApiError::bad_request("The body of the request could not be read")),
+    }
+}
+
+/// Who calls, and whether the credential's rules grant this call.
+async fn authenticate(
+    state: &ApiState,
+    route: &'static Route,
+    parts: &Parts,
+    body: &[u8],
+    now: Timestamp,
+    source_ip: Option<IpAddr>,
+    record: &mut Record,
+) -> Result<Option<Caller>, ApiError> {
+    if route.access == Access::Open {
+        return Ok(None);
+    }
+    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let urls = seen_urls(&state.config, parts);
+    let signed = SignedRequest {
+        application: text("x-ovh-application"),
+        consumer: text("x-ovh-consumer"),
+        timestamp: text("x-ovh-timestamp"),
+        signature: text("x-ovh-signature"),
+        method: parts.method.as_str(),
+        urls: &urls,
+        body,
+        source_ip,
+    };
+    record.decision = Some(audit::Decision::Refused);
+    let caller = state.identity.authenticate(&signed, now).await?;
+    record.caller = Some(caller.clone());
+    if route.access == Access::Granted && !caller.may_call(route.method, without_version(parts.uri.path())) {
+        record.reason = Some("no access rule of the credential grants the call".to_owned());
+        return Err(ApiError::not_granted());
+    }
+    Ok(Some(caller))
+}
+
+/// Asks for the decision. A project that is not the caller's is one that does not exist.
+async fn decide(
+    state: &ApiState,
+    route: &'static Route,
+    caller: &Caller,
+    params: &[(String, String)],
+    record: &mut Record,
+) -> Result<Option<Project>, ApiError> {
+    let given = params.iter().find(|(name, _)| name == "serviceName").map(|(_, value)| value.as_str());
+    let resource = match given {
+        None => Resource::Account(caller.account.clone()),
+        Some(id) => match id.parse() {
+            Ok(project) => Resource::Project(project),
+            Err(_) => return Err(ApiError::not_found("serviceName", id)),
+        },
+    };
+    record.resource = Some(resource.clone());
+    let decision = state.identity.authorize(caller, route.action, resource).await?;
+    record.decision = Some(decision.recorded());
+    record.reason = Some(decision.reason.to_owned());
+    let project = match &decision.resource {
+        Resource::Project(id) if decision.allowed => state.identity.project(id).await?,
+        _ => None,
+    };
+    match (decision.allowed, given, &project) {
+        (true, Some(_), Some(_)) | (true, None, _) => Ok(project),
+        (_, Some(id), _) => Err(ApiError::not_found("serviceName", id)),
+        (false, None, _) => Err(ApiError::forbidden(route.action)),
+    }
+}
+
+async fn path_params(parts: &mut Parts) -> Result<Vec<(String, String)>, ApiError> {
+    let undecodable = || ApiError::bad_request("The path is not percent-encoded UTF-8");
+    let raw = RawPathParams::from_request_parts(parts, &()).await.map_err(|_| undecodable())?;
+    let params: Vec<(String, String)> = raw.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    if params.iter().any(|(_, value)| value.contains('\0')) {
+        return Err(undecodable());
+    }
+    Ok(params)
+}
+
+/// Every URL that the client may have seen: under each public address, and under the `Host` that it named if that is
+/// a loopback address. What `Host` says is not believed otherwise.
+fn seen_urls(config: &Config, parts: &Parts) -> Vec<String> {
+    let path = parts.uri.path_and_query().map_or("/", |text| text.as_str());
+    let mut urls: Vec<String> =
+        config.public_urls.iter().map(|base| format!("{}{path}", base.trim_end_matches('/'))).collect();
+    if let Some(host) = host(parts).filter(|host| is_loopback(host)) {
+        urls.push(format!("http://{host}{path}"));
+        urls.push(format!("https://{host}{path}"));
+    }
+    urls
+}
+
+/// The address under which the client reaches the service, to build links for it.
+fn base_url(config: &Config, parts: &Parts) -> String {
+    let host = host(parts).unwrap_or_default();
+    let named = config.public_urls.iter().find(|base| {
+        let authority = base.split_once("://").map_or(base.as_str(), |(_, rest)| rest);
+        authority.split('/').next().is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+    });
+    match named {
+        Some(base) => base.trim_end_matches('/').to_owned(),
+        None if is_loopback(host) => format!("http://{host}"),
+        None => config.public_urls.first().map(|base| base.trim_end_matches('/').to_owned()).unwrap_or_default(),
+    }
+}
+
+fn host(parts: &Parts) -> Option<&str> {
+    let named = parts.headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    named.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<http::uri::Authority>() else { return false };
+    if host.contains('@') {
+        return false;
+    }
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The peer, or who a believed proxy says that it is: the last address that is not itself a believed proxy.
+fn source_ip(config: &Config, parts: &Parts) -> Option<IpAddr> {
+    let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    let trusted = |ip: IpAddr| config.trusted_proxies.iter().any(|block| block.contains(&ip));
+    let mut ip = peer.ip().to_canonical();
+    let forwarded: Vec<&str> = parts
+        .headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .collect();
+    for hop in forwarded.iter().rev() {
+        if !trusted(ip) {
+            break;
+        }
+        let Ok(next) = hop.trim().parse::<IpAddr>() else { break };
+        ip = next.to_canonical();
+    }
+    Some(ip)
+}
+
+fn without_version(path: &str) -> &str {
+    VERSIONS.iter().find_map(|version| path.strip_prefix(version)).unwrap_or(path)
+}
+
+fn entry(
+    record: &Record,
+    parts: &Parts,
+    result: &Result<Reply, ApiError>,
+    at: Timestamp,
+    source_ip: Option<IpAddr>,
+    query_id: &str,
+) -> Entry {
+    let cut = |text: &str, most: usize| text.chars().take(most).collect::<String>();
+    let actor = record.caller.as_ref().map_or_else(|| Actor::anonymous(source_ip), Caller::actor);
+    let action = record.route.map_or("none", |route| route.action);
+    // A path may hold what only its reader should know, such as the token of a validation page.
+    let path = match record.route {
+        Some(route) if route.path.contains("{token}") => route.path.to_owned(),
+        _ => cut(parts.uri.path(), 1024),
+    };
+    let (status, code, class) = match result {
+        Ok(_) => (StatusCode::OK, None, None),
+        Err(error) => (error.status, Some(error.code), Some(error.class.as_str())),
+    };
+    let mut detail = json!({
+        "method": cut(parts.method.as_str(), 32),
+        "path": path,
+        "route": record.route.map(|route| route.path),
+        "query": parts.uri.query().map(|query| cut(query, 1024)),
+        "errorCode": code,
+        "class": class,
+        "reason": record.reason,
+        "userAgent": parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).map(|text| cut(text, 256)),
+    });
+    if let (None, Value::Object(detail)) = (&record.caller, &mut detail)
+        && let Some(key) = parts.headers.get("x-ovh-application").and_then(|value| value.to_str().ok())
+    {
+        detail.insert("application".to_owned(), Value::String(cut(key, 32)));
+    }
+    Entry {
+        at,
+        actor,
+        action: action.to_owned(),
+        resource: record.resource.as_ref().map_or_else(|| path.clone(), ToString::to_string),
+        decision: record.decision.unwrap_or(audit::Decision::None),
+        result: status.as_u16().to_string(),
+        request_id: Some(query_id.to_owned()),
+        detail,
+    }
+}
+
+fn render(result: Result<Reply, ApiError>) -> Response {
+    let (status, content_type, bytes, headers) = match result {
+        Ok(reply) => match reply.body {
+            ReplyBody::Json(bytes) => (StatusCode::OK, JSON, bytes, reply.headers),
+            ReplyBody::Page(html) => (StatusCode::OK, HTML, html.into_bytes(), reply.headers),
+        },
+        Err(error) => {
+            let bytes = error.body().to_string().into_bytes();
+            let header = error.header.map(|(name, value)| (http::HeaderName::from_static(name), value));
+            (error.status, JSON, bytes, header.into_iter().collect())
+        }
+    };
+    let mut response = Response::new(Body::from(bytes));
+    *response.status_mut() = status;
+    let answer: &mut HeaderMap = response.headers_mut();
+    answer.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+    answer.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    answer.extend(headers);
+    response
+}
+
+fn identified(mut response: Response, query_id: &str) -> Response {
+    if let Ok(value) = HeaderValue::from_str(query_id) {
+        response.headers_mut().insert("x-ovh-queryid", value);
+    }
+    response
+}
+
+const VERSIONS: [&str; 2] = ["/1.0", "/v1"];
+const JSON: &str = "application/json; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const LARGEST_BODY: usize = 1024 * 1024;
+const LONGEST_URL: usize = 8 * 1024;
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(host: &str, path: &str) -> Parts {
+        let request = http::Request::builder().uri(path).header("host", host).body(()).expect("a request");
+        request.into_parts().0
+    }
+
+    #[test]
+    fn a_host_that_is_neither_public_nor_loopback_is_not_believed() {
+        let config = Config { public_urls: vec!["https://api.example.org/".into()], ..Config::default() };
+        for host in ["evil.example.org", "localhost.evil.org", "127.0.0.1@evil.org", "127.0.0.1.evil.org:80", "10.0.0.1"] {
+            assert_eq!(seen_urls(&config, &parts(host, "/1.0/me?a=b")), ["https://api.example.org/1.0/me?a=b"], "{host}");
+        }
+        for host in ["127.0.0.1:8080", "localhost:1", "[::1]:8080"] {
+            let urls = seen_urls(&config, &parts(host, "/1.0/me"));
+            assert!(urls.contains(&format!("http://{host}/1.0/me")), "{urls:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_said_by_a_stranger_is_not_believed() {
+        let config = Config { trusted_proxies: vec!["10.0.0.0/8".parse().expect("a block")], ..Config::default() };
+        let from = |peer: &str, forwarded: &str| {
+            let mut parts = parts("localhost", "/");
+            let peer: SocketAddr = peer.parse().expect("an address");
+            parts.extensions.insert(ConnectInfo(peer));
+            parts.headers.insert("x-forwarded-for", forwarded.parse().expect("a header"));
+            source_ip(&config, &parts).expect("an address").to_string()
+        };
+        assert_eq!(from("192.0.2.1:1", "203.0.113.9"), "192.0.2.1");
+        assert_eq!(from("10.0.0.1:1", "203.0.113.9"), "203.0.113.9");
+        assert_eq!(from("10.0.0.1:1", "127.0.0.1, 203.0.113.9, 10.0.0.2"), "203.0.113.9");
+        assert_eq!(from("10.0.0.1:1", "nonsense"), "10.0.0.1");
+    }
+}

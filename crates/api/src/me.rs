@@ -1,0 +1,129 @@
+//! `/me`: the account, its applications, credentials and calls.
+
+use audit::Query;
+use serde_json::{Value, json};
+
+use crate::{
+    ApiError, auth,
+    request::{Call, Reply},
+};
+
+/// The account, in the old service's form.
+pub(crate) async fn show(call: Call) -> Result<Reply, ApiError> {
+    let id = &call.caller()?.account;
+    let account = call.api.identity.account(id).await?.ok_or_else(|| ApiError::not_found("account", id.as_str()))?;
+    let mut me = json!({
+        "nichandle": account.id,
+        "email": account.email,
+        "name": account.name,
+        "country": "FR",
+        "currency": { "code": "EUR", "symbol": "€" },
+        "language": "en_GB",
+        "legalform": "other",
+        "ovhCompany": "ovh",
+        "ovhSubsidiary": "FR",
+        "state": "complete",
+        "kycValidated": true,
+    });
+    if let Value::Object(fields) = &mut me {
+        for absent in ABSENT {
+            fields.insert(absent.to_owned(), Value::Null);
+        }
+    }
+    Reply::json(&me)
+}
+
+/// Numbers of the account's applications.
+pub(crate) async fn applications(call: Call) -> Result<Reply, ApiError> {
+    let applications = call.api.identity.applications(Some(&call.caller()?.account)).await?;
+    Reply::json(&applications.iter().map(|application| application.id).collect::<Vec<_>>())
+}
+
+/// One application.
+pub(crate) async fn application(call: Call) -> Result<Reply, ApiError> {
+    let id = call.param("applicationId")?;
+    let applications = call.api.identity.applications(Some(&call.caller()?.account)).await?;
+    let found = applications.into_iter().find(|application| application.id.to_string() == id);
+    let found = found.ok_or_else(|| ApiError::not_found("applicationId", id))?;
+    Reply::json(&json!({
+        "applicationId": found.id,
+        "applicationKey": found.key,
+        "name": found.name,
+        "description": found.description,
+        "status": "active",
+    }))
+}
+
+/// Numbers of the credentials that the account granted.
+pub(crate) async fn credentials(call: Call) -> Result<Reply, ApiError> {
+    let credentials = call.api.identity.credentials(Some(&call.caller()?.account)).await?;
+    let (status, application) = (call.query("status"), call.query("applicationId"));
+    let ids: Vec<i64> = credentials
+        .iter()
+        .filter(|credential| status.is_none_or(|status| credential.status_at(call.now).as_str() == status))
+        .filter(|credential| application.is_none_or(|id| credential.application.to_string() == id))
+        .map(|credential| credential.id)
+        .collect();
+    Reply::json(&ids)
+}
+
+/// One credential.
+pub(crate) async fn credential(call: Call) -> Result<Reply, ApiError> {
+    let credential = own_credential(&call).await?;
+    Reply::json(&auth::describe(&credential, call.now))
+}
+
+/// Ends a credential.
+pub(crate) async fn expire_credential(call: Call) -> Result<Reply, ApiError> {
+    let credential = own_credential(&call).await?;
+    call.api.identity.expire_credential(credential.id, &call.actor()).await?;
+    Reply::void()
+}
+
+async fn own_credential(call: &Call) -> Result<identity::Credential, ApiError> {
+    let given = call.param("credentialId")?;
+    let absent = || ApiError::not_found("credentialId", given);
+    let id: i64 = given.parse().map_err(|_| absent())?;
+    let credential = call.api.identity.credential(id).await?.ok_or_else(absent)?;
+    if credential.account.as_ref() == Some(&call.caller()?.account) { Ok(credential) } else { Err(absent()) }
+}
+
+/// Numbers of the newest calls of the account itself.
+pub(crate) async fn calls(call: Call) -> Result<Reply, ApiError> {
+    let account = Some(call.caller()?.account.to_string());
+    let query = Query { account, limit: NEWEST, ..Query::default() };
+    let rows = call.api.audit.list(&query).await.map_err(|cause| ApiError::internal(&cause))?;
+    Reply::json(&rows.iter().map(|row| row.id).collect::<Vec<_>>())
+}
+
+/// One call of the account itself.
+pub(crate) async fn one_call(call: Call) -> Result<Reply, ApiError> {
+    let given = call.param("logId")?;
+    let absent = || ApiError::not_found("logId", given);
+    let id: i64 = given.parse().ok().filter(|id| (1..i64::MAX).contains(id)).ok_or_else(absent)?;
+    let account = Some(call.caller()?.account.to_string());
+    let query = Query { account, before: Some(id + 1), limit: 1, ..Query::default() };
+    let rows = call.api.audit.list(&query).await.map_err(|cause| ApiError::internal(&cause))?;
+    let row = rows.into_iter().find(|row| row.id == id).ok_or_else(absent)?;
+    let detail: Value = serde_json::from_str(&row.detail).unwrap_or_default();
+    Reply::json(&json!({
+        "logId": row.id,
+        "date": row.at,
+        "ip": row.source_ip,
+        "method": detail["method"],
+        "path": detail["path"],
+        "route": detail["route"],
+        "account": row.account,
+        "action": row.action,
+        "result": row.result,
+        "requestId": row.request_id,
+    }))
+}
+
+/// Fields of the old service that say nothing here.
+const ABSENT: [&str; 22] = [
+    "address", "area", "birthCity", "birthDay", "city", "companyNationalIdentificationNumber", "complementaryAddress",
+    "corporationType", "customerCode", "fax", "firstname", "italianSDI", "nationalIdentificationNumber", "organisation",
+    "phone", "phoneCountry", "phoneType", "purposeOfPurchase", "sex", "spareEmail", "vat", "zip",
+];
+const NEWEST: u32 = 1000;

@@ -1,0 +1,155 @@
+//! One call as a handler sees it, and what a handler answers.
+
+use std::net::IpAddr;
+
+use audit::Actor;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use identity::{Caller, Project};
+use jiff::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{ApiError, ApiState, percent};
+
+/// One call, after the gate has let it in.
+pub(crate) struct Call {
+    /// What the routes work on.
+    pub api: ApiState,
+    /// Who calls; `None` on routes that are open to all.
+    pub caller: Option<Caller>,
+    /// The project of the path, which is the caller's.
+    pub project: Option<Project>,
+    /// The parameters of the path, decoded.
+    pub params: Vec<(String, String)>,
+    /// The query, decoded; each name once.
+    pub query: Vec<(String, String)>,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    /// The id of the call.
+    pub query_id: String,
+    /// From where it came.
+    pub source_ip: Option<IpAddr>,
+    /// The address that the client used, without the version and path.
+    pub base_url: String,
+    /// When it came.
+    pub now: Timestamp,
+}
+
+impl Call {
+    /// A parameter of the path.
+    pub fn param(&self, name: &str) -> Result<&str, ApiError> {
+        let found = self.params.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str()).ok_or_else(ApiError::no_route)
+    }
+
+    /// A parameter of the query.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The caller; the gate lets nobody else come to a route that asks for one.
+    pub fn caller(&self) -> Result<&Caller, ApiError> {
+        self.caller.as_ref().ok_or_else(ApiError::failed)
+    }
+
+    /// The project of the path; the gate has checked it.
+    pub fn project(&self) -> Result<&Project, ApiError> {
+        self.project.as_ref().ok_or_else(ApiError::failed)
+    }
+
+    /// Who acts, for the audit log.
+    pub fn actor(&self) -> Actor {
+        let mut actor = match &self.caller {
+            Some(caller) => caller.actor(),
+            None => Actor::anonymous(self.source_ip),
+        };
+        actor.request_id = Some(self.query_id.clone());
+        actor
+    }
+
+    /// A header as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The body as JSON.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        if let Some(kind) = self.header("content-type")
+            && !self.body.is_empty()
+            && !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+        {
+            return Err(ApiError::not_json());
+        }
+        serde_json::from_slice(&self.body).map_err(|fault| {
+            ApiError::bad_request(format!("The body is not the JSON that is expected here: {fault}"))
+        })
+    }
+}
+
+/// Reads a query; a name that comes twice is refused, for no reader could know which was meant.
+pub(crate) fn parse_query(raw: &str) -> Result<Vec<(String, String)>, ApiError> {
+    let mut query: Vec<(String, String)> = Vec::new();
+    for part in raw.split('&').filter(|part| !part.is_empty()) {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        let decode = |text: &str| {
+            percent::decode(text, true).map_err(|fault| ApiError::bad_request(format!("The query cannot be read: {fault}")))
+        };
+        let (name, value) = (decode(name)?, decode(value)?);
+        if query.iter().any(|(known, _)| *known == name) {
+            let name: String = name.chars().take(80).collect();
+            return Err(ApiError::bad_field(&name, "given more than once in the query"));
+        }
+        if query.len() >= MOST_QUERY_PARTS {
+            return Err(ApiError::bad_request("The query has more than 64 parts"));
+        }
+        query.push((name, value));
+    }
+    Ok(query)
+}
+
+/// What a handler answers.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// The body.
+    pub body: ReplyBody,
+    /// Headers beside those of every answer.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(crate) enum ReplyBody {
+    /// JSON, as all of the API.
+    Json(Vec<u8>),
+    /// A page for a person.
+    Page(String),
+}
+
+impl Reply {
+    /// An answer with a body.
+    pub fn json<T: Serialize>(value: &T) -> Result<Reply, ApiError> {
+        let body = serde_json::to_vec(value).map_err(|fault| ApiError::internal(&fault))?;
+        Ok(Reply { body: ReplyBody::Json(body), headers: Vec::new() })
+    }
+
+    /// The answer of a route that has nothing to say: `null`, for SDKs read every body as JSON.
+    pub fn void() -> Result<Reply, ApiError> {
+        Reply::json(&Value::Null)
+    }
+
+    /// A page for a person.
+    pub fn page(html: String) -> Reply {
+        Reply { body: ReplyBody::Page(html), headers: Vec::new() }
+    }
+
+    /// The same with one more header.
+    pub fn with_header(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Reply {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+const MOST_QUERY_PARTS: usize = 64;

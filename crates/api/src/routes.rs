@@ -1,0 +1,104 @@
+//! Every route of the API: one row each, with the IAM action that it needs. The router is built from this table, so a
+//! route that names no action cannot exist; tests walk it.
+
+use futures::future::BoxFuture;
+use identity::Method;
+
+use crate::{
+    ApiError, auth, capabilities, jobs_routes, logs, me, project,
+    request::{Call, Reply},
+    storage, users,
+};
+
+/// Who may come to a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody, without a signature.
+    Open,
+    /// Every valid credential, whatever its access rules: the route is about that credential itself.
+    Own,
+    /// A valid credential whose access rules grant the call, and a decision for the action.
+    Granted,
+}
+
+pub(crate) type Handler = fn(Call) -> BoxFuture<'static, Result<Reply, ApiError>>;
+
+/// One route.
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path after the version; parts in braces are parameters.
+    pub path: &'static str,
+    /// The IAM action.
+    pub action: &'static str,
+    /// Who may come to it.
+    pub access: Access,
+    pub(crate) handler: Handler,
+}
+
+impl std::fmt::Debug for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.method.as_str(), self.path)
+    }
+}
+
+macro_rules! route {
+    ($access:ident $method:ident $path:literal, $action:literal, $handler:path) => {
+        Route {
+            method: Method::$method,
+            path: $path,
+            action: $action,
+            access: Access::$access,
+            handler: |call| Box::pin($handler(call)),
+        }
+    };
+}
+
+/// The table.
+pub static ROUTES: &[Route] = &[
+    route!(Open Get "/auth/time", "account:apiovh:auth/time/get", auth::time),
+    route!(Open Post "/auth/credential", "account:apiovh:auth/credential/create", auth::request_credential),
+    route!(Own Get "/auth/currentCredential", "account:apiovh:auth/currentCredential/get", auth::current_credential),
+    route!(Own Get "/auth/details", "account:apiovh:auth/details/get", auth::details),
+    route!(Own Post "/auth/logout", "account:apiovh:auth/logout/create", auth::logout),
+    route!(Open Get "/auth/validate/{token}", "account:apiovh:auth/validate/get", auth::validation_page),
+    route!(Granted Post "/auth/validate/{token}", "account:apiovh:auth/validate/create", auth::validate),
+    route!(Granted Get "/me", "account:apiovh:me/get", me::show),
+    route!(Granted Get "/me/api/application", "account:apiovh:me/api/application/get", me::applications),
+    route!(Granted Get "/me/api/application/{applicationId}", "account:apiovh:me/api/application/get", me::application),
+    route!(Granted Get "/me/api/credential", "account:apiovh:me/api/credential/get", me::credentials),
+    route!(Granted Get "/me/api/credential/{credentialId}", "account:apiovh:me/api/credential/get", me::credential),
+    route!(Granted Delete "/me/api/credential/{credentialId}", "account:apiovh:me/api/credential/delete", me::expire_credential),
+    route!(Granted Get "/me/api/logs/self", "account:apiovh:me/api/logs/self/get", me::calls),
+    route!(Granted Get "/me/api/logs/self/{logId}", "account:apiovh:me/api/logs/self/get", me::one_call),
+    route!(Granted Get "/cloud/project", "publicCloudProject:apiovh:get", project::list),
+    route!(Granted Get "/cloud/project/{serviceName}", "publicCloudProject:apiovh:get", project::show),
+    route!(Granted Get "/cloud/project/{serviceName}/region", "publicCloudProject:apiovh:region/get", project::regions),
+    route!(Granted Get "/cloud/project/{serviceName}/region/{regionName}", "publicCloudProject:apiovh:region/get", project::region),
+    route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/authorization", "publicCloudProject:apiovh:dataProcessing/authorization/get", project::authorization),
+    route!(Granted Post "/cloud/project/{serviceName}/dataProcessing/authorization", "publicCloudProject:apiovh:dataProcessing/authorization/create", project::authorize),
+    route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/capabilities", "publicCloudProject:apiovh:dataProcessing/capabilities/get", capabilities::list),
+    route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/jobs", "publicCloudProject:apiovh:dataProcessing/jobs/get", jobs_routes::list),
+    route!(Granted Post "/cloud/project/{serviceName}/dataProcessing/jobs", "publicCloudProject:apiovh:dataProcessing/jobs/create", jobs_routes::submit),
+    route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/jobs/{jobId}", "publicCloudProject:apiovh:dataProcessing/jobs/get", jobs_routes::show),
+    route!(Granted Delete "/cloud/project/{serviceName}/dataProcessing/jobs/{jobId}", "publicCloudProject:apiovh:dataProcessing/jobs/delete", jobs_routes::cancel),
+    route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/jobs/{jobId}/logs", "publicCloudProject:apiovh:dataProcessing/jobs/logs/get", logs::read),
+    route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/notebooks", "publicCloudProject:apiovh:dataProcessing/notebooks/get", capabilities::no_notebooks),
+    route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/notebooks/capabilities", "publicCloudProject:apiovh:dataProcessing/notebooks/capabilities/get", capabilities::no_notebooks),
+    route!(Granted Get "/cloud/project/{serviceName}/storage", "publicCloudProject:apiovh:storage/get", storage::containers),
+    route!(Granted Get "/cloud/project/{serviceName}/region/{regionName}/storage", "publicCloudProject:apiovh:region/storage/get", storage::list),
+    route!(Granted Post "/cloud/project/{serviceName}/region/{regionName}/storage", "publicCloudProject:apiovh:region/storage/create", storage::create),
+    route!(Granted Get "/cloud/project/{serviceName}/region/{regionName}/storage/{name}", "publicCloudProject:apiovh:region/storage/get", storage::show),
+    route!(Granted Delete "/cloud/project/{serviceName}/region/{regionName}/storage/{name}", "publicCloudProject:apiovh:region/storage/delete", storage::delete),
+    route!(Granted Delete "/cloud/project/{serviceName}/region/{regionName}/storage/{name}/object/{objectKey}", "publicCloudProject:apiovh:region/storage/object/delete", storage::delete_object),
+    route!(Granted Post "/cloud/project/{serviceName}/region/{regionName}/storage/{name}/presign", "publicCloudProject:apiovh:region/storage/presign", storage::presign),
+    route!(Granted Get "/cloud/project/{serviceName}/user", "publicCloudProject:apiovh:user/get", users::list),
+    route!(Granted Post "/cloud/project/{serviceName}/user", "publicCloudProject:apiovh:user/create", users::create),
+    route!(Granted Get "/cloud/project/{serviceName}/user/{userId}", "publicCloudProject:apiovh:user/get", users::show),
+    route!(Granted Delete "/cloud/project/{serviceName}/user/{userId}", "publicCloudProject:apiovh:user/delete", users::delete),
+    route!(Granted Get "/cloud/project/{serviceName}/user/{userId}/s3Credentials", "publicCloudProject:apiovh:user/s3Credentials/get", users::keys),
+    route!(Granted Post "/cloud/project/{serviceName}/user/{userId}/s3Credentials", "publicCloudProject:apiovh:user/s3Credentials/create", users::create_key),
+    route!(Granted Get "/cloud/project/{serviceName}/user/{userId}/s3Credentials/{access}", "publicCloudProject:apiovh:user/s3Credentials/get", users::key),
+    route!(Granted Delete "/cloud/project/{serviceName}/user/{userId}/s3Credentials/{access}", "publicCloudProject:apiovh:user/s3Credentials/delete", users::delete_key),
+    route!(Granted Post "/cloud/project/{serviceName}/user/{userId}/s3Credentials/{access}/secret", "publicCloudProject:apiovh:user/s3Credentials/secret/display", users::key_secret),
+];

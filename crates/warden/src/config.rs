@@ -1,0 +1,135 @@
+//! What the warden is told at its start, and the places that follow from it.
+
+use std::path::{Path, PathBuf};
+
+use model::{AttemptNo, EngineVersion, NodeName, SandboxId};
+
+/// How volumes are encrypted at rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScratchEncryption {
+    /// By the file system, with a random key per volume that only the kernel holds (fscrypt v2, AES-256-XTS).
+    Fscrypt,
+    /// Not at all: the operator says that what lies below is encrypted.
+    None,
+}
+
+/// Configuration of the warden.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The data directory.
+    pub data: PathBuf,
+    /// The run directory.
+    pub run: PathBuf,
+    /// Directory of the engines: `spark-VERSION` in it is mounted at `/opt/spark`.
+    pub engines: PathBuf,
+    /// User of `serve`, whose calls are obeyed.
+    pub service_uid: u32,
+    /// Its group, which may read the spools.
+    pub service_gid: u32,
+    /// The OCI runtime.
+    pub runtime: PathBuf,
+    /// The Java runtime of jobs, mounted at the same place.
+    pub java_home: PathBuf,
+    /// First host user id of the ranges.
+    pub uid_base: u32,
+    /// Encryption of volumes.
+    pub scratch_encryption: ScratchEncryption,
+    /// The program that has the subcommands `shim` and `monitor`: this one.
+    pub executable: PathBuf,
+}
+
+impl Config {
+    /// The warden's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.run.join("warden.sock")
+    }
+
+    pub(crate) fn sandboxes(&self) -> PathBuf {
+        self.run.join("sandboxes")
+    }
+
+    pub(crate) fn sandbox(&self, id: SandboxId) -> PathBuf {
+        self.sandboxes().join(id.to_string())
+    }
+
+    pub(crate) fn shims(&self) -> PathBuf {
+        self.run.join("shims")
+    }
+
+    pub(crate) fn shim_socket(&self, id: SandboxId) -> PathBuf {
+        self.shims().join(format!("{id}.sock"))
+    }
+
+    pub(crate) fn volume(&self, id: SandboxId, node: &NodeName) -> PathBuf {
+        self.sandbox(id).join("volumes").join(node.as_str())
+    }
+
+    pub(crate) fn bundle(&self, id: SandboxId, node: &NodeName) -> PathBuf {
+        self.sandbox(id).join("bundles").join(node.as_str())
+    }
+
+    pub(crate) fn images(&self) -> PathBuf {
+        self.data.join("scratch")
+    }
+
+    pub(crate) fn image(&self, id: SandboxId, node: &NodeName) -> PathBuf {
+        self.images().join(id.to_string()).join(format!("{node}.img"))
+    }
+
+    pub(crate) fn spool(&self, id: SandboxId) -> PathBuf {
+        let AttemptNo(attempt) = id.attempt;
+        self.data.join("jobs").join(id.job.to_string()).join(attempt.to_string())
+    }
+
+    pub(crate) fn engine(&self, version: &EngineVersion) -> PathBuf {
+        self.engines.join(format!("spark-{version}"))
+    }
+
+    /// State directory of the OCI runtime: this warden's alone.
+    pub(crate) fn runtime_root(&self) -> PathBuf {
+        self.run.join("runtime")
+    }
+
+    /// Name of this instance among the machine's cgroups, from its run directory.
+    pub(crate) fn cgroup_parent(&self) -> String {
+        format!("casemate-{}", name_of(&self.run))
+    }
+}
+
+fn name_of(run: &Path) -> String {
+    let name = run.file_name().unwrap_or_default().to_string_lossy();
+    name.chars().filter(char::is_ascii_alphanumeric).take(32).collect()
+}
+
+/// Host ids that one sandbox has for itself.
+pub(crate) const RANGE: u32 = 65_536;
+/// Ids of a range that exist inside its containers; the rest is for the shim.
+pub(crate) const MAPPED: u32 = 65_534;
+/// How many ranges there are, so how many sandboxes there can be at once.
+pub(crate) const SLOTS: u32 = 4_096;
+/// The user of a job's processes, as they see it.
+pub(crate) const JOB_USER: u32 = 1_000;
+
+/// The ids of the sandbox in a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ids {
+    /// First host id of the range: root inside.
+    pub base: u32,
+}
+
+impl Ids {
+    pub fn of(config: &Config, slot: u32) -> Ids {
+        Ids { base: config.uid_base + slot * RANGE }
+    }
+
+    /// The shim's user: in the range, but not mapped inside.
+    pub fn shim_uid(self) -> u32 {
+        self.base + RANGE - 1
+    }
+
+    /// The slot whose shim has this user id.
+    pub fn slot_of_shim(config: &Config, uid: u32) -> Option<u32> {
+        let offset = uid.checked_sub(config.uid_base)?;
+        (offset % RANGE == RANGE - 1 && offset / RANGE < SLOTS).then_some(offset / RANGE)
+    }
+}
