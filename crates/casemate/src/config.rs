@@ -28,6 +28,8 @@ pub struct Config {
     pub api: Listener,
     /// The object store.
     pub s3: Listener,
+    /// Proxies in front of the API whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
     /// What jobs may use together.
     pub jobs: JobLimits,
     /// What the warden needs to know.
@@ -98,6 +100,7 @@ impl Default for Config {
             regions: vec!["GRA".parse().expect("GRA is a region name")],
             api: Listener::loopback(8480),
             s3: Listener::loopback(8490),
+            trusted_proxies: Vec::new(),
             jobs: JobLimits::default(),
             warden: WardenSettings::default(),
         }

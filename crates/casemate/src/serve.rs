@@ -1,0 +1,214 @@
+//! The service: opens the rooms over the data directory, and gives each listener its protocol.
+
+use std::{
+    fs::DirBuilder,
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use audit::Audit;
+use axum::{Router, extract::ConnectInfo};
+use db::Db;
+use engine::Engines;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use identity::Identity;
+use jobs::Jobs;
+use keys::Keys;
+use model::{Cores, MiB};
+use objects::{Gate, GateConfig, Store, Via};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use crate::{
+    config::Config,
+    failure::{Doing, Failure},
+    listener::{self, Connection},
+    wiring::{KeyAccess, Wiring},
+};
+
+/// Runs the service until `stop` resolves; jobs that run then go on without it. `inherited` are the API's and the
+/// object store's listeners, where a service manager passes them.
+pub async fn run(
+    config: Config,
+    inherited: Vec<std::net::TcpListener>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    let mut inherited = inherited.into_iter();
+    let api_listener = listener::bind(&config.api, inherited.next())?;
+    let s3_listener = listener::bind(&config.s3, inherited.next())?;
+    let api_address = api_listener.local_addr().doing("cannot tell the API's address")?;
+    let s3_address = s3_listener.local_addr().doing("cannot tell the object store's address")?;
+    let (api_tls, s3_tls) = (listener::acceptor(config.api.tls.as_ref())?, listener::acceptor(config.s3.tls.as_ref())?);
+
+    let rooms = Rooms::open(&config).await?;
+    let halt = CancellationToken::new();
+    let gate = Gate::new(
+        rooms.store.clone(),
+        Arc::new(KeyAccess(rooms.identity.clone())),
+        rooms.audit.clone(),
+        GateConfig { region: config.regions[0].clone(), domains: domains(&config.s3.public_urls(s3_address)) },
+    );
+    let wiring = Arc::new(Wiring::new(rooms.identity.clone(), rooms.store.clone(), gate.clone(), halt.child_token()));
+    let engines = Arc::new(Engines::open(&config.engines()).doing("cannot read the engines")?);
+    let objects_url = config.s3.public_urls(s3_address).swap_remove(0);
+    let jobs = Jobs::new(jobs::Parts {
+        db: rooms.db.clone(),
+        audit: rooms.audit.clone(),
+        keys: Arc::clone(&rooms.keys),
+        warden: warden::Client::new(&config.warden_socket()),
+        engines: Arc::clone(&engines),
+        surroundings: wiring.clone(),
+        config: job_config(&config, &objects_url),
+    });
+    let router = api::router(api::ApiState {
+        identity: rooms.identity.clone(),
+        jobs: jobs.clone(),
+        objects: rooms.store.clone(),
+        audit: rooms.audit.clone(),
+        engines,
+        config: Arc::new(api::Config {
+            public_urls: config.api.public_urls(api_address),
+            objects_url,
+            trusted_proxies: config.trusted_proxies.clone(),
+            regions: config.regions.clone(),
+            ..api::Config::default()
+        }),
+    });
+
+    let runner = tokio::spawn({
+        let (jobs, stop) = (jobs, halt.child_token());
+        async move { jobs.run(stop).await }
+    });
+    let serve_api = move |stream, peer, stop| serve_http(router.clone(), stream, peer, stop);
+    let serve_s3 = move |stream, peer, stop| {
+        let gate = gate.clone();
+        async move { gate.serve_connection(stream, peer, Via::Public, stop).await }
+    };
+    let api = tokio::spawn(listener::accept(api_listener, api_tls, halt.child_token(), serve_api));
+    let s3 = tokio::spawn(listener::accept(s3_listener, s3_tls, halt.child_token(), serve_s3));
+    tracing::info!(api = %api_address, s3 = %s3_address, "the service is ready");
+
+    stop.await;
+    tracing::info!("the service ends; running jobs go on without it");
+    halt.cancel();
+    for (name, task) in [("the API", api), ("the object store", s3)] {
+        task.await.doing(format!("{name} ended badly"))??;
+    }
+    runner.await.doing("the scheduler ended badly")?;
+    wiring.closed().await;
+    rooms.close().await
+}
+
+/// The rooms that keep something in the data directory.
+pub struct Rooms {
+    /// The database.
+    pub db: Db,
+    /// The audit log.
+    pub audit: Audit,
+    /// The keys.
+    pub keys: Arc<Keys>,
+    /// Accounts and credentials.
+    pub identity: Identity,
+    /// The embedded object store.
+    pub store: Store,
+}
+
+impl Rooms {
+    /// Opens all of them; makes what is not there.
+    pub async fn open(config: &Config) -> Result<Rooms, Failure> {
+        let (db, audit, keys, identity) = open_identity(config).await?;
+        make_private(&config.data.join("jobs"))?;
+        let store = Store::open(&config.data.join("objects"), Arc::clone(&keys))
+            .await
+            .doing("cannot open the object store")?;
+        Ok(Rooms { db, audit, keys, identity, store })
+    }
+
+    /// Writes what is still in memory, and closes all of them.
+    pub async fn close(self) -> Result<(), Failure> {
+        self.identity.flush().await.doing("cannot write the last uses of credentials")?;
+        self.store.close().await;
+        self.db.close().await;
+        Ok(())
+    }
+}
+
+/// The rooms that an operator's command needs, which may run beside the service.
+pub async fn open_identity(config: &Config) -> Result<(Db, Audit, Arc<Keys>, Identity), Failure> {
+    make_private(&config.data.join("db"))?;
+    let db = Db::open(&config.data.join("db/casemate.sqlite")).await.doing("cannot open the database")?;
+    let keys = Arc::new(Keys::open(&config.data.join("keys")).doing("cannot open the keys")?);
+    let audit = Audit::new(db.clone());
+    let identity = Identity::new(db.clone(), audit.clone(), Arc::clone(&keys));
+    Ok((db, audit, keys, identity))
+}
+
+fn make_private(dir: &Path) -> Result<(), Failure> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).doing(format!("cannot make {}", dir.display()))
+}
+
+/// Host names of virtual-host style addresses: those of the public URLs, without ports' worth of guessing.
+fn domains(urls: &[String]) -> Vec<String> {
+    urls.iter()
+        .filter_map(|url| url.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest).to_owned()))
+        .collect()
+}
+
+fn job_config(config: &Config, objects_url: &str) -> jobs::Config {
+    let machine = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+    jobs::Config {
+        regions: config.regions.clone(),
+        max_running: config.jobs.max_running,
+        cores: config.jobs.cores.unwrap_or(Cores(machine * SHARES_OF_A_CORE)),
+        memory: config.jobs.memory.unwrap_or_else(machine_memory),
+        log_retention: Duration::from_secs(config.jobs.log_retention_seconds),
+        spool: config.data.join("jobs"),
+        log_address_base: objects_url.to_owned(),
+    }
+}
+
+/// The machine's memory less what the service itself needs; a small machine's where it cannot be told.
+fn machine_memory() -> MiB {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().split(' ').next()?.parse::<u64>().ok())
+        .unwrap_or(4 * 1024 * 1024);
+    MiB((kib / 1024).saturating_sub(OWN_MEMORY.0).max(OWN_MEMORY.0))
+}
+
+/// One connection of the API: HTTP/1.1 or HTTP/2, ended after its open calls at `stop`.
+async fn serve_http(router: Router, stream: Box<dyn Connection>, peer: SocketAddr, stop: CancellationToken) {
+    let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request.map(axum::body::Body::new)
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADERS);
+    builder.http2().timer(TokioTimer::new()).max_header_list_size(32 * 1024).max_concurrent_streams(64);
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    tokio::pin!(connection);
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(cause) = outcome {
+        tracing::debug!(%cause, %peer, "a connection of the API ended");
+    }
+}
+
+/// A job's core is a share of time, and most jobs wait for their data.
+const SHARES_OF_A_CORE: u32 = 4;
+const OWN_MEMORY: MiB = MiB::gib(1);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_HEADERS: usize = 64 * 1024;

@@ -1,0 +1,115 @@
+//! Joins rooms that do not know each other: what jobs need of the object store and of identities, and what the object
+//! gate needs of identities. Holds no rule of its own.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use identity::Identity;
+use jobs::{BoxError, JobKeys, S3Pair, Surroundings};
+use model::{BucketName, ProjectId, SandboxId};
+use objects::{Access, Gate, Grant, Scope, Store, Via};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::listener;
+
+/// Access keys as the object gate asks for them.
+#[derive(Debug)]
+pub struct KeyAccess(pub Identity);
+
+#[async_trait]
+impl Access for KeyAccess {
+    async fn grant(&self, access_key: &str) -> Result<Option<Grant>, BoxError> {
+        let found = self.0.find_s3_key(access_key).await?;
+        Ok(found.map(|grant| Grant {
+            secret: grant.secret,
+            project: grant.project,
+            identity: grant.identity,
+            scope: match grant.scope {
+                identity::Scope::Project => Scope::Project,
+                identity::Scope::Job(sandbox) => Scope::Job(sandbox),
+                identity::Scope::Platform(sandbox) => Scope::Platform(sandbox),
+            },
+        }))
+    }
+}
+
+/// What jobs reach beside them.
+pub struct Wiring {
+    identity: Identity,
+    store: Store,
+    gate: Gate,
+    stop: CancellationToken,
+    open: Mutex<HashMap<SandboxId, CancellationToken>>,
+    tasks: TaskTracker,
+}
+
+impl Wiring {
+    /// Over the rooms; gates of sandboxes close at `stop`.
+    pub fn new(identity: Identity, store: Store, gate: Gate, stop: CancellationToken) -> Wiring {
+        Wiring { identity, store, gate, stop, open: Mutex::default(), tasks: TaskTracker::new() }
+    }
+
+    /// Waits until the gates of all sandboxes are closed, which they are after `stop`.
+    pub async fn closed(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+#[async_trait]
+impl Surroundings for Wiring {
+    async fn object_size(&self, project: &ProjectId, bucket: &BucketName, key: &str) -> Result<Option<u64>, BoxError> {
+        match self.store.head(project, bucket, key).await {
+            Ok(found) => Ok(found.map(|object| object.size)),
+            Err(objects::Error::NoSuchBucket { .. }) => Ok(None),
+            Err(cause) => Err(cause.into()),
+        }
+    }
+
+    async fn ensure_log_bucket(&self, project: &ProjectId) -> Result<(), BoxError> {
+        match self.store.create_bucket(project, &objects::log_bucket()).await {
+            Ok(()) | Err(objects::Error::BucketExists { .. }) => Ok(()),
+            Err(cause) => Err(cause.into()),
+        }
+    }
+
+    async fn open_keys(&self, project: &ProjectId, sandbox: SandboxId) -> Result<JobKeys, BoxError> {
+        let keys = self.identity.open_sandbox(project, sandbox).await?;
+        let pair = |key: identity::NewS3Key| S3Pair { access: key.access, secret: key.secret };
+        Ok(JobKeys { job: pair(keys.job), platform: pair(keys.platform) })
+    }
+
+    async fn close_keys(&self, sandbox: SandboxId) -> Result<(), BoxError> {
+        Ok(self.identity.close_sandbox(sandbox).await?)
+    }
+
+    fn open_gate(&self, sandbox: SandboxId, objects: std::net::TcpListener) -> Result<(), BoxError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.get(&sandbox).is_some_and(|gate| !gate.is_cancelled()) {
+            return Ok(());
+        }
+        objects.set_nonblocking(true)?;
+        let stop = self.stop.child_token();
+        open.insert(sandbox, stop.clone());
+        let gate = self.gate.clone();
+        self.tasks.spawn(async move {
+            let serve = move |stream, peer, stop| {
+                let gate = gate.clone();
+                async move { gate.serve_connection(stream, peer, Via::Sandbox(sandbox), stop).await }
+            };
+            if let Err(cause) = listener::accept(objects, None, stop, serve).await {
+                tracing::error!(%sandbox, %cause, "the object gate of a sandbox cannot be opened");
+            }
+        });
+        Ok(())
+    }
+
+    fn close_gate(&self, sandbox: SandboxId) {
+        if let Some(gate) = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&sandbox) {
+            gate.cancel();
+        }
+    }
+}
