@@ -70,7 +70,7 @@ impl Surroundings for Wiring {
     }
 
     async fn ensure_log_bucket(&self, project: &ProjectId) -> Result<(), BoxError> {
-        match self.store.create_bucket(project, &objects::log_bucket()).await {
+        match self.store.create_bucket(project, &BucketName::logs()).await {
             Ok(()) | Err(objects::Error::BucketExists { .. }) => Ok(()),
             Err(cause) => Err(cause.into()),
         }

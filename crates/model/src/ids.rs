@@ -172,6 +172,18 @@ text_id!(
         })
 );
 
+impl BucketName {
+    /// The bucket of every project that holds the logs of its jobs; the old service's name.
+    pub fn logs() -> Self {
+        Self("odp-logs".to_owned())
+    }
+
+    /// Whether this is the bucket of logs, which jobs may read only.
+    pub fn is_logs(&self) -> bool {
+        self.0 == "odp-logs"
+    }
+}
+
 impl NodeName {
     /// The driver's node.
     pub fn driver() -> Self {
