@@ -1,1 +1,500 @@
-//! Jobs and attempts.
+//! Jobs and attempts. What may become of a job is not decided here.
+
+use jiff::Timestamp;
+use model::{Attempt, AttemptNo, Cores, Job, JobId, JobStatus, MiB, ProjectId, SandboxId};
+use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
+
+use crate::{Db, Error, Tx, micros, parse, time};
+
+/// A job that waits, as the scheduler sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The job.
+    pub id: JobId,
+    /// Whose it is.
+    pub project: ProjectId,
+    /// Cores of the whole job.
+    pub cores: Cores,
+    /// Memory of the whole job.
+    pub memory: MiB,
+}
+
+/// What the attempts that still stand take together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Taken {
+    /// How many they are.
+    pub attempts: u32,
+    /// Their cores.
+    pub cores: Cores,
+    /// Their memory.
+    pub memory: MiB,
+}
+
+/// What is needed to read the log of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPlace {
+    /// Its key, wrapped.
+    pub wrapped_key: Vec<u8>,
+    /// Whether its segments are still on this machine.
+    pub spooled: bool,
+}
+
+/// A column that jobs can be filtered and sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Column {
+    /// The job's id.
+    Id,
+    /// Its name.
+    Name,
+    /// Its status.
+    Status,
+    /// When it was accepted.
+    Created,
+    /// When its user code was started.
+    Started,
+    /// When it ended.
+    Ended,
+    /// Its engine's version.
+    Version,
+    /// Its region.
+    Region,
+    /// The bucket of its code.
+    Bucket,
+}
+
+/// A value to compare a column with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// Of a column that holds text.
+    Text(String),
+    /// Of a column that holds a time.
+    Time(Timestamp),
+}
+
+/// A condition on a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// It is the value.
+    Is(Column, Value),
+    /// It is not the value; nothing is not a value.
+    IsNot(Column, Value),
+    /// It matches the pattern, where `*` stands for any text; letters of either case match.
+    Like(Column, String),
+    /// It does not match the pattern.
+    NotLike(Column, String),
+    /// It comes after the value.
+    Above(Column, Value),
+    /// It comes before the value.
+    Below(Column, Value),
+    /// It is the value or comes after it.
+    AtLeast(Column, Value),
+    /// It is the value or comes before it.
+    AtMost(Column, Value),
+    /// It is one of the values.
+    OneOf(Column, Vec<Value>),
+}
+
+/// A page of jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// All of these hold.
+    pub conditions: Vec<Condition>,
+    /// Sorted by this column, then by id.
+    pub sort: Column,
+    /// Whether the last comes first.
+    pub descending: bool,
+    /// How many to skip.
+    pub offset: u64,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Adds a job.
+pub async fn insert(tx: &mut Tx, job: &Job) -> Result<(), Error> {
+    let spec = serde_json::to_string(&job.spec).map_err(|_| Error::Damaged { column: "jobs.spec" })?;
+    sqlx::query(
+        "INSERT INTO jobs (id, project, name, region, version, bucket, cores, memory, spec, status, created, attempt)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(job.id.to_string())
+    .bind(job.project.as_str())
+    .bind(&job.spec.name)
+    .bind(job.spec.region.as_str())
+    .bind(job.spec.version.as_str())
+    .bind(job.spec.bucket.as_str())
+    .bind(i64::from(job.spec.sizing.cores().0))
+    .bind(integer("jobs.memory", job.spec.sizing.memory().0)?)
+    .bind(spec)
+    .bind(job.status.as_str())
+    .bind(micros(job.created))
+    .bind(i64::from(job.attempt))
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
+/// Writes what can change of a job: all but what was asked for.
+pub async fn update(tx: &mut Tx, job: &Job) -> Result<(), Error> {
+    let reason = job.reason.as_ref().map(serde_json::to_string).transpose();
+    sqlx::query(
+        "UPDATE jobs SET status = ?2, started = ?3, ended = ?4, return_code = ?5, reason = ?6, logs_address = ?7,
+             attempt = ?8
+         WHERE id = ?1",
+    )
+    .bind(job.id.to_string())
+    .bind(job.status.as_str())
+    .bind(job.started.map(micros))
+    .bind(job.ended.map(micros))
+    .bind(job.return_code.map(i64::from))
+    .bind(reason.map_err(|_| Error::Damaged { column: "jobs.reason" })?)
+    .bind(&job.logs_address)
+    .bind(i64::from(job.attempt))
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
+/// The job of that id, whosever it is.
+pub async fn find(db: &Db, id: JobId) -> Result<Option<Job>, Error> {
+    let row = sqlx::query(
+        "SELECT id, project, spec, status, created, started, ended, return_code, reason, logs_address, attempt
+         FROM jobs WHERE id = ?",
+    )
+    .bind(id.to_string())
+    .fetch_optional(db.readers())
+    .await?;
+    row.as_ref().map(job).transpose()
+}
+
+/// The job of that id, as this transaction sees it.
+pub async fn find_in(tx: &mut Tx, id: JobId) -> Result<Option<Job>, Error> {
+    let row = sqlx::query(
+        "SELECT id, project, spec, status, created, started, ended, return_code, reason, logs_address, attempt
+         FROM jobs WHERE id = ?",
+    )
+    .bind(id.to_string())
+    .fetch_optional(tx.connection())
+    .await?;
+    row.as_ref().map(job).transpose()
+}
+
+/// Ids of a project's jobs for which all conditions hold, newest first, at most `limit`.
+pub async fn ids(db: &Db, project: &ProjectId, conditions: &[Condition], limit: u32) -> Result<Vec<JobId>, Error> {
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT id FROM jobs WHERE project = ");
+    query.push_bind(project.as_str());
+    filter(&mut query, conditions);
+    query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(limit));
+    let rows = query.build().fetch_all(db.readers()).await?;
+    rows.iter().map(|row| parse("jobs.id", row.try_get("id")?)).collect()
+}
+
+/// How many of a project's jobs the conditions hold for.
+pub async fn count(db: &Db, project: &ProjectId, conditions: &[Condition]) -> Result<u64, Error> {
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT COUNT(*) AS total FROM jobs WHERE project = ");
+    query.push_bind(project.as_str());
+    filter(&mut query, conditions);
+    let total: i64 = query.build().fetch_one(db.readers()).await?.try_get("total")?;
+    u64::try_from(total).map_err(|_| Error::Damaged { column: "jobs" })
+}
+
+/// A page of a project's jobs.
+pub async fn list(db: &Db, project: &ProjectId, selection: &Selection) -> Result<Vec<Job>, Error> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "SELECT id, project, spec, status, created, started, ended, return_code, reason, logs_address, attempt
+         FROM jobs WHERE project = ",
+    );
+    query.push_bind(project.as_str());
+    filter(&mut query, &selection.conditions);
+    let direction = if selection.descending { " DESC" } else { " ASC" };
+    query.push(" ORDER BY ");
+    // Ids are in the order of creation, and have the index.
+    if !matches!(selection.sort, Column::Id | Column::Created) {
+        query.push(selection.sort.name()).push(direction).push(", ");
+    }
+    query.push("id").push(direction);
+    query.push(" LIMIT ").push_bind(i64::from(selection.limit));
+    query.push(" OFFSET ").push_bind(i64::try_from(selection.offset).unwrap_or(i64::MAX));
+    let rows = query.build().fetch_all(db.readers()).await?;
+    rows.iter().map(job).collect()
+}
+
+/// The oldest waiting job of each project that has one, by project.
+pub async fn heads(db: &Db) -> Result<Vec<Waiting>, Error> {
+    let rows = sqlx::query(
+        "SELECT jobs.id, jobs.project, jobs.cores, jobs.memory
+         FROM projects JOIN jobs ON jobs.id = (
+             SELECT waiting.id FROM jobs AS waiting
+             WHERE waiting.project = projects.id AND waiting.status = 'PENDING' ORDER BY waiting.id LIMIT 1
+         )
+         ORDER BY jobs.project",
+    )
+    .fetch_all(db.readers())
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Waiting {
+                id: parse("jobs.id", row.try_get("id")?)?,
+                project: parse("jobs.project", row.try_get("project")?)?,
+                cores: Cores(number("jobs.cores", row.try_get("cores")?)?),
+                memory: MiB(number("jobs.memory", row.try_get("memory")?)?),
+            })
+        })
+        .collect()
+}
+
+/// What the attempts that still stand take.
+pub async fn taken(db: &Db) -> Result<Taken, Error> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS attempts, COALESCE(SUM(jobs.cores), 0) AS cores, COALESCE(SUM(jobs.memory), 0) AS memory
+         FROM attempts JOIN jobs ON jobs.id = attempts.job WHERE attempts.closed IS NULL",
+    )
+    .fetch_one(db.readers())
+    .await?;
+    Ok(Taken {
+        attempts: number("attempts", row.try_get("attempts")?)?,
+        cores: Cores(number("jobs.cores", row.try_get("cores")?)?),
+        memory: MiB(number("jobs.memory", row.try_get("memory")?)?),
+    })
+}
+
+/// Adds an attempt with the wrapped key of its log.
+pub async fn insert_attempt(tx: &mut Tx, attempt: &Attempt, wrapped_log_key: &[u8]) -> Result<(), Error> {
+    sqlx::query("INSERT INTO attempts (job, number, log_key, created) VALUES (?, ?, ?, ?)")
+        .bind(attempt.job.to_string())
+        .bind(i64::from(attempt.number.0))
+        .bind(wrapped_log_key)
+        .bind(micros(attempt.created))
+        .execute(tx.connection())
+        .await?;
+    Ok(())
+}
+
+/// The attempt of that sandbox.
+pub async fn find_attempt(db: &Db, id: SandboxId) -> Result<Option<Attempt>, Error> {
+    let row = sqlx::query("SELECT job, number, created, started, ended FROM attempts WHERE job = ? AND number = ?")
+        .bind(id.job.to_string())
+        .bind(i64::from(id.attempt.0))
+        .fetch_optional(db.readers())
+        .await?;
+    row.as_ref().map(attempt).transpose()
+}
+
+/// Writes when an attempt's user code was started.
+pub async fn attempt_started(tx: &mut Tx, id: SandboxId, at: Timestamp) -> Result<(), Error> {
+    sqlx::query("UPDATE attempts SET started = ?3 WHERE job = ?1 AND number = ?2 AND started IS NULL")
+        .bind(id.job.to_string())
+        .bind(i64::from(id.attempt.0))
+        .bind(micros(at))
+        .execute(tx.connection())
+        .await?;
+    Ok(())
+}
+
+/// Writes when an attempt ended.
+pub async fn attempt_ended(tx: &mut Tx, id: SandboxId, at: Timestamp) -> Result<(), Error> {
+    sqlx::query("UPDATE attempts SET ended = ?3 WHERE job = ?1 AND number = ?2 AND ended IS NULL")
+        .bind(id.job.to_string())
+        .bind(i64::from(id.attempt.0))
+        .bind(micros(at))
+        .execute(tx.connection())
+        .await?;
+    Ok(())
+}
+
+/// Writes when nothing of an attempt stood any more; it takes no room from then on.
+pub async fn attempt_closed(tx: &mut Tx, id: SandboxId, at: Timestamp) -> Result<(), Error> {
+    sqlx::query("UPDATE attempts SET closed = ?3 WHERE job = ?1 AND number = ?2 AND closed IS NULL")
+        .bind(id.job.to_string())
+        .bind(i64::from(id.attempt.0))
+        .bind(micros(at))
+        .execute(tx.connection())
+        .await?;
+    Ok(())
+}
+
+/// The attempts that still stand, oldest first.
+pub async fn standing(db: &Db) -> Result<Vec<SandboxId>, Error> {
+    let rows = sqlx::query("SELECT job, number FROM attempts WHERE closed IS NULL ORDER BY job, number")
+        .fetch_all(db.readers())
+        .await?;
+    rows.iter().map(sandbox).collect()
+}
+
+/// Whether an attempt still stands.
+pub async fn stands(db: &Db, id: SandboxId) -> Result<bool, Error> {
+    let row = sqlx::query("SELECT 1 FROM attempts WHERE job = ? AND number = ? AND closed IS NULL")
+        .bind(id.job.to_string())
+        .bind(i64::from(id.attempt.0))
+        .fetch_optional(db.readers())
+        .await?;
+    Ok(row.is_some())
+}
+
+/// What is needed to read the log of an attempt.
+pub async fn log_place(db: &Db, id: SandboxId) -> Result<Option<LogPlace>, Error> {
+    let row = sqlx::query(
+        "SELECT log_key, spool_removed IS NULL AS spooled FROM attempts WHERE job = ? AND number = ?",
+    )
+    .bind(id.job.to_string())
+    .bind(i64::from(id.attempt.0))
+    .fetch_optional(db.readers())
+    .await?;
+    row.map(|row| Ok(LogPlace { wrapped_key: row.try_get("log_key")?, spooled: row.try_get("spooled")? })).transpose()
+}
+
+/// Attempts that were closed before a time and whose segments are still on this machine, oldest first.
+pub async fn spooled(db: &Db, closed_before: Timestamp, limit: u32) -> Result<Vec<SandboxId>, Error> {
+    let rows = sqlx::query(
+        "SELECT job, number FROM attempts
+         WHERE closed IS NOT NULL AND spool_removed IS NULL AND closed < ? ORDER BY closed LIMIT ?",
+    )
+    .bind(micros(closed_before))
+    .bind(i64::from(limit))
+    .fetch_all(db.readers())
+    .await?;
+    rows.iter().map(sandbox).collect()
+}
+
+/// Writes when the segments of an attempt were removed.
+pub async fn spool_removed(tx: &mut Tx, id: SandboxId, at: Timestamp) -> Result<(), Error> {
+    sqlx::query("UPDATE attempts SET spool_removed = ?3 WHERE job = ?1 AND number = ?2")
+        .bind(id.job.to_string())
+        .bind(i64::from(id.attempt.0))
+        .bind(micros(at))
+        .execute(tx.connection())
+        .await?;
+    Ok(())
+}
+
+impl Column {
+    fn name(self) -> &'static str {
+        match self {
+            Column::Id => "id",
+            Column::Name => "name",
+            Column::Status => "status",
+            Column::Created => "created",
+            Column::Started => "started",
+            Column::Ended => "ended",
+            Column::Version => "version",
+            Column::Region => "region",
+            Column::Bucket => "bucket",
+        }
+    }
+}
+
+/// Adds the conditions. Names of columns and operators are this file's own; values are bound.
+fn filter(query: &mut QueryBuilder<Sqlite>, conditions: &[Condition]) {
+    for condition in conditions {
+        query.push(" AND ");
+        match condition {
+            Condition::Is(column, value) => compare(query, *column, " = ", value),
+            Condition::IsNot(column, value) => compare(query, *column, " IS NOT ", value),
+            Condition::Above(column, value) => compare(query, *column, " > ", value),
+            Condition::Below(column, value) => compare(query, *column, " < ", value),
+            Condition::AtLeast(column, value) => compare(query, *column, " >= ", value),
+            Condition::AtMost(column, value) => compare(query, *column, " <= ", value),
+            Condition::Like(column, text) => {
+                query.push(column.name()).push(" LIKE ").push_bind(pattern(text)).push(" ESCAPE '\\'");
+            }
+            Condition::NotLike(column, text) => {
+                query.push("(").push(column.name()).push(" IS NULL OR ").push(column.name()).push(" NOT LIKE ");
+                query.push_bind(pattern(text)).push(" ESCAPE '\\')");
+            }
+            Condition::OneOf(column, values) => {
+                query.push(column.name()).push(" IN (");
+                for (index, value) in values.iter().enumerate() {
+                    query.push(if index > 0 { ", " } else { "" });
+                    bind(query, value);
+                }
+                query.push(")");
+            }
+        }
+    }
+}
+
+fn compare(query: &mut QueryBuilder<Sqlite>, column: Column, operator: &'static str, value: &Value) {
+    query.push(column.name()).push(operator);
+    bind(query, value);
+}
+
+fn bind(query: &mut QueryBuilder<Sqlite>, value: &Value) {
+    match value {
+        Value::Text(text) => query.push_bind(text.clone()),
+        Value::Time(at) => query.push_bind(micros(*at)),
+    };
+}
+
+/// A pattern of `LIKE`, where only `*` has a meaning of its own.
+fn pattern(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 8);
+    for letter in text.chars() {
+        match letter {
+            '*' => pattern.push('%'),
+            '%' | '_' | '\\' => pattern.extend(['\\', letter]),
+            other => pattern.push(other),
+        }
+    }
+    pattern
+}
+
+fn job(row: &SqliteRow) -> Result<Job, Error> {
+    let optional = |column: &'static str, name: &str| -> Result<Option<Timestamp>, Error> {
+        row.try_get::<Option<i64>, _>(name)?.map(|at| time(column, at)).transpose()
+    };
+    let spec = serde_json::from_str(row.try_get("spec")?).map_err(|_| Error::Damaged { column: "jobs.spec" })?;
+    let status = JobStatus::parse(row.try_get("status")?).ok_or(Error::Damaged { column: "jobs.status" })?;
+    let reason = row.try_get::<Option<&str>, _>("reason")?.map(serde_json::from_str).transpose();
+    let return_code = row.try_get::<Option<i64>, _>("return_code")?.map(i32::try_from).transpose();
+    Ok(Job {
+        id: parse("jobs.id", row.try_get("id")?)?,
+        project: parse("jobs.project", row.try_get("project")?)?,
+        spec,
+        status,
+        created: time("jobs.created", row.try_get("created")?)?,
+        started: optional("jobs.started", "started")?,
+        ended: optional("jobs.ended", "ended")?,
+        return_code: return_code.map_err(|_| Error::Damaged { column: "jobs.return_code" })?,
+        reason: reason.map_err(|_| Error::Damaged { column: "jobs.reason" })?,
+        logs_address: row.try_get("logs_address")?,
+        attempt: number("jobs.attempt", row.try_get("attempt")?)?,
+    })
+}
+
+fn attempt(row: &SqliteRow) -> Result<Attempt, Error> {
+    let optional = |column: &'static str, name: &str| -> Result<Option<Timestamp>, Error> {
+        row.try_get::<Option<i64>, _>(name)?.map(|at| time(column, at)).transpose()
+    };
+    Ok(Attempt {
+        job: parse("attempts.job", row.try_get("job")?)?,
+        number: AttemptNo(number("attempts.number", row.try_get("number")?)?),
+        created: time("attempts.created", row.try_get("created")?)?,
+        started: optional("attempts.started", "started")?,
+        ended: optional("attempts.ended", "ended")?,
+    })
+}
+
+fn sandbox(row: &SqliteRow) -> Result<SandboxId, Error> {
+    Ok(SandboxId {
+        job: parse("attempts.job", row.try_get("job")?)?,
+        attempt: AttemptNo(number("attempts.number", row.try_get("number")?)?),
+    })
+}
+
+fn number<T: TryFrom<i64>>(column: &'static str, stored: i64) -> Result<T, Error> {
+    T::try_from(stored).map_err(|_| Error::Damaged { column })
+}
+
+fn integer(column: &'static str, number: u64) -> Result<i64, Error> {
+    i64::try_from(number).map_err(|_| Error::Damaged { column })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_star_stands_for_any_text() {
+        assert_eq!(pattern("a*b"), "a%b");
+        assert_eq!(pattern(r"100%_\"), r"100\%\_\\");
+    }
+}
