@@ -1,4 +1,211 @@
-//! Other people's clients, unmodified: the OVH SDKs of Python, Node and Go, `ovh-spark-submit`, boto3, the AWS CLI
-//! (JOB-1, OBJ-1, CTL-5).
+//! Other people's clients, unmodified: the OVH SDKs of Python, Node and Go, the conversation of `ovh-spark-submit`,
+//! boto3, the AWS CLI (JOB-1, OBJ-1, CTL-5). S3A is in `jobs.rs`: each Spark job there uses it.
 
 mod support;
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use support::{Stack, file, program, python, text};
+
+#[test]
+fn the_python_sdk_submits_polls_reads_logs_and_cancels() {
+    let stack = Stack::start();
+    let output = client(&stack, &mut python_program("ovh_python.py")).output().expect("python runs");
+    succeeded(&output, "the Python SDK did everything", &stack);
+}
+
+#[test]
+fn the_go_sdk_and_spark_submit_submit_poll_read_logs_and_cancel() {
+    let stack = Stack::start();
+    let binary = stack.dir.join("sdk-go");
+    let built = Command::new("go")
+        .args(["build", "-o"])
+        .arg(&binary)
+        .arg(".")
+        .current_dir(program("sdk/go"))
+        .output()
+        .expect("go runs: `make setup-test` installs it");
+    assert!(built.status.success(), "{}", text(&built.stderr));
+
+    let output = client(&stack, Command::new(&binary).arg("jobs")).output().expect("it runs");
+    succeeded(&output, "the Go SDK did everything", &stack);
+
+    // The exit code of spark-submit is the job's return code, and its output the driver's.
+    let output = client(&stack, Command::new(&binary).args(["spark-submit", "swift://sdk/lines.py", "4", "1", "3"]))
+        .output()
+        .expect("it runs");
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{said}{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("Job status is : FAILED"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("odp-logs"), "the address of the logs: {}", text(&output.stderr));
+    // What is refused is explained with class and details.
+    let output = client(&stack, Command::new(&binary).args(["spark-submit", "swift://sdk/absent.py"])).output().expect("it runs");
+    assert!(text(&output.stderr).contains("mainApplicationCode.notFound"), "{}", text(&output.stderr));
+}
+
+/// This SDK speaks HTTPS only and signs the URL without its port: so TLS, and that URL among the public ones.
+#[test]
+fn the_node_sdk_submits_polls_reads_logs_and_cancels_over_tls() {
+    let keys = tempfile::Builder::new().prefix("casemate-sdk-").tempdir_in("/var/tmp").expect("a directory");
+    let (certificate, key) = self_signed(keys.path());
+    let port = free_port();
+    let stack = Stack::configured(&format!(
+        "[api]\nlisten = \"127.0.0.1:{port}\"\npublic_urls = [\"https://127.0.0.1:{port}\", \"https://127.0.0.1\"]\n\
+         [api.tls]\ncertificate = \"{}\"\nkey = \"{}\"\n[s3]\nlisten = \"127.0.0.1:0\"\n",
+        certificate.display(),
+        key.display(),
+    ));
+    let mut node = Command::new("node");
+    node.arg(program("sdk/node/jobs.js"))
+        .env("NODE_PATH", support::checkout().join(".cache/node/node_modules"))
+        .env("NODE_EXTRA_CA_CERTS", &certificate);
+    let output = client(&stack, &mut node).output().expect("node runs: `make setup-test` installs it");
+    succeeded(&output, "the Node SDK did everything", &stack);
+}
+
+#[test]
+fn boto3_does_what_applications_do() {
+    let port = free_port();
+    let stack = Stack::configured(&format!(
+        "[api]\nlisten = \"127.0.0.1:0\"\n[s3]\nlisten = \"127.0.0.1:{port}\"\n\
+         public_urls = [\"http://127.0.0.1:{port}\", \"http://s3.localhost:{port}\"]\n"
+    ));
+    let mut command = python_program("s3.py");
+    command
+        .env("S3", stack.text("s3"))
+        .env("S3_NAMED", format!("http://s3.localhost:{port}"))
+        .env("REGION", stack.profile("region"))
+        .env("ACCESS_KEY", stack.s3("access_key"))
+        .env("SECRET_KEY", stack.s3("secret_key"));
+    let output = command.output().expect("python runs");
+    succeeded(&output, "boto3 did everything", &stack);
+}
+
+#[test]
+fn the_aws_command_line_copies_lists_syncs_and_removes() {
+    let stack = Stack::start();
+    let small = file(&stack.dir, "small.txt", b"a small file\n");
+    // Over 16 MiB: the command line uploads it in parts.
+    let bytes: Vec<u8> = (0..17 * 1024 * 1024_u32).map(|number| number.to_le_bytes()[(number % 3) as usize]).collect();
+    let large = file(&stack.dir, "large.bin", &bytes);
+    let back = stack.dir.join("back");
+    fs::create_dir(&back).expect("directory");
+    let path = |place: &Path| place.to_str().expect("path").to_owned();
+
+    aws(&stack, &["s3", "mb", "s3://cli"]);
+    aws(&stack, &["s3", "cp", &path(&small), "s3://cli/in/small.txt"]);
+    aws(&stack, &["s3", "cp", &path(&large), "s3://cli/in/large.bin"]);
+    let listed = aws(&stack, &["s3", "ls", "--recursive", "s3://cli/"]);
+    assert!(listed.contains("in/small.txt") && listed.contains(&bytes.len().to_string()), "{listed}");
+    assert!(aws(&stack, &["s3", "ls", "s3://cli/"]).contains("PRE in/"));
+    aws(&stack, &["s3", "cp", "s3://cli/in/large.bin", &path(&back.join("large.bin"))]);
+    assert!(fs::read(back.join("large.bin")).expect("file") == bytes, "the same bytes come back");
+    aws(&stack, &["s3", "mv", "s3://cli/in/small.txt", "s3://cli/out/small.txt"]);
+    aws(&stack, &["s3", "sync", "s3://cli/out", &path(&back)]);
+    assert_eq!(fs::read(back.join("small.txt")).expect("file"), b"a small file\n");
+    let url = aws(&stack, &["s3", "presign", "s3://cli/out/small.txt", "--expires-in", "60"]);
+    let fetch = "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1]).read().decode())";
+    let fetched = Command::new(python()).args(["-c", fetch, url.trim()]).output().expect("python runs");
+    assert_eq!(text(&fetched.stdout), "a small file\n", "{}", text(&fetched.stderr));
+    let part = back.join("part");
+    let range = ["s3api", "get-object", "--bucket", "cli", "--key", "in/large.bin", "--range", "bytes=65530-65545"];
+    aws(&stack, &[&range[..], &[&path(&part)]].concat());
+    assert_eq!(fs::read(part).expect("file"), bytes[65530..=65545]);
+    let known = ["s3api", "put-object", "--bucket", "cli", "--key", "in/large.bin", "--if-none-match", "*"];
+    let refused = aws_command(&stack, &known).output().expect("aws runs");
+    assert!(text(&refused.stderr).contains("PreconditionFailed"), "{}", text(&refused.stderr));
+    aws(&stack, &["s3", "rm", "--recursive", "s3://cli/"]);
+    assert_eq!(aws(&stack, &["s3", "ls", "--recursive", "s3://cli/"]), "");
+    aws(&stack, &["s3", "rb", "s3://cli"]);
+}
+
+/// The environment that every SDK program reads, with a job's code in the bucket `sdk`.
+fn client<'a>(stack: &Stack, command: &'a mut Command) -> &'a mut Command {
+    let upload = "import os, boto3\n\
+        s3 = boto3.client('s3', endpoint_url=os.environ['S3'], region_name=os.environ['REGION'], \
+        aws_access_key_id=os.environ['ACCESS_KEY'], aws_secret_access_key=os.environ['SECRET_KEY'])\n\
+        s3.create_bucket(Bucket='sdk')\n\
+        s3.upload_file(os.environ['FILE'], 'sdk', 'lines.py')\n";
+    let uploaded = Command::new(python())
+        .args(["-c", upload])
+        .env("S3", stack.text("s3"))
+        .env("REGION", stack.profile("region"))
+        .env("ACCESS_KEY", stack.s3("access_key"))
+        .env("SECRET_KEY", stack.s3("secret_key"))
+        .env("FILE", program("sdk/lines.py"))
+        .output()
+        .expect("python runs");
+    let known = text(&uploaded.stderr).contains("BucketAlreadyOwnedByYou");
+    assert!(uploaded.status.success() || known, "{}", text(&uploaded.stderr));
+    let newest = support::versions().pop().expect("a version");
+    command
+        .env("ENDPOINT", format!("{}/1.0", stack.text("api")))
+        .env("APPLICATION_KEY", stack.profile("application_key"))
+        .env("APPLICATION_SECRET", stack.profile("application_secret"))
+        .env("CONSUMER_KEY", stack.profile("consumer_key"))
+        .env("PROJECT", stack.profile("project"))
+        .env("REGION", stack.profile("region"))
+        .env("BUCKET", "sdk")
+        .env("MAIN", "lines.py")
+        .env("VERSION", newest)
+}
+
+fn python_program(name: &str) -> Command {
+    let mut command = Command::new(python());
+    command.arg(program("sdk").join(name));
+    command
+}
+
+fn succeeded(output: &Output, word: &str, stack: &Stack) {
+    let said = text(&output.stdout);
+    assert!(output.status.success() && said.contains(word), "{said}{}\n{}", text(&output.stderr), stack.log());
+}
+
+fn aws_command(stack: &Stack, arguments: &[&str]) -> Command {
+    let mut command = Command::new(python().with_file_name("aws"));
+    command
+        .args(arguments)
+        .env("AWS_ENDPOINT_URL", stack.text("s3"))
+        .env("AWS_DEFAULT_REGION", stack.profile("region"))
+        .env("AWS_ACCESS_KEY_ID", stack.s3("access_key"))
+        .env("AWS_SECRET_ACCESS_KEY", stack.s3("secret_key"))
+        .env("AWS_CONFIG_FILE", "/dev/null")
+        .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+        .env("AWS_MAX_ATTEMPTS", "1");
+    command
+}
+
+fn aws(stack: &Stack, arguments: &[&str]) -> String {
+    let output = aws_command(stack, arguments).output().expect("aws runs");
+    assert!(output.status.success(), "{arguments:?}: {}\n{}", text(&output.stderr), stack.log());
+    text(&output.stdout)
+}
+
+/// A certificate of `127.0.0.1` for a day, and its key; the service's user reads both.
+fn self_signed(dir: &Path) -> (PathBuf, PathBuf) {
+    let (certificate, key) = (dir.join("certificate.pem"), dir.join("key.pem"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"])
+        .args(["-subj", "/CN=casemate test", "-addext", "subjectAltName=IP:127.0.0.1", "-out"])
+        .arg(&certificate)
+        .arg("-keyout")
+        .arg(&key)
+        .output()
+        .expect("openssl runs");
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    for (place, mode) in [(dir, 0o755), (&certificate, 0o644), (&key, 0o644)] {
+        fs::set_permissions(place, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("mode");
+    }
+    (certificate, key)
+}
+
+/// A port that nothing uses now.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("address").port()
+}

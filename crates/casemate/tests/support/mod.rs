@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::{
+    ffi::OsString,
     fs,
     io::Write,
     os::unix::fs::PermissionsExt,
@@ -36,6 +37,18 @@ impl Stack {
 
     /// Starts one with a limit of running jobs and variables in its environment.
     pub fn with(max_running: u32, environment: &[(&str, &str)]) -> Stack {
+        let limit = max_running.to_string();
+        Stack::launch(environment, |_| {
+            ["--api", "127.0.0.1:0", "--s3", "127.0.0.1:0", "--max-running", &limit].map(OsString::from).to_vec()
+        })
+    }
+
+    /// Starts one with a configuration file of this text, which names the addresses of its listeners.
+    pub fn configured(text: &str) -> Stack {
+        Stack::launch(&[], |dir| vec!["--config".into(), file(dir, "casemate.toml", text.as_bytes()).into()])
+    }
+
+    fn launch(environment: &[(&str, &str)], arguments: impl FnOnce(&Path) -> Vec<OsString>) -> Stack {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::Builder::new().prefix("casemate-test-").tempdir_in("/var/tmp").expect("a directory").keep();
         // The service user must reach its data directory in it.
@@ -43,11 +56,13 @@ impl Stack {
         let ready = dir.join("ready.json");
         let log = fs::File::create(dir.join("up.log")).expect("log file");
         let child = Command::new(CASEMATE)
-            .args(["up", "--api", "127.0.0.1:0", "--s3", "127.0.0.1:0", "--data"])
+            .arg("up")
+            .args(arguments(&dir))
+            .arg("--data")
             .arg(dir.join("data"))
             .arg("--engines")
             .arg(engines())
-            .args(["--max-running", &max_running.to_string(), "--ready-file"])
+            .arg("--ready-file")
             .arg(&ready)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())

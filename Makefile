@@ -1,0 +1,39 @@
+# Every command of this project. `make help` lists them.
+# The work is in scripts/*.sh; a target here names one and says what it is for.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+.PHONY: help demo test setup-demo setup-test lint bench-job-start bench-api bench-memory clean
+
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z][a-z-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+
+demo: setup-demo ## Build, start Casemate on loopback, run two Spark jobs on real data; Ctrl-C ends it and leaves nothing
+	@scripts/demo.sh
+
+test: setup-test ## Run every check and test, on real engines in real containers
+	@scripts/lint.sh
+	@scripts/test.sh
+
+setup-demo: ## Install what the demo needs; does nothing the second time
+	@scripts/setup.sh demo
+
+setup-test: ## Install what the tests need; does nothing the second time
+	@scripts/setup.sh test
+
+lint: setup-test ## Check format, clippy, licences and sources of crates, documentation, shell scripts
+	@scripts/lint.sh
+
+bench-job-start: setup-test ## Time from submit to COMPLETED, against bare spark-submit of the same JAR, in pairs
+	@scripts/bench.sh job_start
+
+bench-api: setup-test ## Time of a submit with 10,000 jobs in the database
+	@scripts/bench.sh api
+
+bench-memory: setup-test ## Resident memory of the service, the warden and a shim
+	@scripts/bench.sh memory
+
+clean: ## Remove what was built; what was installed into .cache stays
+	@cargo clean

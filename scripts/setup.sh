@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# Installs what the demo or the tests need, says what it does, and does nothing where that is there already.
+# Usage: scripts/setup.sh demo|test
+# Into the system: Debian packages that are missing, and cargo-deny for the tests. All else goes into .cache.
+# shellcheck source=common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+readonly SDK=$ROOT/crates/casemate/tests/programs/sdk
+readonly NODE_HOME=$CACHE/node
+readonly CARGO_DENY_VERSION=0.20.2
+
+main() {
+    case ${1:-} in
+        demo | test) ;;
+        *) fail "say what to set up: demo or test" ;;
+    esac
+    mkdir -p "$CACHE"
+    rust_toolchain "$1"
+    debian_packages "$1"
+    python_environment
+    if [ "$1" = test ]; then
+        node_modules
+        go_modules
+        cargo_deny
+    fi
+    engines "$1"
+}
+
+rust_toolchain() {
+    have cargo || fail "there is no Rust toolchain" "install one with rustup, or the packages rustc and cargo (1.95 or newer)"
+    [ "$1" = test ] || return 0
+    local missing=()
+    cargo fmt --version >/dev/null 2>&1 || missing+=(rustfmt)
+    cargo clippy --version >/dev/null 2>&1 || missing+=(clippy)
+    [ ${#missing[@]} -gt 0 ] || return 0
+    say "adding to the Rust toolchain: ${missing[*]}"
+    rustup component add "${missing[@]}"
+}
+
+debian_packages() {
+    local missing=()
+    have cc || missing+=(build-essential)
+    # The container runtime, the network tools and the file system tools of the warden.
+    have runc || missing+=(runc)
+    have nft || missing+=(nftables)
+    have ip || missing+=(iproute2)
+    have mkfs.ext4 || missing+=(e2fsprogs)
+    # Java 17 for Spark; a compiler for the JARs of demo and tests.
+    if ! have javac || ! java_17; then
+        missing+=(openjdk-17-jdk-headless)
+    fi
+    # Python of the jobs: the distribution's, since a container sees no other.
+    [ -x /usr/bin/python3 ] || missing+=(python3)
+    python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+    # Brings S3A and its SDK from Maven when an engine is installed.
+    have mvn || missing+=(maven)
+    if [ "$1" = test ]; then
+        have node || missing+=(nodejs)
+        have npm || missing+=(npm)
+        have go || missing+=(golang-go)
+        have openssl || missing+=(openssl)
+        have shellcheck || missing+=(shellcheck)
+    fi
+    [ ${#missing[@]} -gt 0 ] || return 0
+    [ "$(id -u)" -eq 0 ] || fail "Debian packages are missing: ${missing[*]}" "run this as root, or install them: apt-get install ${missing[*]}"
+    have apt-get || fail "this is not Debian, and these programs are missing: ${missing[*]}" "install them by your own means"
+    say "installing Debian packages: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$CACHE/apt.log" 2>&1 || {
+        tail -n 20 "$CACHE/apt.log" >&2
+        fail "Debian packages could not be installed" "the whole log is in $CACHE/apt.log"
+    }
+}
+
+java_17() {
+    local home
+    for home in ${JAVA_HOME:+"$JAVA_HOME"} /usr/lib/jvm/*; do
+        if [ -x "$home/bin/java" ] && grep -qs '^JAVA_VERSION="17' "$home/release"; then
+            return 0
+        fi
+    done
+    return 1
+}
+
+python_environment() {
+    local stamp=$VENV/.requirements
+    if cmp -s scripts/requirements.txt "$stamp"; then
+        return 0
+    fi
+    say "making a Python environment in .cache/venv"
+    [ -x "$VENV/bin/python" ] || python3 -m venv "$VENV"
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --requirement scripts/requirements.txt
+    cp scripts/requirements.txt "$stamp"
+}
+
+node_modules() {
+    if [ -d "$NODE_HOME/node_modules/ovh" ] && cmp -s "$SDK/node/package-lock.json" "$NODE_HOME/package-lock.json"; then
+        return 0
+    fi
+    say "installing the Node SDK into .cache/node"
+    mkdir -p "$NODE_HOME"
+    cp "$SDK/node/package.json" "$SDK/node/package-lock.json" "$NODE_HOME/"
+    npm ci --prefix "$NODE_HOME" --silent --no-audit --no-fund || {
+        rm -f "$NODE_HOME/package-lock.json"
+        fail "the Node SDK could not be installed"
+    }
+}
+
+go_modules() {
+    if (cd "$SDK/go" && GOFLAGS=-mod=readonly GOPROXY=off go list -deps . >/dev/null 2>&1); then
+        return 0
+    fi
+    say "fetching the Go SDK"
+    (cd "$SDK/go" && go mod download)
+}
+
+cargo_deny() {
+    if have cargo-deny; then
+        return 0
+    fi
+    say "building cargo-deny $CARGO_DENY_VERSION; this takes some minutes, once"
+    cargo install --locked --quiet cargo-deny --version "$CARGO_DENY_VERSION"
+}
+
+# Spark 3.5 and Spark 4, side by side, by the program itself.
+engines() {
+    local program
+    if [ "$(engine_versions | wc -l)" -ge 2 ]; then
+        return 0
+    fi
+    program=$(scripts/build.sh "$1")
+    say "installing the engines into $CASEMATE_ENGINES: some 1 GB to fetch, once"
+    mkdir -p "$CASEMATE_ENGINES"
+    chmod 755 "$CASEMATE_ENGINES"
+    "$program" engine install --engines "$CASEMATE_ENGINES"
+}
+
+main "$@"
