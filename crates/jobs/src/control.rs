@@ -1,0 +1,414 @@
+//! What `serve` and a shim say to each other: one JSON text a line over the shim's Unix socket, lines bounded.
+//!
+//! A connection carries one call and its answer, or one watch. Whoever is not the service's user is not heard.
+//! Every call can be made again: a second [`Start`] of the attempt that was started changes nothing, a second stop
+//! neither. Start at [`Client::connect`]; the shim's end is [`serve`].
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use model::{EndReason, JobSpec, ProjectId, Region, SandboxId};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::{
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream, unix::OwnedReadHalf},
+    sync::{Semaphore, mpsc, oneshot, watch},
+};
+use zeroize::Zeroizing;
+
+/// All that a shim needs to run its attempt.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// The attempt; must be the one that the shim was started for.
+    pub id: SandboxId,
+    /// Whose job it is.
+    pub project: ProjectId,
+    /// What to run.
+    pub spec: JobSpec,
+    /// What to run it on.
+    pub engine: engine::Installed,
+    /// Keys of the attempt for the object gate.
+    pub keys: JobKeys,
+    /// The key that its log is sealed with.
+    #[serde(with = "hex_key")]
+    pub log_key: crypto::Key,
+    /// The region that requests to the object gate are signed for.
+    pub region: Region,
+}
+
+/// Keys of one attempt for the object gate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobKeys {
+    /// For the job itself: the buckets of its project.
+    pub job: S3Pair,
+    /// For the platform: to write the job's logs.
+    pub platform: S3Pair,
+}
+
+/// An access key with its secret.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct S3Pair {
+    /// The access key.
+    pub access: String,
+    /// The secret key.
+    #[serde(with = "plain_secret")]
+    pub secret: Zeroizing<String>,
+}
+
+impl std::fmt::Debug for S3Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("S3Pair").field("access", &self.access).finish_non_exhaustive()
+    }
+}
+
+/// Where an attempt stands, as its shim sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// No start was asked for yet.
+    Waiting,
+    /// The code is being fetched; user code was not started.
+    Starting,
+    /// The driver runs.
+    Running {
+        /// Since when.
+        started: Timestamp,
+    },
+    /// All has ended: the driver, the executors, the upload of the logs.
+    Ended(End),
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Why.
+    pub reason: EndReason,
+    /// The return code to show; 0 only where the reason is that the driver exited with 0.
+    pub return_code: i32,
+    /// When user code was started, if it was.
+    pub started: Option<Timestamp>,
+    /// When the driver ended, or the attempt where there was none.
+    pub ended: Timestamp,
+}
+
+/// Why `serve` stops an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// A caller cancelled the job.
+    Cancelled,
+    /// The platform needs it to end: nobody's wish and not the job's fault.
+    Platform,
+}
+
+/// Why a call to a shim failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The shim understood and does not do it.
+    #[error("the shim refuses: {0}")]
+    Refused(String),
+    /// Nothing listens, or the connection broke: the shim has ended, or is about to.
+    #[error("the shim is not there: {0}")]
+    Gone(#[from] std::io::Error),
+    /// It did not answer in time.
+    #[error("the shim did not answer within {} s", PATIENCE.as_secs())]
+    Silent,
+    /// A line that is too long or not a message.
+    #[error("not a message of a shim: {0}")]
+    Protocol(String),
+}
+
+/// The end of `serve`. Holds no connection: one a call.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// A client of the shim that listens on `socket`; asks it for its phase to see that it answers.
+    pub async fn connect(socket: &Path) -> Result<Client, Error> {
+        let client = Client { socket: socket.to_owned() };
+        client.phase().await?;
+        Ok(client)
+    }
+
+    /// Where the attempt stands now.
+    pub async fn phase(&self) -> Result<Phase, Error> {
+        match self.call(&Request::Phase).await? {
+            Reply::Phase(phase) => Ok(phase),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Starts the attempt; returns once that is durable in the spool's state. A second start of the same attempt
+    /// changes nothing, whatever has become of the first; another attempt's is refused.
+    pub async fn start(&self, start: &Start) -> Result<(), Error> {
+        self.done(&Request::Start(Box::new(start.clone()))).await
+    }
+
+    /// Asks the attempt to end. Returns at once; the end comes by [`Client::watch`]. Does nothing once it has ended.
+    pub async fn stop(&self, reason: StopReason) -> Result<(), Error> {
+        self.done(&Request::Stop(reason)).await
+    }
+
+    /// Lets the shim of an attempt that has ended go; refused before.
+    pub async fn exit(&self) -> Result<(), Error> {
+        self.done(&Request::Exit).await
+    }
+
+    /// The present phase, then each new one.
+    pub async fn watch(&self) -> Result<Watch, Error> {
+        let stream = within(PATIENCE, self.open(&Request::Watch)).await?;
+        let (reader, writer) = stream.into_split();
+        Ok(Watch { lines: BufReader::new(reader), _writer: writer })
+    }
+
+    async fn done(&self, request: &Request) -> Result<(), Error> {
+        match self.call(request).await? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn call(&self, request: &Request) -> Result<Reply, Error> {
+        within(PATIENCE, async {
+            let stream = self.open(request).await?;
+            read_message(&mut BufReader::new(stream)).await?.ok_or_else(closed)
+        })
+        .await
+    }
+
+    async fn open(&self, request: &Request) -> Result<UnixStream, Error> {
+        let mut stream = UnixStream::connect(&self.socket).await?;
+        write_message(&mut stream, request).await?;
+        Ok(stream)
+    }
+}
+
+/// New phases of an attempt, as they come. Phases that pass quickly may be left out; the newest never is.
+#[derive(Debug)]
+pub struct Watch {
+    lines: BufReader<OwnedReadHalf>,
+    // Closing our half would end the watch at the shim.
+    _writer: tokio::net::unix::OwnedWriteHalf,
+}
+
+impl Watch {
+    /// The next phase; waits for it as long as it takes. [`Error::Gone`] where the shim has died. Safe to drop and
+    /// call again only between two phases: keep the future where other events are awaited beside it.
+    pub async fn next(&mut self) -> Result<Phase, Error> {
+        match read_message(&mut self.lines).await?.ok_or_else(closed)? {
+            Reply::Phase(phase) => Ok(phase),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+/// What the control socket asks of the shim's life.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Start, or answer that it was; the answer is given once it is durable.
+    Start(Box<Start>, oneshot::Sender<Result<(), String>>),
+    /// End the attempt.
+    Stop(StopReason),
+    /// End the shim.
+    Exit,
+}
+
+/// The shim's end: hears the service's user on `listener` and hands on what it asks for, until all receivers of
+/// orders are gone.
+pub(crate) async fn serve(
+    listener: UnixListener,
+    service_uid: u32,
+    phases: watch::Receiver<Phase>,
+    orders: mpsc::Sender<Order>,
+) {
+    let room = std::sync::Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let Ok(place) = room.clone().acquire_owned().await else { return };
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(_) => {
+                    // Such as no descriptor left: it passes, and must not make this loop spin.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+            () = orders.closed() => return,
+        };
+        if stream.peer_cred().map(|peer| peer.uid()).ok() != Some(service_uid) {
+            continue;
+        }
+        let (phases, orders) = (phases.clone(), orders.clone());
+        tokio::spawn(async move {
+            // A connection that breaks concerns only its caller.
+            let _ = answer(stream, phases, orders).await;
+            drop(place);
+        });
+    }
+}
+
+async fn answer(
+    stream: UnixStream,
+    mut phases: watch::Receiver<Phase>,
+    orders: mpsc::Sender<Order>,
+) -> Result<(), Error> {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    let request = match within(PATIENCE, read_message::<Request, _>(&mut reader)).await {
+        Ok(Some(request)) => request,
+        Ok(None) => return Ok(()),
+        Err(cause) => return write_message(&mut writer, &Reply::Refused(cause.to_string())).await,
+    };
+    let reply = match request {
+        Request::Phase => Reply::Phase(phases.borrow().clone()),
+        Request::Start(start) => {
+            let (answer, answered) = oneshot::channel();
+            let asked = orders.send(Order::Start(start, answer)).await.is_ok();
+            match answered.await {
+                Ok(Ok(())) if asked => Reply::Done,
+                Ok(Err(why)) => Reply::Refused(why),
+                _ => Reply::Refused("the shim is ending".into()),
+            }
+        }
+        Request::Stop(reason) => match orders.send(Order::Stop(reason)).await {
+            Ok(()) => Reply::Done,
+            Err(_) => Reply::Refused("the shim is ending".into()),
+        },
+        Request::Exit => match matches!(*phases.borrow(), Phase::Ended(_)) {
+            true => {
+                // The answer first: the order ends this process.
+                write_message(&mut writer, &Reply::Done).await?;
+                let _ = orders.send(Order::Exit).await;
+                return Ok(());
+            }
+            false => Reply::Refused("the attempt has not ended".into()),
+        },
+        Request::Watch => return follow(&mut reader, &mut writer, &mut phases).await,
+    };
+    write_message(&mut writer, &reply).await
+}
+
+/// Sends phases until the caller closes its end.
+async fn follow(
+    reader: &mut BufReader<OwnedReadHalf>,
+    writer: &mut (impl AsyncWrite + Unpin),
+    phases: &mut watch::Receiver<Phase>,
+) -> Result<(), Error> {
+    loop {
+        let phase = phases.borrow_and_update().clone();
+        within(PATIENCE, write_message(writer, &Reply::Phase(phase))).await?;
+        tokio::select! {
+            changed = phases.changed() => if changed.is_err() { return Ok(()) },
+            // A watcher has nothing more to say: the end, or a breach of the protocol.
+            _ = reader.fill_buf() => return Ok(()),
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Request {
+    Phase,
+    Start(Box<Start>),
+    Stop(StopReason),
+    Watch,
+    Exit,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Reply {
+    Done,
+    Refused(String),
+    Phase(Phase),
+}
+
+async fn read_message<T: DeserializeOwned, R: AsyncBufRead + Unpin>(reader: &mut R) -> Result<Option<T>, Error> {
+    // The line may hold keys.
+    let mut line = Zeroizing::new(Vec::new());
+    loop {
+        let part = reader.fill_buf().await?;
+        if part.is_empty() {
+            return match line.is_empty() {
+                true => Ok(None),
+                false => Err(closed()),
+            };
+        }
+        let end = part.iter().position(|byte| *byte == b'\n');
+        let taken = end.unwrap_or(part.len());
+        if line.len() + taken > MOST_LINE {
+            return Err(Error::Protocol(format!("a line of more than {MOST_LINE} bytes")));
+        }
+        line.extend_from_slice(&part[..taken]);
+        reader.consume(taken + usize::from(end.is_some()));
+        if end.is_some() {
+            return serde_json::from_slice(&line).map(Some).map_err(|cause| Error::Protocol(cause.to_string()));
+        }
+    }
+}
+
+async fn write_message<T: Serialize>(writer: &mut (impl AsyncWrite + Unpin), message: &T) -> Result<(), Error> {
+    let mut line =
+        Zeroizing::new(serde_json::to_vec(message).map_err(|cause| Error::Protocol(cause.to_string()))?);
+    if line.len() > MOST_LINE {
+        return Err(Error::Protocol(format!("a line of more than {MOST_LINE} bytes")));
+    }
+    line.push(b'\n');
+    writer.write_all(&line).await?;
+    Ok(writer.flush().await?)
+}
+
+async fn within<T>(patience: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(patience, work).await.unwrap_or(Err(Error::Silent))
+}
+
+fn closed() -> Error {
+    Error::Gone(std::io::ErrorKind::UnexpectedEof.into())
+}
+
+fn unexpected(reply: &Reply) -> Error {
+    match reply {
+        Reply::Refused(why) => Error::Refused(why.clone()),
+        _ => Error::Protocol("an answer to another question".into()),
+    }
+}
+
+mod hex_key {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use zeroize::Zeroizing;
+
+    pub fn serialize<S: Serializer>(key: &crypto::Key, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&Zeroizing::new(hex::encode(key.as_bytes())))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<crypto::Key, D::Error> {
+        let text = Zeroizing::new(String::deserialize(deserializer)?);
+        let bytes = Zeroizing::new(hex::decode(text.as_bytes()).map_err(|_| D::Error::custom("not hexadecimal"))?);
+        crypto::Key::from_bytes(&bytes).map_err(|_| D::Error::custom("a key has 32 bytes"))
+    }
+}
+
+mod plain_secret {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use zeroize::Zeroizing;
+
+    pub fn serialize<S: Serializer>(secret: &Zeroizing<String>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(secret)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Zeroizing<String>, D::Error> {
+        String::deserialize(deserializer).map(Zeroizing::new)
+    }
+}
+
+/// Longest line: a submit body has at most 1 MiB, and a start holds its parameters as given and as parsed.
+const MOST_LINE: usize = 4 * 1024 * 1024;
+/// `serve` needs one for its watch and one for a call; an old and a new `serve` may overlap.
+const MOST_CONNECTIONS: usize = 16;
+const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,39 @@
+//! The spool of an attempt: its log in sealed segments and its state, in one directory that the shim writes and
+//! `serve` reads, while the shim lives and after.
+//!
+//! Everything here is blocking file work: call it from a blocking task. Start at [`Writer::create`],
+//! [`Reader::open`], [`write_state`] and [`read_state`].
+
+mod reader;
+mod state;
+mod writer;
+
+pub use reader::{Query, Reader};
+pub use state::{State, read_state, write_state};
+pub use writer::Writer;
+
+/// Why the spool could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be used.
+    #[error("cannot {doing} {file} of the spool: {cause}")]
+    File {
+        /// What was tried, such as `read`.
+        doing: &'static str,
+        /// The file's name.
+        file: String,
+        /// Why not.
+        cause: std::io::Error,
+    },
+    /// A file is not what it should be: wrong key, or damaged.
+    #[error("{file} of the spool is damaged, or the key is not its own: {why}")]
+    Damaged {
+        /// The file's name.
+        file: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Bytes could not be sealed.
+    #[error("cannot seal the log: {0}")]
+    Seal(#[from] crypto::Error),
+}

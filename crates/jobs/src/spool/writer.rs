@@ -1,0 +1,5 @@
+//! Writes the log of an attempt.
+
+/// The one writer of an attempt's log.
+#[derive(Debug)]
+pub struct Writer {}
