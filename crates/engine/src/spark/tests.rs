@@ -1,0 +1,172 @@
+//! Laws of the generated configuration, and what it looks like.
+
+use jiff::civil::{Date, date};
+use model::{Cores, EngineParameter, JobId, JobRequest, JobSpec, MiB, NodeSize, Sizing, SpecRules};
+
+use super::*;
+
+pub(crate) fn engine(version: &str, available: Date) -> Installed {
+    Installed {
+        version: version.parse().expect("a version"),
+        scala: "2.12".into(),
+        hadoop: "3.3.4".into(),
+        description: format!("Apache Spark {version}"),
+        available,
+        end_of_support: available.saturating_add(jiff::Span::new().months(9)),
+        end_of_life: available.saturating_add(jiff::Span::new().months(12)),
+        java_home: "/usr/lib/jvm/java-17-openjdk-amd64".into(),
+        jars: vec!["a.jar".into(), "b.jar".into()],
+        archives: true,
+    }
+}
+
+fn spec(parameters: &[(&str, &str)]) -> JobSpec {
+    let parameters = parameters.iter().map(|(name, value)| EngineParameter { name: (*name).into(), value: (*value).into() });
+    let request =
+        JobRequest { name: Some("flights".into()), container_name: Some("code".into()), parameters: parameters.collect(), ..JobRequest::default() };
+    let rules = SpecRules {
+        regions: vec!["GRA".parse().expect("a region")],
+        versions: vec!["3.5.9".parse().expect("a version")],
+    };
+    JobSpec::parse(&request, &rules).expect("valid")
+}
+
+const PYTHON: [(&str, &str); 3] =
+    [("job_type", "python"), ("main_application_code", "jobs/main.py"), ("arguments_json", r#"["--name","a, b"]"#)];
+const JAVA: [(&str, &str); 4] = [
+    ("job_type", "java"), ("main_application_code", "app.jar"), ("main_class_name", "com.example.App"), ("executor_num", "3"),
+];
+
+fn with<T>(spec: &JobSpec, act: impl FnOnce(&DriverContext) -> T) -> T {
+    let engine = engine("3.5.9", date(2026, 1, 1));
+    act(&DriverContext {
+        spec,
+        engine: &engine,
+        job_id: JobId(uuid::Uuid::from_u128(7)),
+        access_key: "ACCESS",
+        secret_key: "se<cr&et",
+        region: "GRA",
+        objects_url: "http://127.0.0.1:9000",
+        pods_url: "http://127.0.0.1:9001",
+        rpc_secret: "between-us",
+    })
+}
+
+fn file(files: &[ConfFile], name: &str) -> String {
+    let file = files.iter().find(|file| file.name == name).expect("the file");
+    String::from_utf8(file.bytes.clone()).expect("text")
+}
+
+fn shown(launch: &Launch) -> String {
+    let env: Vec<String> = launch.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    format!("{}\n\n{}\n\ncwd {}\n", launch.argv.join("\n"), env.join("\n"), launch.cwd)
+}
+
+#[test]
+fn a_python_driver() {
+    insta::assert_snapshot!(with(&spec(&PYTHON), |context| shown(&driver(context))));
+}
+
+#[test]
+fn a_java_driver() {
+    insta::assert_snapshot!(with(&spec(&JAVA), |context| shown(&driver(context))));
+}
+
+#[test]
+fn the_files_of_a_job() {
+    let files = with(&spec(&JAVA), |context| conf_files(context, None)).expect("files");
+    let all: Vec<String> =
+        files.iter().map(|file| format!("--- {}\n{}", file.name, String::from_utf8_lossy(&file.bytes))).collect();
+    insta::assert_snapshot!(all.join("\n"));
+}
+
+#[test]
+fn a_program_without_an_extension_is_run_as_python() {
+    let odd = spec(&[("job_type", "python"), ("main_application_code", "main"), ("arguments", "x")]);
+    let argv = with(&odd, driver).argv;
+    assert_eq!(argv[argv.len() - 6..], ["--class", PYTHON_RUNNER, "spark-internal", "/work/main", "", "x"]);
+}
+
+#[test]
+fn secrets_stand_in_files_only() {
+    for program in [&PYTHON[..], &JAVA[..]] {
+        let launch = with(&spec(program), driver);
+        let seen = shown(&launch);
+        assert!(!seen.contains("se<cr&et") && !seen.contains("between-us") && !seen.contains("SECRET_ACCESS_KEY"));
+    }
+    let files = with(&spec(&PYTHON), |context| conf_files(context, None)).expect("files");
+    assert!(!file(&files, "spark-defaults.conf").contains("between-us"));
+    assert!(file(&files, "core-site.xml").contains("se&lt;cr&amp;et"));
+}
+
+#[test]
+fn a_properties_file_cannot_change_what_is_the_platforms() {
+    let hostile = "spark.master local[*]\nspark.kubernetes.executor.podTemplateFile=/x\nspark.kubernetes.namespace:other\n\
+        spark.driver.host=0.0.0.0\nspark.authenticate=false\nspark.authenticate.secret=x\nspark.network.crypto.enabled=false\n\
+        spark.executor.memory=50g\nspark.executor.instances=99\nspark.jars.packages=a:b:c\nspark.sql.shuffle.partitions=7\n";
+    let files = with(&spec(&PYTHON), |context| conf_files(context, Some(hostile))).expect("files");
+    let defaults = file(&files, "spark-defaults.conf");
+    for line in [
+        "spark.master=k8s://http://127.0.0.1:9001", "spark.driver.host=127.0.0.1", "spark.authenticate=true",
+        "spark.network.crypto.enabled=true", "spark.executor.memory=1024m", "spark.executor.instances=1",
+        "spark.sql.shuffle.partitions=7", "spark.kubernetes.namespace=default",
+    ] {
+        assert_eq!(defaults.lines().filter(|shown| *shown == line).count(), 1, "{line} in {defaults}");
+    }
+    for absent in ["podTemplateFile", "local[*]", "spark.jars.packages", "spark.authenticate.secret="] {
+        assert!(!defaults.contains(absent), "{absent} in {defaults}");
+    }
+    assert_eq!(overridden(hostile).expect("valid").len(), 10);
+    assert!(unsupported(&spec(&PYTHON), Some(hostile)).expect("valid").is_some_and(|line| line.contains("a:b:c")));
+    assert_eq!(unsupported(&spec(&PYTHON), None).expect("valid"), None);
+}
+
+#[test]
+fn dynamic_allocation_stays_within_the_sizing() {
+    let asked = "spark.dynamicAllocation.enabled=true\nspark.dynamicAllocation.maxExecutors=50\nspark.dynamicAllocation.minExecutors=20\n";
+    let files = with(&spec(&JAVA), |context| conf_files(context, Some(asked))).expect("files");
+    let defaults = file(&files, "spark-defaults.conf");
+    for line in [
+        "spark.dynamicAllocation.maxExecutors=3", "spark.dynamicAllocation.minExecutors=3",
+        "spark.dynamicAllocation.shuffleTracking.enabled=true",
+    ] {
+        assert!(defaults.lines().any(|shown| shown == line), "{line} in {defaults}");
+    }
+    assert!(!defaults.contains("spark.executor.instances"));
+}
+
+#[test]
+fn the_users_collector_is_the_only_one() {
+    let asked = "spark.driver.extraJavaOptions=-XX:+UseG1GC -Da=b\n";
+    let files = with(&spec(&PYTHON), |context| conf_files(context, Some(asked))).expect("files");
+    assert_eq!(file(&files, "driver.args"), "-XX:+UseG1GC -Da=b\n");
+    let files = with(&spec(&PYTHON), |context| conf_files(context, None)).expect("files");
+    assert_eq!(file(&files, "driver.args"), "-XX:+UseSerialGC\n\n");
+}
+
+#[test]
+fn an_executor() {
+    let mut env: Vec<(String, String)> = [
+        ("SPARK_DRIVER_URL", "spark://CoarseGrainedScheduler@127.0.0.1:40001"),
+        ("SPARK_EXECUTOR_ID", "1"),
+        ("SPARK_EXECUTOR_CORES", "2"),
+        ("SPARK_EXECUTOR_MEMORY", "1024m"),
+        ("SPARK_APPLICATION_ID", "spark-1"),
+        ("SPARK_RESOURCE_PROFILE_ID", "0"),
+        ("SPARK_EXECUTOR_POD_IP", "127.0.0.1"),
+        ("SPARK_EXECUTOR_POD_NAME", "job-exec-1"),
+        ("SPARK_LOCAL_DIRS", "/var/data"),
+        ("PATH", "/tmp"),
+        ("MINE", "kept"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec();
+    for number in [10, 9, 0] {
+        env.push((format!("SPARK_JAVA_OPT_{number}"), format!("-Doption={number}")));
+    }
+    let wish = PodWish { name: "job-exec-1".into(), executor: 1, cores: Cores(2), memory: MiB(1408), env };
+    let node = NodeSize { cores: Cores(2), memory: MiB(1024), overhead: MiB(384) };
+    let sizing = Sizing { driver: node, executor: node, executors: 1 };
+    let launch = executor(&wish, &engine("3.5.9", date(2026, 1, 1)), &sizing, "GRA", "http://127.0.0.1:9000");
+    insta::assert_snapshot!(shown(&launch));
+}
