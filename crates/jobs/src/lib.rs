@@ -1,5 +1,230 @@
-//! Jobs: their life cycle, their logs, and the shim that keeps each alive.
+//! Jobs: their life cycle, the scheduler, their logs, and the shim that keeps each alive. Decides what becomes of a
+//! job and records it; knows neither HTTP nor SQL, and starts nothing but through the warden and a shim.
+//! Start at [`Jobs::submit`] and [`Jobs::run`].
+//!
+//! | file | is about |
+//! |---|---|
+//! | `submit` | what a job must be to be accepted |
+//! | `scheduler` | which job starts next |
+//! | `watch` | one attempt: sandbox, start, what its shim says, the end of all that |
+//! | `record` | each change of a job, with its audit entry in the same transaction |
+//! | `reconcile` | what an earlier process left behind; spools that are old enough to go |
+//! | `query`, `logs` | reading |
+//! | `control`, `spool`, `shim` | the other process: its protocol, its files, itself |
 
 pub mod control;
+mod logs;
+mod query;
+mod reconcile;
+mod record;
+mod scheduler;
 pub mod shim;
 pub mod spool;
+mod submit;
+mod surroundings;
+mod watch;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use audit::{Actor, Audit};
+use db::Db;
+use engine::Engines;
+use keys::Keys;
+use model::{Cores, Faults, IllegalTransition, Job, JobId, JobRequest, MiB, ProjectId, Region};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+pub use control::{JobKeys, S3Pair};
+pub use logs::Logs;
+pub use query::{Filter, FilterOp, JobField, ListQuery, Page};
+pub use spool::Query as LogQuery;
+pub use surroundings::{BoxError, Surroundings};
+
+/// The jobs of this service; a cheap handle.
+#[derive(Clone)]
+pub struct Jobs {
+    inner: Arc<Inner>,
+}
+
+/// What jobs are made of.
+pub struct Parts {
+    /// The database.
+    pub db: Db,
+    /// Where each change is recorded.
+    pub audit: Audit,
+    /// Keys of the projects; logs are sealed with keys that these wrap.
+    pub keys: Arc<Keys>,
+    /// What builds sandboxes.
+    pub warden: warden::Client,
+    /// What jobs run on.
+    pub engines: Arc<Engines>,
+    /// Rooms beside this one.
+    pub surroundings: Arc<dyn Surroundings>,
+    /// Limits and places.
+    pub config: Config,
+}
+
+/// Limits and places.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Regions that jobs may ask for. The first is the one that requests to the object gate are signed for.
+    pub regions: Vec<Region>,
+    /// How many jobs have a sandbox at once.
+    pub max_running: u32,
+    /// Cores of all these together.
+    pub cores: Cores,
+    /// Memory of all these together.
+    pub memory: MiB,
+    /// How long the log of an ended job can be read here before it is in the bucket only.
+    pub log_retention: Duration,
+    /// Directory of the spools, `JOB/ATTEMPT` each.
+    pub spool: PathBuf,
+    /// Where the buckets of logs are reached, such as `https://s3.example.org`.
+    pub log_address_base: String,
+}
+
+impl Jobs {
+    /// Over its parts. Nothing runs before [`Jobs::run`].
+    pub fn new(parts: Parts) -> Jobs {
+        Jobs { inner: Arc::new(Inner { parts, wake: Notify::new(), live: watch::Live::default() }) }
+    }
+
+    /// Takes over what runs, schedules what waits and watches over it until `stop`. Jobs that run then go on.
+    pub async fn run(&self, stop: CancellationToken) {
+        tokio::join!(
+            scheduler::run(&self.inner, &stop),
+            reconcile::destroy_orphans(&self.inner, &stop),
+            reconcile::sweep_spools(&self.inner, &stop),
+        );
+    }
+
+    /// Accepts a job, or says all that is wrong with it: [`Error::Invalid`].
+    pub async fn submit(&self, project: &ProjectId, request: &JobRequest, by: &Actor) -> Result<Job, Error> {
+        submit::submit(&self.inner, project, request, by).await
+    }
+
+    /// The job of that id in a project.
+    pub async fn find(&self, project: &ProjectId, id: JobId) -> Result<Option<Job>, Error> {
+        query::find(&self.inner, project, id).await
+    }
+
+    /// Ids of the jobs that all filters let through, newest first.
+    pub async fn ids(&self, project: &ProjectId, filters: &[Filter]) -> Result<Vec<JobId>, Error> {
+        query::ids(&self.inner, project, filters).await
+    }
+
+    /// A page of jobs, and how many there are in all.
+    pub async fn list(&self, project: &ProjectId, query: &ListQuery) -> Result<Page, Error> {
+        query::list(&self.inner, project, query).await
+    }
+
+    /// Asks a job to stop. Does nothing where it was asked already or has ended.
+    pub async fn cancel(&self, project: &ProjectId, id: JobId, by: &Actor) -> Result<(), Error> {
+        let Some(stopping) = record::stop_asked(&self.inner, project, id, by).await? else { return Ok(()) };
+        match stopping.status.is_final() {
+            true => self.inner.wake.notify_one(),
+            false => self.inner.live.stop(id),
+        }
+        Ok(())
+    }
+
+    /// Lines of a job's log.
+    pub async fn logs(&self, project: &ProjectId, id: JobId, query: &LogQuery) -> Result<Logs, Error> {
+        logs::read(&self.inner, project, id, query).await
+    }
+}
+
+impl std::fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Jobs").field("config", &self.inner.parts.config).finish_non_exhaustive()
+    }
+}
+
+/// What all handles share.
+struct Inner {
+    parts: Parts,
+    /// Wakes the scheduler: a job was submitted, or room became free.
+    wake: Notify,
+    live: watch::Live,
+}
+
+/// Why something could not be done with jobs.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What was asked for is not valid.
+    #[error("not valid: {0}")]
+    Invalid(#[from] Faults),
+    /// There is no such job in the project.
+    #[error("there is no such job")]
+    NotFound,
+    /// Data processing is not switched on for the project.
+    #[error("the project may not use data processing yet")]
+    NotAuthorized,
+    /// The database failed.
+    #[error("the database of jobs failed")]
+    Db(#[from] db::Error),
+    /// The audit log failed.
+    #[error("the change was not recorded")]
+    Audit(#[from] audit::Error),
+    /// A key could not be had.
+    #[error("the key of a log could not be had")]
+    Keys(#[from] keys::Error),
+    /// The spool could not be read.
+    #[error("the log could not be read")]
+    Spool(#[from] spool::Error),
+    /// A room beside this one failed.
+    #[error("{doing} failed")]
+    Beside {
+        /// What was asked of it.
+        doing: &'static str,
+        /// Why it failed.
+        source: BoxError,
+    },
+    /// The warden failed.
+    #[error("the warden failed")]
+    Warden(#[from] warden::Error),
+    /// A shim failed.
+    #[error("the shim of an attempt failed")]
+    Shim(#[from] control::Error),
+    /// Something happened to a job that cannot happen to it.
+    #[error("a job took a wrong turn")]
+    Illegal(#[from] IllegalTransition),
+    /// A blocking task ended badly.
+    #[error("a task ended badly")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// Names of the points between durable steps at which tests kill the process that reaches them: those of `serve`,
+/// each of which an ordinary job passes, then those of a shim, which begin with `shim.`.
+pub const FAULT_POINTS: &[&str] = &ALL_POINTS;
+
+const ALL_POINTS: [&str; SERVE_POINTS.len() + shim::FAULT_POINTS.len()] = {
+    let mut all = [""; SERVE_POINTS.len() + shim::FAULT_POINTS.len()];
+    let mut at = 0;
+    while at < all.len() {
+        all[at] = match at < SERVE_POINTS.len() {
+            true => SERVE_POINTS[at],
+            false => shim::FAULT_POINTS[at - SERVE_POINTS.len()],
+        };
+        at += 1;
+    }
+    all
+};
+
+const SERVE_POINTS: [&str; 15] = [
+    "job.submit.committed",
+    "job.attempt.committed",
+    "job.keys.opened",
+    "job.sandbox.created",
+    "job.gate.opened",
+    "job.start.prepared",
+    "job.start.sent",
+    "job.running.seen",
+    "job.running.committed",
+    "job.end.seen",
+    "job.end.committed",
+    "job.gate.closed",
+    "job.sandbox.destroyed",
+    "job.keys.closed",
+    "job.attempt.closed",
+];

@@ -1,0 +1,38 @@
+//! Reading the log of a job: from the spool of its newest attempt, whether its shim lives or not.
+
+use jiff::Timestamp;
+use model::{AttemptNo, JobId, JobStatus, LogLine, ProjectId, SandboxId};
+
+use crate::{Error, Inner, LogQuery, query, record::LOG_KEY, spool::Reader};
+
+/// Lines of a job's log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logs {
+    /// The lines by id. None once the spool is gone: then they are in the bucket.
+    pub lines: Vec<LogLine>,
+    /// Where all of the log is once the job has ended.
+    pub address: Option<String>,
+    /// When the job was started, or accepted where it was not started.
+    pub started: Timestamp,
+}
+
+pub(crate) async fn read(
+    jobs: &Inner,
+    project: &ProjectId,
+    id: JobId,
+    query: &LogQuery,
+) -> Result<Logs, Error> {
+    let job = query::find(jobs, project, id).await?.ok_or(Error::NotFound)?;
+    let mut logs = Logs { lines: Vec::new(), address: job.logs_address, started: job.started.unwrap_or(job.created) };
+    if job.attempt == 0 || job.status == JobStatus::Pending {
+        return Ok(logs);
+    }
+    let attempt = SandboxId { job: id, attempt: AttemptNo(job.attempt) };
+    let Some(place) = db::jobs::log_place(&jobs.parts.db, attempt).await?.filter(|place| place.spooled) else {
+        return Ok(logs);
+    };
+    let key = jobs.parts.keys.unwrap(project, LOG_KEY, &place.wrapped_key)?;
+    let (dir, query) = (jobs.spool(attempt), query.clone());
+    logs.lines = tokio::task::spawn_blocking(move || Reader::open(&dir, &key).read(&query)).await??;
+    Ok(logs)
+}

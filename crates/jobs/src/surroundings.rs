@@ -1,0 +1,42 @@
+//! What jobs need of the rooms beside them, which they must not know.
+
+use async_trait::async_trait;
+use model::{BucketName, ProjectId, SandboxId};
+
+use crate::{Error, JobKeys};
+
+/// The cause of a failure elsewhere.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Object storage and identities, as far as jobs need them. The binary joins the rooms.
+#[async_trait]
+pub trait Surroundings: Send + Sync + 'static {
+    /// Size of an object; `None` where there is no such object or bucket.
+    async fn object_size(&self, project: &ProjectId, bucket: &BucketName, key: &str) -> Result<Option<u64>, BoxError>;
+
+    /// Makes the project's bucket of logs if there is none.
+    async fn ensure_log_bucket(&self, project: &ProjectId) -> Result<(), BoxError>;
+
+    /// Makes the keys of a sandbox; the same again where there are some.
+    async fn open_keys(&self, project: &ProjectId, sandbox: SandboxId) -> Result<JobKeys, BoxError>;
+
+    /// Removes the keys of a sandbox; does nothing where there are none.
+    async fn close_keys(&self, sandbox: SandboxId) -> Result<(), BoxError>;
+
+    /// Starts to accept on a sandbox's listener of the object gate; does nothing where it does already.
+    fn open_gate(&self, sandbox: SandboxId, objects: std::net::TcpListener) -> Result<(), BoxError>;
+
+    /// Ends that.
+    fn close_gate(&self, sandbox: SandboxId);
+}
+
+/// Says what was asked of a room beside this one when it fails.
+pub(crate) trait Beside<T> {
+    fn beside(self, doing: &'static str) -> Result<T, Error>;
+}
+
+impl<T> Beside<T> for Result<T, BoxError> {
+    fn beside(self, doing: &'static str) -> Result<T, Error> {
+        self.map_err(|source| Error::Beside { doing, source })
+    }
+}

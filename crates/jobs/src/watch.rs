@@ -1,0 +1,333 @@
+//! One attempt from the building of its sandbox to the end of it. [`Attempt::advance`] looks at what there is and goes
+//! on from there, so that it does not matter which process came how far before: each step is either done or can be
+//! done again.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use model::{EndReason, Job, JobId, JobStatus, SandboxId};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Error, Inner, JobKeys,
+    control::{Client, End, Phase, Start, StopReason},
+    record,
+    spool::{State, read_state},
+    surroundings::Beside as _,
+};
+
+/// Watches over an attempt until nothing of it stands, or until `stop`.
+pub(crate) async fn watch(jobs: Arc<Inner>, seat: Seat, stop: CancellationToken) {
+    let id = seat.id;
+    let mut attempt = Attempt { jobs: &jobs, id, asked: seat.asked.clone(), deadline: None, builds: 0 };
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        let outcome = tokio::select! {
+            // Dropping what is under way is no worse than being killed in it.
+            () = stop.cancelled() => return,
+            outcome = attempt.advance() => outcome,
+        };
+        match outcome {
+            Ok(Outcome::Closed) => break,
+            Ok(Outcome::Again) => pause = SHORTEST_PAUSE,
+            Err(cause) => {
+                tracing::warn!(%id, cause = %chain(&cause), "an attempt does not advance; trying again");
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+    drop(seat);
+    jobs.wake.notify_one();
+}
+
+enum Outcome {
+    /// Nothing of the attempt stands any more.
+    Closed,
+    /// Something has changed; look again.
+    Again,
+}
+
+struct Attempt<'a> {
+    jobs: &'a Inner,
+    id: SandboxId,
+    /// Cancelled when a caller asks the job to stop.
+    asked: CancellationToken,
+    /// When an attempt that was asked to stop is stopped by force.
+    deadline: Option<Instant>,
+    /// How often building the sandbox has failed.
+    builds: u32,
+}
+
+impl Attempt<'_> {
+    async fn advance(&mut self) -> Result<Outcome, Error> {
+        let parts = &self.jobs.parts;
+        let job = db::jobs::find(&parts.db, self.id.job).await?.ok_or(Error::NotFound)?;
+        let attempt = db::jobs::find_attempt(&parts.db, self.id).await?.ok_or(Error::NotFound)?;
+        if attempt.ended.is_some() || job.status.is_final() || job.attempt != self.id.attempt.0 {
+            return self.close().await;
+        }
+        let stopping = job.status == JobStatus::Cancelling;
+        if stopping && *self.deadline.get_or_insert_with(|| Instant::now() + FORCE_AFTER) <= Instant::now() {
+            return self.lose("it did not stop when asked").await;
+        }
+        match self.state().await? {
+            Some(state) if matches!(state.phase, Phase::Ended(_)) => return self.end_by(&state).await,
+            // It was started. Only its own shim may go on with it: another would start its code a second time.
+            Some(state) if !matches!(state.phase, Phase::Waiting) => {
+                let standing = parts.warden.list_sandboxes().await?;
+                if !standing.iter().any(|sandbox| sandbox.id == self.id && sandbox.shim_alive) {
+                    return self.take_up_dead().await;
+                }
+            }
+            _ if stopping => return self.void("it was cancelled before it was started").await,
+            _ if parts.engines.find(&job.spec.version).is_none() => {
+                let detail = format!("Spark {} is not installed any more", job.spec.version);
+                return self.end(&self.end_now(EndReason::CannotStart { detail }, 1)).await;
+            }
+            _ => {}
+        }
+        self.enter(&job).await
+    }
+
+    /// Builds the sandbox, or finds it again, and listens to its shim.
+    async fn enter(&mut self, job: &Job) -> Result<Outcome, Error> {
+        let parts = &self.jobs.parts;
+        let keys = parts.surroundings.open_keys(&job.project, self.id).await.beside("making keys of an attempt")?;
+        fail::fail_point!("job.keys.opened");
+        parts.surroundings.ensure_log_bucket(&job.project).await.beside("making the bucket of logs")?;
+        let spec = warden::SandboxSpec { id: self.id, engine: job.spec.version.clone(), sizing: job.spec.sizing };
+        let handle = match parts.warden.create_sandbox(&spec).await {
+            Ok(handle) => handle,
+            Err(warden::Error::Ended(_)) => return self.take_up_dead().await,
+            Err(cause @ warden::Error::Connection(_)) => return Err(cause.into()),
+            Err(cause) => return self.build_failed(cause).await,
+        };
+        fail::fail_point!("job.sandbox.created");
+        parts.surroundings.open_gate(self.id, handle.objects).beside("opening the object gate")?;
+        fail::fail_point!("job.gate.opened");
+        let client = Client::connect(&handle.control).await?;
+        self.follow(job, &client, keys).await
+    }
+
+    /// Does what the shim's phases ask for until it has ended or is not heard any more.
+    async fn follow(&mut self, job: &Job, client: &Client, keys: JobKeys) -> Result<Outcome, Error> {
+        // The stream keeps a phase that is half read while something else happens.
+        let phases = futures::stream::unfold(client.watch().await?, |mut watch| async move {
+            let next = watch.next().await;
+            Some((next, watch))
+        });
+        tokio::pin!(phases);
+        let asked = self.asked.clone();
+        let mut reminder = tokio::time::interval(REMIND_EVERY);
+        reminder.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut stopping = job.status == JobStatus::Cancelling;
+        loop {
+            tokio::select! {
+                phase = phases.next() => match phase {
+                    None | Some(Err(_)) => return Ok(Outcome::Again),
+                    Some(Ok(Phase::Waiting)) if asked.is_cancelled() => return Ok(Outcome::Again),
+                    Some(Ok(Phase::Waiting)) => self.start(job, client, &keys).await?,
+                    Some(Ok(Phase::Starting)) => {}
+                    Some(Ok(Phase::Running { started })) => {
+                        fail::fail_point!("job.running.seen");
+                        record::started(self.jobs, self.id, started).await?;
+                        fail::fail_point!("job.running.committed");
+                    }
+                    Some(Ok(Phase::Ended(end))) => return self.end(&end).await,
+                },
+                () = asked.cancelled(), if !stopping => {
+                    stopping = true;
+                    reminder.reset_immediately();
+                }
+                _ = reminder.tick(), if stopping => {
+                    let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + FORCE_AFTER);
+                    if Instant::now() >= deadline {
+                        return Ok(Outcome::Again);
+                    }
+                    client.stop(StopReason::Cancelled).await?;
+                }
+            }
+        }
+    }
+
+    /// Hands the attempt to its shim. From here on, only the shim decides whether user code is started.
+    async fn start(&self, job: &Job, client: &Client, keys: &JobKeys) -> Result<(), Error> {
+        let parts = &self.jobs.parts;
+        let Some(engine) = parts.engines.find(&job.spec.version) else { return Err(Error::NotFound) };
+        let place = db::jobs::log_place(&parts.db, self.id).await?.ok_or(Error::NotFound)?;
+        let start = Start {
+            id: self.id,
+            project: job.project.clone(),
+            spec: job.spec.clone(),
+            engine,
+            keys: keys.clone(),
+            log_key: parts.keys.unwrap(&job.project, record::LOG_KEY, &place.wrapped_key)?,
+            region: parts.config.regions.first().unwrap_or(&job.spec.region).clone(),
+        };
+        fail::fail_point!("job.start.prepared");
+        client.start(&start).await?;
+        fail::fail_point!("job.start.sent");
+        Ok(())
+    }
+
+    /// The shim is dead: what it left tells how the attempt ended.
+    async fn take_up_dead(&self) -> Result<Outcome, Error> {
+        match self.state().await? {
+            Some(state) if state.end().is_some() => self.end_by(&state).await,
+            Some(state) if state.user_code => self.lose("the process that watched over it ended").await,
+            _ => self.void("the sandbox ended before the job was started").await,
+        }
+    }
+
+    /// Stops the attempt by force, then takes what it left for its end.
+    async fn lose(&self, why: &str) -> Result<Outcome, Error> {
+        // First nothing of it may run any more, then it may be said to have ended.
+        self.jobs.parts.surroundings.close_gate(self.id);
+        self.jobs.parts.warden.destroy_sandbox(self.id).await?;
+        let state = self.state().await?;
+        if let Some(state) = state.as_ref().filter(|state| state.end().is_some()) {
+            return self.end_by(state).await;
+        }
+        tracing::error!(id = %self.id, why, "an attempt was lost");
+        let mut end = self.end_now(EndReason::Platform { detail: why.to_owned() }, record::LOST);
+        end.started = state.and_then(|state| match state.phase {
+            Phase::Running { started } => Some(started),
+            _ => None,
+        });
+        self.end(&end).await
+    }
+
+    async fn build_failed(&mut self, cause: warden::Error) -> Result<Outcome, Error> {
+        self.builds += 1;
+        if self.builds < MOST_BUILDS {
+            return Err(cause.into());
+        }
+        let state = self.state().await?;
+        if state.is_some_and(|state| state.user_code) {
+            return self.lose("its sandbox cannot be reached").await;
+        }
+        let detail = format!("its sandbox cannot be built: {cause}");
+        self.end(&self.end_now(EndReason::Platform { detail }, record::LOST)).await
+    }
+
+    async fn void(&self, why: &str) -> Result<Outcome, Error> {
+        record::voided(self.jobs, self.id, why).await?;
+        self.close().await
+    }
+
+    async fn end_by(&self, state: &State) -> Result<Outcome, Error> {
+        match state.end() {
+            Some(end) => self.end(end).await,
+            None => Ok(Outcome::Again),
+        }
+    }
+
+    async fn end(&self, end: &End) -> Result<Outcome, Error> {
+        fail::fail_point!("job.end.seen");
+        record::ended(self.jobs, self.id, end).await?;
+        fail::fail_point!("job.end.committed");
+        self.close().await
+    }
+
+    /// Removes all that stands of an attempt that has ended; only then does it take no room.
+    async fn close(&self) -> Result<Outcome, Error> {
+        let parts = &self.jobs.parts;
+        parts.surroundings.close_gate(self.id);
+        fail::fail_point!("job.gate.closed");
+        parts.warden.destroy_sandbox(self.id).await?;
+        fail::fail_point!("job.sandbox.destroyed");
+        parts.surroundings.close_keys(self.id).await.beside("removing the keys of an attempt")?;
+        fail::fail_point!("job.keys.closed");
+        record::closed(self.jobs, self.id).await?;
+        fail::fail_point!("job.attempt.closed");
+        Ok(Outcome::Closed)
+    }
+
+    /// What the shim has written of the attempt; `None` where it was never started.
+    async fn state(&self) -> Result<Option<State>, Error> {
+        let dir = self.jobs.spool(self.id);
+        let state = tokio::task::spawn_blocking(move || read_state(&dir)).await??;
+        // Another attempt's state in this place would be somebody's doing, and proves nothing of this one.
+        Ok(state.filter(|state| state.id == self.id))
+    }
+
+    fn end_now(&self, reason: EndReason, return_code: i32) -> End {
+        End { reason, return_code, started: None, ended: record::now() }
+    }
+}
+
+impl Inner {
+    /// Where the shim of an attempt writes its log and its state.
+    pub(crate) fn spool(&self, id: SandboxId) -> PathBuf {
+        self.parts.config.spool.join(id.job.to_string()).join(id.attempt.to_string())
+    }
+}
+
+/// The attempts that are watched over by this process.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Live {
+    seats: Arc<Mutex<HashMap<SandboxId, CancellationToken>>>,
+}
+
+impl Live {
+    /// A place for the one task that watches over an attempt; `None` where there is one.
+    pub(crate) fn enter(&self, id: SandboxId) -> Option<Seat> {
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        if seats.contains_key(&id) {
+            return None;
+        }
+        let asked = CancellationToken::new();
+        seats.insert(id, asked.clone());
+        Some(Seat { id, asked, live: self.clone() })
+    }
+
+    /// Tells the task that watches over a job's attempt that the job was asked to stop.
+    pub(crate) fn stop(&self, job: JobId) {
+        let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        seats.iter().filter(|(id, _)| id.job == job).for_each(|(_, asked)| asked.cancel());
+    }
+}
+
+/// The place of the one task that watches over an attempt, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    id: SandboxId,
+    asked: CancellationToken,
+    live: Live,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.live.seats.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+/// An error with its causes, for the service's log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
+}
+
+/// A shim gives its driver some time to end by itself; then this process ends both.
+const FORCE_AFTER: Duration = Duration::from_secs(40);
+const REMIND_EVERY: Duration = Duration::from_secs(5);
+/// Such as the machine being out of something for a moment.
+const MOST_BUILDS: u32 = 6;
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
