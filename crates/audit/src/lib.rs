@@ -40,6 +40,12 @@ impl Audit {
         self.writer.write(entry.row()).await
     }
 
+    /// Hands an entry over to be written soon, and returns without waiting until it is durable: for what changes
+    /// nothing and is not refused. Waits while very many are queued, so none is dropped.
+    pub async fn note(&self, entry: Entry) -> Result<(), Error> {
+        self.writer.enqueue(entry.row()).await
+    }
+
     /// Reads entries, newest first.
     pub async fn list(&self, query: &Query) -> Result<Vec<Row>, Error> {
         Ok(db::audit::list(&self.db, query).await?)

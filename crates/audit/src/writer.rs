@@ -14,7 +14,8 @@ pub(crate) struct Writer {
 
 struct Waiting {
     row: Row,
-    done: oneshot::Sender<Result<(), Arc<db::Error>>>,
+    /// `None` if nobody waits for it.
+    done: Option<oneshot::Sender<Result<(), Arc<db::Error>>>>,
 }
 
 impl Writer {
@@ -27,7 +28,7 @@ impl Writer {
     pub(crate) async fn write(&self, row: Row) -> Result<(), Error> {
         let (done, answer) = oneshot::channel();
         self.queue
-            .send(Waiting { row, done })
+            .send(Waiting { row, done: Some(done) })
             .await
             .map_err(|_| Error::NotWritten)?;
         match answer.await {
@@ -39,6 +40,14 @@ impl Writer {
             Err(_) => Err(Error::NotWritten),
         }
     }
+
+    /// Returns once it is queued.
+    pub(crate) async fn enqueue(&self, row: Row) -> Result<(), Error> {
+        self.queue
+            .send(Waiting { row, done: None })
+            .await
+            .map_err(|_| Error::NotWritten)
+    }
 }
 
 /// Ends when the last sender is gone and all that waited is written.
@@ -47,8 +56,12 @@ async fn run(db: Db, mut queue: mpsc::Receiver<Waiting>) {
     while queue.recv_many(&mut batch, BATCH).await > 0 {
         let result = write_all(&db, &batch).await.map_err(Arc::new);
         for waiting in batch.drain(..) {
-            // A caller that went away is written all the same.
-            let _ = waiting.done.send(result.clone());
+            match (waiting.done, &result) {
+                // A caller that went away is written all the same.
+                (Some(done), _) => drop(done.send(result.clone())),
+                (None, Err(cause)) => tracing::error!(%cause, "an audit entry was not written"),
+                (None, Ok(())) => {}
+            }
         }
     }
 }
