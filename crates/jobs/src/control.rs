@@ -280,15 +280,16 @@ async fn answer(
             Ok(()) => Reply::Done,
             Err(_) => Reply::Refused("the shim is ending".into()),
         },
-        Request::Exit => match matches!(*phases.borrow(), Phase::Ended(_)) {
-            true => {
+        Request::Exit => {
+            let ended = matches!(*phases.borrow(), Phase::Ended(_));
+            if ended {
                 // The answer first: the order ends this process.
                 write_message(&mut writer, &Reply::Done).await?;
                 let _ = orders.send(Order::Exit).await;
                 return Ok(());
             }
-            false => Reply::Refused("the attempt has not ended".into()),
-        },
+            Reply::Refused("the attempt has not ended".into())
+        }
         Request::Watch => return follow(&mut reader, &mut writer, &mut phases).await,
     };
     write_message(&mut writer, &reply).await

@@ -4,13 +4,15 @@
 //! Everything here is blocking file work: call it from a blocking task. Start at [`Writer::create`],
 //! [`Reader::open`], [`write_state`] and [`read_state`].
 
+mod frame;
 mod reader;
 mod state;
+mod sync;
 mod writer;
 
-pub use reader::{Query, Reader};
+pub use reader::{Query, Raw, Reader};
 pub use state::{State, read_state, write_state};
-pub use writer::Writer;
+pub use writer::{Writer, Written};
 
 /// Why the spool could not be written or read.
 #[derive(Debug, thiserror::Error)]

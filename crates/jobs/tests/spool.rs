@@ -1,0 +1,199 @@
+//! What the log of an attempt promises, whatever was written and wherever a crash cut it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::{AtomicU64, Ordering}},
+};
+
+use crypto::Key;
+use jobs::spool::{Query, Reader, Writer};
+use model::{LogId, LogLine, LogStream, NodeName};
+use proptest::prelude::*;
+
+type Batch = (u8, LogStream, Vec<Vec<u8>>, bool);
+
+fn batches() -> impl Strategy<Value = Vec<Batch>> {
+    let stream = prop_oneof![Just(LogStream::Stdout), Just(LogStream::Stderr), Just(LogStream::Platform)];
+    let line = prop::collection::vec(any::<u8>().prop_map(|byte| if byte == b'\n' { b'n' } else { byte }), 1..40);
+    prop::collection::vec((0_u8..3, stream, prop::collection::vec(line, 1..6), any::<bool>()), 1..20)
+}
+
+fn node(number: u8) -> NodeName {
+    if number == 0 { NodeName::driver() } else { NodeName::executor(number.into()) }
+}
+
+fn bytes((_, _, lines, ended): &Batch) -> Vec<u8> {
+    let mut bytes = lines.join(&b'\n');
+    bytes.extend(ended.then_some(b'\n'));
+    bytes
+}
+
+/// Writes the batches with a clock that stands still for a while.
+fn write(dir: &Path, key: &Key, batches: &[Batch]) -> Vec<LogLine> {
+    let ticks = Arc::new(AtomicU64::new(0));
+    let clock = move || 1_000_000 + ticks.fetch_add(1, Ordering::Relaxed) / 4 * 10;
+    let mut writer = Writer::create(dir, key, clock).expect("writer");
+    let mut expected = Vec::new();
+    for batch in batches {
+        let written = writer.append(&node(batch.0), batch.1, &bytes(batch)).expect("written");
+        for (id, line) in (written.first.0..).zip(&batch.2) {
+            let content = String::from_utf8_lossy(line).into_owned();
+            expected.push(LogLine { id: LogId(id), node: node(batch.0), stream: batch.1, content });
+        }
+        assert_eq!(expected.last().expect("a line").id, written.last);
+    }
+    writer.flush().expect("durable");
+    expected
+}
+
+fn all() -> Query {
+    Query { max_lines: usize::MAX, max_bytes: usize::MAX, ..Query::default() }
+}
+
+fn segment(dir: &Path) -> PathBuf {
+    let mut names: Vec<PathBuf> = fs::read_dir(dir).expect("directory").flatten().map(|entry| entry.path()).collect();
+    names.sort();
+    names.pop().expect("a segment")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_written_is_read_in_order_by_pages_of_any_size(batches in batches(), page in 1_usize..7, room in 1_usize..100) {
+        let dir = tempfile::tempdir().expect("directory");
+        let key = Key::random().expect("key");
+        let expected = write(dir.path(), &key, &batches);
+        prop_assert!(expected.windows(2).all(|pair| pair[0].id < pair[1].id), "ids strictly increase");
+        let reader = Reader::open(dir.path(), &key);
+        prop_assert_eq!(&reader.read(&all()).expect("read"), &expected);
+        for wanted in [None, Some(NodeName::driver()), Some(NodeName::executor(2))] {
+            let of_node = |line: &&LogLine| wanted.as_ref().is_none_or(|node| line.node == *node);
+            let mut query = Query { node: wanted.clone(), max_lines: page, max_bytes: room, ..Query::default() };
+            let mut paged = Vec::new();
+            loop {
+                let lines = reader.read(&query).expect("page");
+                let Some(last) = lines.last() else { break };
+                prop_assert!(lines.len() <= page);
+                query.after = Some(last.id);
+                paged.extend(lines);
+            }
+            prop_assert_eq!(paged, expected.iter().filter(of_node).cloned().collect::<Vec<_>>());
+        }
+        let middle = expected[expected.len() / 2].id;
+        let from = reader.read(&Query { from: Some(middle), ..all() }).expect("read");
+        prop_assert_eq!(&from[..], &expected[expected.len() / 2..]);
+    }
+
+    #[test]
+    fn a_crash_at_any_byte_takes_whole_batches_from_the_end_only(batches in batches(), cut in 0.0..1.0_f64) {
+        let dir = tempfile::tempdir().expect("directory");
+        let key = Key::random().expect("key");
+        let expected = write(dir.path(), &key, &batches);
+        let file = segment(dir.path());
+        let whole = fs::read(&file).expect("segment");
+        let length = (whole.len() as f64 * cut) as usize;
+        fs::write(&file, &whole[..length]).expect("cut");
+        let reader = Reader::open(dir.path(), &key);
+        let read = reader.read(&all()).expect("read");
+        prop_assert_eq!(&read[..], &expected[..read.len()]);
+        // What a power cut may leave in the place of the rest.
+        fs::write(&file, [&whole[..length], &vec![0; whole.len() - length]].concat()).expect("zeros");
+        if length > 64 {
+            let zeroed = reader.read(&all());
+            prop_assert!(matches!(&zeroed, Ok(lines) if lines[..] == read[..]) || read.is_empty(), "{:?}", zeroed);
+        }
+        fs::write(&file, &whole[..length]).expect("cut");
+        // A writer that comes after goes on with later ids, and what was there stays.
+        let mut writer = Writer::create(dir.path(), &key, || 0).expect("writer");
+        let written = writer.append(&NodeName::driver(), LogStream::Stdout, b"after\n").expect("written");
+        prop_assert!(read.last().is_none_or(|last| last.id < written.first));
+        drop(writer);
+        let after = reader.read(&all());
+        // A torn frame that does not end its segment any more is still passed over: it is not whole.
+        let after = after.expect("read");
+        prop_assert_eq!(after.len(), read.len() + 1);
+        prop_assert_eq!(&after[..read.len()], &read[..]);
+    }
+
+    #[test]
+    fn the_parts_of_a_node_put_together_are_what_it_wrote(batches in batches()) {
+        let dir = tempfile::tempdir().expect("directory");
+        let key = Key::random().expect("key");
+        let mut writer = Writer::create(dir.path(), &key, || 5).expect("writer");
+        let (mut parts, mut streams) = (Vec::new(), [Vec::new(), Vec::new()]);
+        for batch in &batches {
+            let written = writer.append(&node(batch.0), batch.1, &bytes(batch)).expect("written");
+            if batch.0 == 1 && batch.1 != LogStream::Platform {
+                parts.push(written);
+                streams[usize::from(batch.1 == LogStream::Stderr)].extend(bytes(batch));
+            }
+        }
+        let reader = Reader::open(dir.path(), &key);
+        let mut together = Vec::new();
+        for part in parts {
+            let mut raw = reader.raw(&node(1), part.first, part.last).expect("raw");
+            let before = together.len();
+            while let Some(piece) = raw.next_piece().expect("piece") {
+                together.extend(piece);
+            }
+            prop_assert_eq!((together.len() - before) as u64, part.bytes);
+        }
+        // Line feeds may have come between the streams, nothing else: and one stream alone is exact.
+        let bare = |bytes: &[u8]| { let mut bare: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != b'\n').collect(); bare.sort_unstable(); bare };
+        prop_assert_eq!(bare(&together), bare(&streams.concat()));
+        if streams[1].is_empty() {
+            prop_assert_eq!(&together, &streams[0]);
+        }
+    }
+}
+
+#[test]
+fn a_wrong_key_opens_nothing() {
+    let dir = tempfile::tempdir().expect("directory");
+    let key = Key::random().expect("key");
+    write(dir.path(), &key, &[(0, LogStream::Stdout, vec![b"secret".to_vec()], true)]);
+    let other = Key::random().expect("key");
+    assert!(Reader::open(dir.path(), &other).read(&all()).is_err());
+    assert!(Writer::create(dir.path(), &other, || 0).is_err());
+    assert!(!fs::read(segment(dir.path())).expect("segment").windows(6).any(|window| window == b"secret"));
+}
+
+#[test]
+fn a_segment_is_not_read_under_another_name() {
+    let dir = tempfile::tempdir().expect("directory");
+    let key = Key::random().expect("key");
+    write(dir.path(), &key, &[(0, LogStream::Stdout, vec![b"line".to_vec()], true)]);
+    fs::rename(segment(dir.path()), dir.path().join(format!("{:020}.log", 7))).expect("renamed");
+    assert!(Reader::open(dir.path(), &key).read(&all()).is_err());
+}
+
+#[test]
+fn a_log_of_many_segments_is_found_by_id() {
+    let dir = tempfile::tempdir().expect("directory");
+    let key = Key::random().expect("key");
+    let mut writer = Writer::create(dir.path(), &key, || 1).expect("writer");
+    let line = [&[b'x'; 1023][..], b"\n"].concat().repeat(60);
+    for _ in 0..400 {
+        writer.append(&NodeName::driver(), LogStream::Stdout, &line).expect("written");
+    }
+    writer.flush().expect("durable");
+    assert!(fs::read_dir(dir.path()).expect("directory").count() >= 3, "rotated");
+    let reader = Reader::open(dir.path(), &key);
+    for id in [1, 60, 61, 8_000, 12_345, 24_000] {
+        let lines = reader.read(&Query { from: Some(LogId(id)), max_lines: 2, max_bytes: 1 << 20, ..Query::default() });
+        let lines = lines.expect("read");
+        assert_eq!(lines[0].id, LogId(id));
+        assert_eq!(lines.len(), if id == 24_000 { 1 } else { 2 });
+    }
+    assert!(reader.read(&Query { from: Some(LogId(24_001)), ..all() }).expect("read").is_empty());
+    assert_eq!(reader.read(&all()).expect("read").len(), 24_000);
+}
+
+#[test]
+fn a_log_that_does_not_exist_is_empty() {
+    let dir = tempfile::tempdir().expect("directory");
+    let reader = Reader::open(&dir.path().join("absent"), &Key::random().expect("key"));
+    assert!(reader.read(&all()).expect("read").is_empty());
+}
