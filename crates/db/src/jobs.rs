@@ -332,13 +332,12 @@ pub async fn stands(db: &Db, id: SandboxId) -> Result<bool, Error> {
 
 /// What is needed to read the log of an attempt.
 pub async fn log_place(db: &Db, id: SandboxId) -> Result<Option<LogPlace>, Error> {
-    let row = sqlx::query(
-        "SELECT log_key, spool_removed IS NULL AS spooled FROM attempts WHERE job = ? AND number = ?",
-    )
-    .bind(id.job.to_string())
-    .bind(i64::from(id.attempt.0))
-    .fetch_optional(db.readers())
-    .await?;
+    let row =
+        sqlx::query("SELECT log_key, spool_removed IS NULL AS spooled FROM attempts WHERE job = ? AND number = ?")
+            .bind(id.job.to_string())
+            .bind(i64::from(id.attempt.0))
+            .fetch_optional(db.readers())
+            .await?;
     row.map(|row| Ok(LogPlace { wrapped_key: row.try_get("log_key")?, spooled: row.try_get("spooled")? })).transpose()
 }
 

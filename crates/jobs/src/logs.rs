@@ -16,12 +16,7 @@ pub struct Logs {
     pub started: Timestamp,
 }
 
-pub(crate) async fn read(
-    jobs: &Inner,
-    project: &ProjectId,
-    id: JobId,
-    query: &LogQuery,
-) -> Result<Logs, Error> {
+pub(crate) async fn read(jobs: &Inner, project: &ProjectId, id: JobId, query: &LogQuery) -> Result<Logs, Error> {
     let job = query::find(jobs, project, id).await?.ok_or(Error::NotFound)?;
     let mut logs = Logs { lines: Vec::new(), address: job.logs_address, started: job.started.unwrap_or(job.created) };
     if job.attempt == 0 || job.status == JobStatus::Pending {

@@ -97,12 +97,7 @@ pub(crate) async fn refused(jobs: &Inner, id: JobId, why: String) -> Result<(), 
 }
 
 /// A caller asks a job to stop. The job as it is then; `None` where nothing changed.
-pub(crate) async fn stop_asked(
-    jobs: &Inner,
-    project: &ProjectId,
-    id: JobId,
-    by: &Actor,
-) -> Result<Option<Job>, Error> {
+pub(crate) async fn stop_asked(jobs: &Inner, project: &ProjectId, id: JobId, by: &Actor) -> Result<Option<Job>, Error> {
     let mut tx = jobs.parts.db.begin().await?;
     let found = rows::find_in(&mut tx, id).await?.filter(|job| job.project == *project);
     let mut job = found.ok_or(Error::NotFound)?;
@@ -146,9 +141,11 @@ fn end_job(job: &mut Job, end: &End, base: &str) -> Result<(), IllegalTransition
             stopping => stopping.after(JobEvent::Stopped)?,
         },
     };
-    job.return_code = Some(match status {
-        JobStatus::Completed => 0,
-        JobStatus::Terminated => nonzero(end.return_code, STOPPED),
+    job.return_code = Some(match (status, &end.reason) {
+        (JobStatus::Completed, _) => 0,
+        // No code of a driver: it was not started, or nobody saw it end.
+        (JobStatus::Terminated, EndReason::CannotStart { .. } | EndReason::Platform { .. }) => STOPPED,
+        (JobStatus::Terminated, _) => nonzero(end.return_code, STOPPED),
         _ => nonzero(end.return_code, LOST),
     });
     job.reason = Some(match (&end.reason, status) {
@@ -181,13 +178,11 @@ async fn write(jobs: &Inner, mut tx: Tx, job: &Job, from: JobStatus, by: Actor) 
 /// A transition, for the audit log.
 fn entry(job: &Job, from: Option<JobStatus>, by: Actor) -> Entry {
     let word = job.status.as_str();
-    let mut entry = Entry::new(
-        by,
-        format!("job.{}", word.to_ascii_lowercase()),
-        format!("project/{}/job/{}", job.project, job.id),
-    );
+    let mut entry =
+        Entry::new(by, format!("job.{}", word.to_ascii_lowercase()), format!("project/{}/job/{}", job.project, job.id));
     entry.result = word.to_owned();
-    let reason: Option<String> = job.reason.as_ref().map(|reason| reason.to_string().chars().take(LONGEST_REASON).collect());
+    let reason: Option<String> =
+        job.reason.as_ref().map(|reason| reason.to_string().chars().take(LONGEST_REASON).collect());
     entry.detail = json!({
         "from": from.map(JobStatus::as_str),
         "attempt": job.attempt,
@@ -269,7 +264,10 @@ mod tests {
                     end_job(&mut job, &end, "http://127.0.0.1:9000/").expect("can end");
                     assert!(job.status.is_final(), "{status} {reason}");
                     assert_eq!(job.return_code == Some(0), job.status == JobStatus::Completed, "{status} {reason}");
-                    assert_eq!(job.status == JobStatus::Completed, status != JobStatus::Cancelling && reason == reasons()[0]);
+                    assert_eq!(
+                        job.status == JobStatus::Completed,
+                        status != JobStatus::Cancelling && reason == reasons()[0]
+                    );
                     assert_eq!(job.logs_address, Some(format!("http://127.0.0.1:9000/odp-logs/{}/", job.id)));
                     assert!(job.started <= job.ended && job.ended.is_some());
                 }

@@ -8,12 +8,7 @@ use uuid::Uuid;
 use crate::{Config, Error, Inner, record, surroundings::Beside as _};
 
 /// Checks all of a request, writes the job, and wakes the scheduler.
-pub(crate) async fn submit(
-    jobs: &Inner,
-    project: &ProjectId,
-    request: &JobRequest,
-    by: &Actor,
-) -> Result<Job, Error> {
+pub(crate) async fn submit(jobs: &Inner, project: &ProjectId, request: &JobRequest, by: &Actor) -> Result<Job, Error> {
     let parts = &jobs.parts;
     let found = db::accounts::find_project(&parts.db, project).await?;
     if !found.is_some_and(|found| found.authorized) {
@@ -61,7 +56,8 @@ async fn check_files(jobs: &Inner, project: &ProjectId, spec: &JobSpec, faults: 
     ];
     for (field, key, class) in named {
         let Some(key) = key else { continue };
-        let size = jobs.parts.surroundings.object_size(project, &spec.bucket, key).await.beside("the look for a file")?;
+        let size =
+            jobs.parts.surroundings.object_size(project, &spec.bucket, key).await.beside("the look for a file")?;
         if size.is_none() {
             faults.add(field, Some(key), class, format!("there is no such object in the bucket {}", spec.bucket));
         }

@@ -209,12 +209,9 @@ impl Attempt<'_> {
 
     async fn build_failed(&mut self, cause: warden::Error) -> Result<Outcome, Error> {
         self.builds += 1;
-        if self.builds < MOST_BUILDS {
+        // What runs is not killed because it cannot be reached; its state file will tell of its end.
+        if self.builds < MOST_BUILDS || self.state().await?.is_some_and(|state| state.user_code) {
             return Err(cause.into());
-        }
-        let state = self.state().await?;
-        if state.is_some_and(|state| state.user_code) {
-            return self.lose("its sandbox cannot be reached").await;
         }
         let detail = format!("its sandbox cannot be built: {cause}");
         self.end(&self.end_now(EndReason::Platform { detail }, record::LOST)).await
@@ -256,9 +253,16 @@ impl Attempt<'_> {
     /// What the shim has written of the attempt; `None` where it was never started.
     async fn state(&self) -> Result<Option<State>, Error> {
         let dir = self.jobs.spool(self.id);
-        let state = tokio::task::spawn_blocking(move || read_state(&dir)).await??;
-        // Another attempt's state in this place would be somebody's doing, and proves nothing of this one.
-        Ok(state.filter(|state| state.id == self.id))
+        match tokio::task::spawn_blocking(move || read_state(&dir)).await? {
+            // Another attempt's state in this place would be somebody's doing, and proves nothing of this one.
+            Ok(state) if state.as_ref().is_none_or(|state| state.id == self.id) => Ok(state),
+            // What cannot be read proves nothing either: user code may have been started.
+            unreadable => {
+                let cause = unreadable.err().map_or_else(|| "of another attempt".to_owned(), |cause| chain(&cause));
+                tracing::error!(id = %self.id, cause, "the state of an attempt cannot be read");
+                Ok(Some(State { id: self.id, phase: Phase::Starting, user_code: true, outcome: None }))
+            }
+        }
     }
 
     fn end_now(&self, reason: EndReason, return_code: i32) -> End {

@@ -1,0 +1,381 @@
+//! Jobs as far as they need no sandbox, over a real database, real keys and a real directory of engines. The warden is
+//! not there: its socket does not exist, as when it is being started again.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use audit::{Actor, Audit};
+use db::Db;
+use engine::Engines;
+use jobs::{
+    BoxError, Config, Error, Filter, FilterOp, JobField, JobKeys, Jobs, ListQuery, LogQuery, Parts, S3Pair,
+    Surroundings,
+};
+use keys::Keys;
+use model::{
+    BucketName, Cores, EndReason, EngineParameter, Fault, Job, JobRequest, JobStatus, MiB, ProjectId, SandboxId,
+};
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+/// Object storage of a test: a directory, `PROJECT/BUCKET/KEY`.
+struct Files(PathBuf);
+
+#[async_trait]
+impl Surroundings for Files {
+    async fn object_size(&self, project: &ProjectId, bucket: &BucketName, key: &str) -> Result<Option<u64>, BoxError> {
+        let path = self.0.join(project.as_str()).join(bucket.as_str()).join(key);
+        Ok(std::fs::metadata(path).ok().map(|file| file.len()))
+    }
+    async fn ensure_log_bucket(&self, project: &ProjectId) -> Result<(), BoxError> {
+        Ok(std::fs::create_dir_all(self.0.join(project.as_str()).join("odp-logs"))?)
+    }
+    async fn open_keys(&self, _project: &ProjectId, sandbox: SandboxId) -> Result<JobKeys, BoxError> {
+        let pair = |kind| S3Pair { access: format!("{kind}-{sandbox}"), secret: Zeroizing::new("secret".into()) };
+        Ok(JobKeys { job: pair("job"), platform: pair("platform") })
+    }
+    async fn close_keys(&self, _sandbox: SandboxId) -> Result<(), BoxError> {
+        Ok(())
+    }
+    fn open_gate(&self, _sandbox: SandboxId, _objects: std::net::TcpListener) -> Result<(), BoxError> {
+        Ok(())
+    }
+    fn close_gate(&self, _sandbox: SandboxId) {}
+}
+
+struct Service {
+    dir: tempfile::TempDir,
+    jobs: Jobs,
+    audit: Audit,
+    ours: ProjectId,
+    theirs: ProjectId,
+    closed: ProjectId,
+}
+
+impl Service {
+    async fn start() -> Service {
+        let dir = tempfile::tempdir().expect("directory");
+        let project = |digit: &str| digit.repeat(32).parse::<ProjectId>().expect("project");
+        let (ours, theirs, closed) = (project("a"), project("b"), project("c"));
+        let account = "ab1234-casemate".parse().expect("account");
+        let db = Db::open(&dir.path().join("casemate.sqlite")).await.expect("database");
+        let keys = Keys::open(&dir.path().join("keys")).expect("keys");
+        keys.create_account(&account).expect("account key");
+        let mut tx = db.begin().await.expect("transaction");
+        let created = jiff::Timestamp::now();
+        let row = db::accounts::Account { id: account.clone(), email: String::new(), name: String::new(), created };
+        db::accounts::insert(&mut tx, &row).await.expect("account");
+        for id in [&ours, &theirs, &closed] {
+            keys.create_project(id, &account).expect("project key");
+            let row = db::accounts::Project {
+                id: id.clone(),
+                account: account.clone(),
+                name: String::new(),
+                authorized: *id != closed,
+                created,
+            };
+            db::accounts::insert_project(&mut tx, &row).await.expect("project");
+            let code = dir.path().join("objects").join(id.as_str()).join("code");
+            std::fs::create_dir_all(&code).expect("bucket");
+            std::fs::write(code.join("main.py"), b"print('hello')\n").expect("object");
+        }
+        tx.commit().await.expect("committed");
+        db.close().await;
+        engine(dir.path(), "3.5.9");
+        let (jobs, audit) = open(dir.path()).await;
+        Service { dir, jobs, audit, ours, theirs, closed }
+    }
+
+    async fn submit(&self, project: &ProjectId, name: &str) -> Job {
+        self.jobs.submit(project, &request(name, &[]), &Actor::system()).await.expect("submitted")
+    }
+
+    async fn faults(&self, request: &JobRequest) -> Vec<Fault> {
+        match self.jobs.submit(&self.ours, request, &Actor::system()).await {
+            Err(Error::Invalid(faults)) => faults.0,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn job(&self, job: &Job) -> Job {
+        self.jobs.find(&job.project, job.id).await.expect("read").expect("there")
+    }
+
+    async fn wait(&self, job: &Job, status: JobStatus) -> Job {
+        for _ in 0..400 {
+            let now = self.job(job).await;
+            if now.status == status {
+                return now;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("waited for {status}: {:?}", self.job(job).await);
+    }
+
+    async fn names(&self, filters: &[Filter]) -> Vec<String> {
+        let query =
+            ListQuery { filters: filters.to_vec(), sort: JobField::Id, descending: false, offset: 0, limit: 100 };
+        let page = self.jobs.list(&self.ours, &query).await.expect("listed");
+        assert_eq!(page.total, page.jobs.len() as u64);
+        page.jobs.into_iter().map(|job| job.spec.name).collect()
+    }
+}
+
+/// The room over a data directory, as a process opens it.
+async fn open(dir: &Path) -> (Jobs, Audit) {
+    let db = Db::open(&dir.join("casemate.sqlite")).await.expect("database");
+    let audit = Audit::new(db.clone());
+    let jobs = Jobs::new(Parts {
+        db,
+        audit: audit.clone(),
+        keys: Arc::new(Keys::open(&dir.join("keys")).expect("keys")),
+        warden: warden::Client::new(&dir.join("no-warden.sock")),
+        engines: Arc::new(Engines::open(&dir.join("engines")).expect("engines")),
+        surroundings: Arc::new(Files(dir.join("objects"))),
+        config: Config {
+            regions: vec!["GRA".parse().expect("region")],
+            max_running: 1,
+            cores: Cores(8),
+            memory: MiB::gib(16),
+            log_retention: Duration::from_secs(60),
+            spool: dir.join("jobs"),
+            log_address_base: "http://127.0.0.1:9000".into(),
+        },
+    });
+    (jobs, audit)
+}
+
+/// An installed engine, as far as its manifest.
+fn engine(dir: &Path, version: &str) {
+    let home = dir.join(format!("engines/spark-{version}"));
+    std::fs::create_dir_all(&home).expect("directory");
+    let manifest = serde_json::json!({"engine": {
+        "version": version, "scala": "2.12", "hadoop": "3.3.4", "description": "Spark", "available": "2025-01-01",
+        "end_of_support": "2025-10-01", "end_of_life": "2026-01-01", "java_home": "/usr", "jars": [], "archives": false,
+    }});
+    std::fs::write(home.join("manifest.json"), manifest.to_string()).expect("manifest");
+}
+
+fn request(name: &str, parameters: &[(&str, &str)]) -> JobRequest {
+    let given = [("job_type", "python"), ("main_application_code", "main.py")];
+    let known: Vec<&str> = parameters.iter().map(|(name, _)| *name).collect();
+    let all = given.iter().filter(|(name, _)| !known.contains(name)).chain(parameters);
+    JobRequest {
+        name: Some(name.into()),
+        container_name: Some("code".into()),
+        parameters: all.map(|(name, value)| EngineParameter { name: (*name).into(), value: (*value).into() }).collect(),
+        ..JobRequest::default()
+    }
+}
+
+fn filter(field: JobField, op: FilterOp, values: &[&str]) -> Filter {
+    Filter { field, op, values: values.iter().map(|value| (*value).to_owned()).collect() }
+}
+
+fn all_lines() -> LogQuery {
+    LogQuery { from: None, after: None, node: None, max_lines: 100, max_bytes: 1 << 20 }
+}
+
+#[tokio::test]
+async fn all_that_is_wrong_with_a_submit_is_told_at_once_and_nothing_is_left_of_it() {
+    let service = Service::start().await;
+    let classes = |faults: &[Fault]| -> Vec<(String, String)> {
+        faults.iter().map(|fault| (fault.field.clone(), fault.class.clone())).collect()
+    };
+    let large = [
+        ("main_application_code", "absent.py"),
+        ("executor_num", "10"),
+        ("executor_memory", "8192"),
+        ("properties_file", "no.conf"),
+    ];
+    assert_eq!(
+        classes(&service.faults(&request("large", &large)).await),
+        [
+            ("main_application_code", "odp.mainApplicationCode.notFound"),
+            ("properties_file", "odp.propertiesFile.notFound"),
+            ("cores", "odp.project.notEnoughQuotas"),
+            ("memory", "odp.project.notEnoughQuotas"),
+        ]
+        .map(|(field, class)| (field.to_owned(), class.to_owned()))
+    );
+    let faults = service.faults(&request("wrong", &[("driver_cores", "17"), ("executor_num", "0")])).await;
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    let old = JobRequest { engine_version: Some("2.4.3".into()), ..request("old", &[]) };
+    assert!(service.faults(&old).await[0].message.contains("3.5.9"), "versions offered are named");
+    let refused = service.jobs.submit(&service.closed, &request("closed", &[]), &Actor::system()).await;
+    assert!(matches!(refused, Err(Error::NotAuthorized)), "{refused:?}");
+    assert_eq!(service.names(&[]).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_job_reads_back_as_submitted_and_only_by_its_project() {
+    let service = Service::start().await;
+    let job = service.submit(&service.ours, "one").await;
+    assert_eq!(service.job(&job).await, job);
+    assert_eq!((job.status, job.attempt, job.return_code), (JobStatus::Pending, 0, None));
+    assert_eq!(service.jobs.find(&service.theirs, job.id).await.expect("read"), None);
+    assert!(service.jobs.ids(&service.theirs, &[]).await.expect("ids").is_empty());
+    let logs = service.jobs.logs(&service.ours, job.id, &all_lines()).await.expect("logs");
+    assert_eq!((logs.lines.len(), logs.address, logs.started), (0, None, job.created));
+    assert!(matches!(service.jobs.logs(&service.theirs, job.id, &all_lines()).await, Err(Error::NotFound)));
+    assert!(matches!(service.jobs.cancel(&service.theirs, job.id, &Actor::system()).await, Err(Error::NotFound)));
+}
+
+#[tokio::test]
+async fn jobs_are_listed_by_filters_in_order_and_in_pages() {
+    let service = Service::start().await;
+    let mut all = Vec::new();
+    for name in ["apple", "100%", "pear_tree", "peach"] {
+        all.push(service.submit(&service.ours, name).await);
+    }
+    service.submit(&service.theirs, "apple").await;
+    service.jobs.cancel(&service.ours, all[1].id, &Actor::system()).await.expect("cancelled");
+
+    let newest_first: Vec<_> = all.iter().rev().map(|job| job.id).collect();
+    assert_eq!(service.jobs.ids(&service.ours, &[]).await.expect("ids"), newest_first);
+    use {FilterOp as Op, JobField as Field};
+    let at = all[2].created.to_string();
+    let id = all[3].id.to_string().to_uppercase();
+    for (filters, expected) in [
+        (vec![filter(Field::Name, Op::Eq, &["apple"])], &["apple"][..]),
+        (vec![filter(Field::Name, Op::Neq, &["apple"])], &["100%", "pear_tree", "peach"]),
+        (vec![filter(Field::Name, Op::Like, &["PEA*"])], &["pear_tree", "peach"]),
+        (vec![filter(Field::Name, Op::Like, &["100%"])], &["100%"]),
+        (vec![filter(Field::Name, Op::Like, &["pear%tree"])], &[]),
+        (vec![filter(Field::Name, Op::Like, &["p_ach"])], &[]),
+        (vec![filter(Field::Name, Op::NotLike, &["*p*"])], &["100%"]),
+        (vec![filter(Field::Name, Op::Eq, &["' OR 1=1 --"])], &[]),
+        (vec![filter(Field::Status, Op::Eq, &["TERMINATED"])], &["100%"]),
+        (vec![filter(Field::Status, Op::In, &["TERMINATED", "RUNNING"])], &["100%"]),
+        (vec![filter(Field::Status, Op::Eq, &["UNKNOWN"])], &[]),
+        (vec![filter(Field::Created, Op::Lt, &[&at])], &["apple", "100%"]),
+        (vec![filter(Field::Created, Op::Ge, &[&at]), filter(Field::Name, Op::Le, &["peach"])], &["peach"]),
+        (vec![filter(Field::Ended, Op::Gt, &["2020-01-01T00:00:00Z"])], &["100%"]),
+        (vec![filter(Field::Id, Op::Eq, &[&id])], &["peach"]),
+        (vec![filter(Field::Version, Op::Eq, &["3.5.9"]), filter(Field::Region, Op::Neq, &["GRA"])], &[]),
+    ] {
+        assert_eq!(service.names(&filters).await, expected, "{filters:?}");
+    }
+    for wrong in [
+        filter(Field::Created, Op::Eq, &["yesterday"]),
+        filter(Field::Created, Op::Like, &["2026*"]),
+        filter(Field::Status, Op::Eq, &["SLEEPING"]),
+        filter(Field::Name, Op::Eq, &[]),
+        filter(Field::Name, Op::Eq, &["a", "b"]),
+        filter(Field::Name, Op::In, &["a"; 101]),
+    ] {
+        let refused = service.jobs.ids(&service.ours, std::slice::from_ref(&wrong)).await;
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{wrong:?}: {refused:?}");
+    }
+
+    let page = |sort, descending, offset, limit| ListQuery { filters: Vec::new(), sort, descending, offset, limit };
+    for (query, expected) in [
+        (page(Field::Name, false, 0, 2), &["100%", "apple"][..]),
+        (page(Field::Name, false, 2, 2), &["peach", "pear_tree"]),
+        (page(Field::Name, true, 3, 2), &["100%"]),
+        (page(Field::Created, true, 0, 1), &["peach"]),
+        (page(Field::Id, false, 9, 9), &[]),
+        (page(Field::Id, false, u64::MAX, u32::MAX), &[]),
+    ] {
+        let found = service.jobs.list(&service.ours, &query).await.expect("listed");
+        assert_eq!(found.total, 4);
+        assert_eq!(found.jobs.iter().map(|job| job.spec.name.as_str()).collect::<Vec<_>>(), expected, "{query:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_waiting_job_that_is_cancelled_has_ended_at_once() {
+    let service = Service::start().await;
+    let job = service.submit(&service.ours, "one").await;
+    let before = service.job(&job).await;
+    for _ in 0..2 {
+        service.jobs.cancel(&service.ours, job.id, &Actor::operator()).await.expect("cancel is idempotent");
+    }
+    let after = service.job(&job).await;
+    assert_eq!((after.status, after.return_code), (JobStatus::Terminated, Some(143)));
+    assert_eq!((after.reason, after.started), (Some(EndReason::Cancelled), None));
+    assert_eq!(after.logs_address, Some(format!("http://127.0.0.1:9000/odp-logs/{}/", job.id)));
+    assert_eq!(after.created, before.created);
+    let query = audit::Query { limit: 10, ..audit::Query::default() };
+    let entries = service.audit.list(&query).await.expect("entries");
+    let told: Vec<_> = entries.iter().map(|entry| (entry.action.as_str(), entry.identity.as_str())).collect();
+    assert_eq!(
+        told,
+        [("job.terminated", "operator"), ("job.pending", "system")],
+        "one entry a transition, newest first"
+    );
+    assert_eq!(entries[0].resource, format!("project/{}/job/{}", service.ours, job.id));
+}
+
+#[tokio::test]
+async fn a_restart_keeps_every_job() {
+    let service = Service::start().await;
+    let waiting = service.submit(&service.ours, "waiting").await;
+    let ended = service.submit(&service.ours, "ended").await;
+    service.jobs.cancel(&service.ours, ended.id, &Actor::system()).await.expect("cancelled");
+    let (waiting, ended) = (service.job(&waiting).await, service.job(&ended).await);
+    let (again, _) = open(service.dir.path()).await;
+    for job in [waiting, ended] {
+        assert_eq!(again.find(&service.ours, job.id).await.expect("read"), Some(job));
+    }
+}
+
+#[tokio::test]
+async fn without_a_warden_no_job_is_lost_and_a_job_can_be_cancelled() {
+    let service = Service::start().await;
+    let stop = CancellationToken::new();
+    let runner = tokio::spawn({
+        let (jobs, stop) = (service.jobs.clone(), stop.clone());
+        async move { jobs.run(stop).await }
+    });
+    let first = service.submit(&service.ours, "first").await;
+    let second = service.submit(&service.ours, "second").await;
+    service.wait(&first, JobStatus::Submitted).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let held = service.job(&first).await;
+    assert_eq!((held.status, held.attempt), (JobStatus::Submitted, 1), "it is not given up, and not made twice");
+    assert_eq!(service.job(&second).await.status, JobStatus::Pending, "one may run");
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(5), runner).await.expect("in time").expect("ended");
+
+    // The next process takes the attempt up where it was.
+    let (jobs, _) = open(service.dir.path()).await;
+    let stop = CancellationToken::new();
+    let runner = tokio::spawn({
+        let (jobs, stop) = (jobs.clone(), stop.clone());
+        async move { jobs.run(stop).await }
+    });
+    jobs.cancel(&service.ours, first.id, &Actor::system()).await.expect("cancelled");
+    let ended = service.wait(&first, JobStatus::Terminated).await;
+    assert_eq!((ended.attempt, ended.return_code, ended.started), (1, Some(143), None));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let second = service.job(&second).await;
+    assert_eq!(second.status, JobStatus::Pending, "a sandbox that may still stand takes its room");
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(5), runner).await.expect("in time").expect("ended");
+}
+
+#[test]
+fn every_fault_point_is_in_the_code_once() {
+    let mut code = String::new();
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut code);
+    for point in jobs::FAULT_POINTS {
+        let call = format!("fail_point!(\"{point}\"");
+        assert_eq!(code.matches(&call).count(), 1, "{point}");
+    }
+    assert_eq!(code.matches("fail_point!(\"").count(), jobs::FAULT_POINTS.len(), "every point is in the list");
+    assert!(jobs::FAULT_POINTS.iter().filter(|point| !point.starts_with("shim.")).count() >= 10);
+}
+
+fn read(dir: &Path, code: &mut String) {
+    for entry in std::fs::read_dir(dir).expect("sources").flatten() {
+        match entry.path() {
+            path if path.is_dir() => read(&path, code),
+            path => code.push_str(&std::fs::read_to_string(path).expect("source")),
+        }
+    }
+}
