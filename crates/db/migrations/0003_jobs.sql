@@ -25,7 +25,6 @@ CREATE TABLE jobs (
 ) STRICT;
 CREATE INDEX jobs_of_project ON jobs (project, id);
 CREATE INDEX jobs_of_project_by_status ON jobs (project, status, id);
-CREATE INDEX jobs_that_wait ON jobs (project, id) WHERE status = 'PENDING';
 
 -- log_key: the key of the attempt's log, wrapped by the key of the project.
 -- closed: when its sandbox was destroyed and its credentials with it; until then it takes room.
