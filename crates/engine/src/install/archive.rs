@@ -1,0 +1,81 @@
+//! Class-data archives: the classes of a job's start, loaded and checked once at install and mapped into memory by each
+//! JVM from then on. They take more of a job's start away than its isolation adds.
+
+use std::{
+    fs,
+    path::Path,
+    time::Duration,
+};
+
+use model::{Cores, JobSpec, MiB, NodeSize, Program, Sizing};
+
+use super::{
+    Progress,
+    rehearsal::{Rehearsal, run},
+};
+use crate::{Error, Installed, file_error, spark::class_path_file};
+
+/// Makes the archives of an engine in `home/cds`, by rehearsing a job that does what most jobs begin with. `false` where
+/// this machine lets nobody make a mount namespace: jobs then start slower, and right.
+pub(super) fn make(home: &Path, engine: &Installed, progress: &mut dyn FnMut(Progress)) -> Result<bool, Error> {
+    let cds = home.join("cds");
+    fs::create_dir_all(&cds).map_err(file_error("create", &cds))?;
+    let class_path = cds.join("classpath");
+    let write = |directories| fs::write(&class_path, class_path_file(&engine.jars, directories)).map_err(file_error("write", &class_path));
+    // An archive cannot be made with a directory in the class path, only used with one.
+    write(false)?;
+    let place = home.with_extension("rehearsal");
+    super::remove_tree(&place)?;
+    let option = |node: &str| vec![format!("-XX:ArchiveClassesAtExit=/scratch/{node}.jsa"), "-Xlog:cds=off".to_owned(), "-Xlog:cds+dynamic=off".to_owned()];
+    let outcome = run(&Rehearsal {
+        home,
+        engine,
+        spec: &spec(engine)?,
+        properties: None,
+        files: &[("rehearsal.py", PROGRAM.as_bytes())],
+        driver_options: &option("driver"),
+        executor_options: &option("executor"),
+        place: &place,
+        limit: Duration::from_secs(600),
+    });
+    write(true)?;
+    let outcome = outcome?;
+    outcome.output.lines().for_each(|line| progress(Progress::Detail(line.to_owned())));
+    if outcome.code != 0 {
+        let said = outcome.errors.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("; ");
+        return match said.contains("unshare") {
+            true => Ok(false),
+            false => Err(Error::Tool { doing: "rehearsing a job".into(), why: format!("it ended with {}: {said}", outcome.code) }),
+        };
+    }
+    for node in ["driver", "executor"] {
+        let name = format!("{node}.jsa");
+        let (made, kept) = (place.join("scratch").join(&name), cds.join(&name));
+        fs::copy(&made, &kept).map_err(file_error("copy", &made))?;
+        let size = fs::metadata(&kept).map_err(file_error("read", &kept))?.len();
+        progress(Progress::Detail(format!("{name}: {} MiB", size / (1024 * 1024))));
+    }
+    super::remove_tree(&place)?;
+    Ok(true)
+}
+
+fn spec(engine: &Installed) -> Result<JobSpec, Error> {
+    let wrong = |cause: model::InvalidId| Error::Unsupported(cause.to_string());
+    let node = NodeSize { cores: Cores(1), memory: MiB(1024), overhead: MiB(384) };
+    Ok(JobSpec {
+        name: "rehearsal".into(),
+        region: "GRA".parse().map_err(wrong)?,
+        version: engine.version.clone(),
+        bucket: "rehearsal".parse().map_err(wrong)?,
+        program: Program::Python { file: "rehearsal.py".into() },
+        arguments: Vec::new(),
+        sizing: Sizing { driver: node, executor: node, executors: 1 },
+        packages: Vec::new(),
+        repositories: Vec::new(),
+        properties_file: None,
+        ttl: None,
+        parameters: Vec::new(),
+    })
+}
+
+const PROGRAM: &str = include_str!("rehearsal.py");
