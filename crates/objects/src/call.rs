@@ -1,0 +1,168 @@
+//! One call: whose key it is, whether it may, and the audit entry that it leaves.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
+
+use audit::{Actor, Decision, Entry};
+use http::{Request, StatusCode};
+use model::ProjectId;
+use s3s::{
+    S3Error, S3Result,
+    access::{S3Access, S3AccessContext},
+    auth::{S3Auth, SecretKey},
+    s3_error,
+};
+use uuid::Uuid;
+
+use crate::{
+    Via,
+    access::{Grant, is_read},
+    gate::Ground,
+};
+
+/// A call, and what is found out about it on its way.
+pub struct Call {
+    pub ground: Arc<Ground>,
+    peer: SocketAddr,
+    via: Via,
+    id: String,
+    asked: String,
+    grant: OnceLock<Grant>,
+    target: OnceLock<Asked>,
+}
+
+/// What is asked for, once that is known.
+struct Asked {
+    operation: String,
+    bucket: Option<String>,
+    key: Option<String>,
+    allowed: bool,
+}
+
+/// A call as `s3s` wants it: it finds the secret, decides, and does.
+#[derive(Clone)]
+pub struct Session(pub Arc<Call>);
+
+impl Call {
+    /// A call that came from `peer`.
+    pub fn new<B>(ground: Arc<Ground>, peer: SocketAddr, via: Via, request: &Request<B>) -> Call {
+        let asked = format!("{} {}", request.method(), request.uri().path());
+        let id = Uuid::now_v7().as_simple().to_string();
+        Call { ground, peer, via, id, asked, grant: OnceLock::new(), target: OnceLock::new() }
+    }
+
+    /// The id by which answer and audit entry name the call.
+    pub fn request_id(&self) -> &str {
+        &self.id
+    }
+
+    /// The project whose buckets the call is on. Known once it was allowed.
+    pub fn project(&self) -> S3Result<&ProjectId> {
+        self.grant.get().map(|grant| &grant.project).ok_or_else(|| s3_error!(AccessDenied))
+    }
+
+    /// Writes the audit entry: durably, unless the call only read.
+    pub async fn record(&self, status: StatusCode, code: Option<&str>) -> Result<(), audit::Error> {
+        let grant = self.grant.get();
+        let mut actor = Actor::anonymous(Some(self.peer.ip()));
+        if let Some(grant) = grant {
+            actor.identity.clone_from(&grant.identity);
+        }
+        actor.request_id = Some(self.id.clone());
+        let asked = self.target.get();
+        let action = match asked {
+            Some(asked) => format!("s3:{}", asked.operation),
+            None => format!("s3:{}", self.asked.split(' ').next().unwrap_or_default()),
+        };
+        let mut entry = Entry::new(actor, action, cut(&self.resource()));
+        let refused = matches!(status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED);
+        entry.decision = match asked {
+            Some(asked) if asked.allowed && !refused => Decision::Allowed,
+            _ if refused => Decision::Refused,
+            _ => Decision::None,
+        };
+        entry.result = match code {
+            Some(code) => format!("{} {code}", status.as_u16()),
+            None => status.as_u16().to_string(),
+        };
+        if let Via::Sandbox(sandbox) = self.via {
+            entry.detail = serde_json::json!({ "via": format!("sandbox/{sandbox}") });
+        }
+        if !refused && asked.is_some_and(|asked| is_read(&asked.operation)) {
+            self.ground.audit.note(entry).await
+        } else {
+            self.ground.audit.record(entry).await
+        }
+    }
+
+    fn resource(&self) -> String {
+        let mut resource = match self.grant.get() {
+            Some(grant) => format!("project/{}", grant.project),
+            None => "project/unknown".to_owned(),
+        };
+        match self.target.get() {
+            Some(asked) => {
+                for (kind, name) in [("bucket", &asked.bucket), ("key", &asked.key)] {
+                    if let Some(name) = name {
+                        resource.push_str(&format!("/{kind}/{name}"));
+                    }
+                }
+            }
+            None => {
+                resource.push_str("/path");
+                resource.push_str(self.asked.split_once(' ').map_or("", |(_, path)| path));
+            }
+        }
+        resource
+    }
+}
+
+#[async_trait::async_trait]
+impl S3Auth for Session {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        let unknown = || s3_error!(InvalidAccessKeyId, "the access key is not known here");
+        if access_key.len() > LONGEST_ACCESS_KEY {
+            return Err(unknown());
+        }
+        let found = self.0.ground.access.grant(access_key).await.map_err(|cause| {
+            tracing::error!(%cause, "an access key could not be looked up");
+            S3Error::with_message(s3s::S3ErrorCode::ServiceUnavailable, "access keys cannot be looked up")
+        })?;
+        let grant = found.filter(|grant| grant.scope.is_good(self.0.via)).ok_or_else(unknown)?;
+        let secret = SecretKey::from(grant.secret.as_str());
+        // Set once: a call has one key.
+        let _ = self.0.grant.set(grant);
+        Ok(secret)
+    }
+}
+
+#[async_trait::async_trait]
+impl S3Access for Session {
+    async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let operation = context.s3_op().name().to_owned();
+        let bucket = context.s3_path().get_bucket_name().map(str::to_owned);
+        let key = context.s3_path().get_object_key().map(str::to_owned);
+        let signed = context.credentials().is_some();
+        let allowed =
+            signed && self.0.grant.get().is_some_and(|grant| grant.scope.permits(&operation, bucket.as_deref()));
+        // Set once: a call is one operation.
+        let _ = self.0.target.set(Asked { operation, bucket, key, allowed });
+        if allowed {
+            Ok(())
+        } else if signed {
+            Err(s3_error!(AccessDenied, "this access key may not do that"))
+        } else {
+            Err(s3_error!(AccessDenied, "a signature is required"))
+        }
+    }
+}
+
+/// Cut at a character, so that a log line has a bound.
+fn cut(text: &str) -> String {
+    text.chars().take(LONGEST_RESOURCE).collect()
+}
+
+const LONGEST_ACCESS_KEY: usize = 128;
+const LONGEST_RESOURCE: usize = 400;

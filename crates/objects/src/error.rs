@@ -1,0 +1,152 @@
+//! Why the store did not do what was asked.
+
+use std::path::{Path, PathBuf};
+
+use model::BucketName;
+
+/// Why an operation failed. Nothing was changed, but for [`Error::Io`], [`Error::Index`] and [`Error::Closed`],
+/// after which what was asked may or may not have been done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such bucket in the project.
+    #[error("there is no bucket {bucket}")]
+    NoSuchBucket {
+        /// Which.
+        bucket: BucketName,
+    },
+    /// The project has a bucket of that name.
+    #[error("the bucket {bucket} exists already")]
+    BucketExists {
+        /// Which.
+        bucket: BucketName,
+    },
+    /// A bucket with objects cannot be removed.
+    #[error("the bucket {bucket} is not empty")]
+    NotEmpty {
+        /// Which.
+        bucket: BucketName,
+    },
+    /// There is no such object.
+    #[error("there is no object of that key")]
+    NoSuchKey,
+    /// The upload was never begun, or was completed or aborted.
+    #[error("there is no upload of that id")]
+    NoSuchUpload,
+    /// A part that completes an upload is not there, or is not the one that was named.
+    #[error("part {number} was not found, or its entity tag is another")]
+    InvalidPart {
+        /// Its number.
+        number: u32,
+    },
+    /// The parts do not ascend.
+    #[error("the parts are not in ascending order")]
+    InvalidPartOrder,
+    /// A part other than the last is under the least size.
+    #[error("part {number} has {size} bytes; each part but the last has at least {least}")]
+    PartTooSmall {
+        /// Its number.
+        number: u32,
+        /// Its size.
+        size: u64,
+        /// The least.
+        least: u64,
+    },
+    /// The object is not as the condition of the request wants it.
+    #[error("a condition of the request does not hold")]
+    Precondition,
+    /// Something that was sent is not possible.
+    #[error("{0}")]
+    Invalid(String),
+    /// A digest or checksum that was sent is not that of the data.
+    #[error("the {what} that was sent is not that of the data")]
+    BadDigest {
+        /// Which, such as `CRC32`.
+        what: &'static str,
+    },
+    /// A body did not arrive whole.
+    #[error("the body could not be read: {0}")]
+    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// More than one object or part may hold.
+    #[error("more than {most} bytes")]
+    TooLarge {
+        /// The most.
+        most: u64,
+    },
+    /// The disk has no room for more; reads and deletes go on.
+    #[error("the store's disk is full")]
+    Full,
+    /// Stored bytes are not those that were written. They are never returned.
+    #[error("the stored data of {what} is damaged")]
+    Damaged {
+        /// What.
+        what: String,
+    },
+    /// The project's key cannot be had.
+    #[error("the project's key cannot be used")]
+    Keys(#[from] keys::Error),
+    /// Data could not be sealed.
+    #[error("the data cannot be sealed")]
+    Crypto(#[from] crypto::Error),
+    /// A file could not be read or written.
+    #[error("cannot use {path}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The index failed.
+    #[error("the index of objects failed")]
+    Index(#[source] Box<redb::Error>),
+    /// The changes that shared a transaction with this one failed; why is in the service's log.
+    #[error("the change could not be written")]
+    NotWritten,
+    /// The data of this change could not be written; why is in the service's log.
+    #[error("the data could not be written")]
+    NotPlaced,
+    /// The store is closed, or closing.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Makes an I/O error say where it happened; a full disk is a case of its own.
+pub(crate) fn at(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
+    move |source| match source.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Error::Full,
+        _ => Error::Io { path: path.to_owned(), source },
+    }
+}
+
+impl Error {
+    /// Whether the store itself failed, so that all that shared a transaction is lost.
+    pub(crate) fn is_internal(&self) -> bool {
+        matches!(
+            self,
+            Error::Full
+                | Error::Damaged { .. }
+                | Error::Keys(_)
+                | Error::Crypto(_)
+                | Error::Io { .. }
+                | Error::Index(_)
+                | Error::NotWritten
+                | Error::Closed
+        )
+    }
+}
+
+macro_rules! from_redb {
+    ($($kind:ident),*) => {
+        $(impl From<redb::$kind> for Error {
+            fn from(source: redb::$kind) -> Error {
+                match redb::Error::from(source) {
+                    redb::Error::Io(cause) if matches!(
+                        cause.kind(),
+                        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+                    ) => Error::Full,
+                    other => Error::Index(Box::new(other)),
+                }
+            }
+        })*
+    };
+}
+from_redb!(DatabaseError, TransactionError, TableError, StorageError, CommitError);

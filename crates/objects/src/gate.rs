@@ -1,0 +1,207 @@
+//! The object gate: S3 over HTTP. Every call passes here, with the rights of its key, and leaves an audit entry.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use audit::Audit;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use model::Region;
+use s3s::{
+    Body, S3Error, S3ErrorCode,
+    config::{S3Config, StaticConfigProvider},
+    s3_error,
+    service::S3ServiceBuilder,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Access, Store, Via,
+    call::{Call, Session},
+    host::Domains,
+    patience::{TimedBody, TimedWrites},
+};
+
+/// S3 over HTTP; a cheap handle.
+#[derive(Clone)]
+pub struct Gate(Arc<Ground>);
+
+/// What a gate needs to know.
+#[derive(Debug, Clone)]
+pub struct GateConfig {
+    /// The region that buckets are said to be in.
+    pub region: Region,
+    /// Host names of the service, under which a bucket may stand as a subdomain.
+    pub domains: Vec<String>,
+}
+
+pub(crate) struct Ground {
+    pub store: Store,
+    pub access: Arc<dyn Access>,
+    pub audit: Audit,
+    pub region: Region,
+    domains: Domains,
+    config: Arc<StaticConfigProvider>,
+}
+
+impl Gate {
+    /// A gate to `store` for those whom `access` knows.
+    pub fn new(store: Store, access: Arc<dyn Access>, audit: Audit, config: GateConfig) -> Gate {
+        let mut limits = S3Config::default();
+        limits.xml_max_body_size = MOST_XML;
+        // Uploads by a browser's form would be held in memory, and are refused before.
+        limits.post_object_max_file_size = 0;
+        Gate(Arc::new(Ground {
+            store,
+            access,
+            audit,
+            region: config.region,
+            domains: Domains::new(&config.domains),
+            config: Arc::new(StaticConfigProvider::new(Arc::new(limits))),
+        }))
+    }
+
+    /// Serves one connection, HTTP/1.1 or HTTP/2, until it ends; after `stop` only the requests that are under way.
+    pub async fn serve_connection<IO>(&self, io: IO, peer: SocketAddr, via: Via, stop: CancellationToken)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(move |request| {
+            let gate = self.clone();
+            async move {
+                // A task of its own: a call whose client goes away is finished, and in the audit log, all the same.
+                let call = tokio::spawn(async move { gate.call(request, peer, via).await });
+                Ok::<_, Infallible>(call.await.unwrap_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR)))
+            }
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_PATIENCE)
+            .max_buf_size(HTTP1_BUFFER)
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(HTTP2_STREAMS)
+            .max_header_list_size(HTTP2_HEADERS)
+            .keep_alive_interval(Some(HEADER_PATIENCE));
+        let io = TokioIo::new(TimedWrites::new(io, WRITE_PATIENCE));
+        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                match tokio::time::timeout(LAST_PATIENCE, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => return,
+                }
+            }
+        };
+        if let Err(cause) = ended {
+            tracing::debug!(%peer, %cause, "a connection to the object store ended early");
+        }
+    }
+
+    /// One call, from request to answer.
+    async fn call(&self, request: Request<Incoming>, peer: SocketAddr, via: Via) -> Response<Body> {
+        let call = Arc::new(Call::new(Arc::clone(&self.0), peer, via, &request));
+        let is_head = request.method() == Method::HEAD;
+        let stalled = Arc::new(AtomicBool::new(false));
+        let mut response = match refused(&request) {
+            Some(refusal) => refusal.to_http_response().unwrap_or_else(|_| plain(StatusCode::BAD_REQUEST)),
+            None => {
+                let timed = Arc::clone(&stalled);
+                let request = request.map(|body| Body::http_body_unsync(TimedBody::new(body, BODY_PATIENCE, timed)));
+                self.s3(&call, request).await
+            }
+        };
+        if response.status().is_server_error() && stalled.load(Ordering::Acquire) {
+            // Where a body is read whole before the operation sees it, `s3s` takes its failure for one of ours.
+            let refusal = s3_error!(RequestTimeout, "the rest of the body did not come in time");
+            response = refusal.to_http_response().unwrap_or_else(|_| plain(StatusCode::BAD_REQUEST));
+        }
+        let code = error_code(&response);
+        if call.record(response.status(), code.as_deref()).await.is_err() {
+            let refusal = S3Error::with_message(S3ErrorCode::ServiceUnavailable, "the call could not be recorded");
+            response = refusal.to_http_response().unwrap_or_else(|_| plain(StatusCode::SERVICE_UNAVAILABLE));
+        }
+        if is_head && !response.status().is_success() {
+            *response.body_mut() = Body::empty();
+        }
+        if let Ok(id) = HeaderValue::from_str(call.request_id()) {
+            response.headers_mut().insert("x-amz-request-id", id);
+        }
+        response
+    }
+
+    async fn s3(&self, call: &Arc<Call>, request: Request<Body>) -> Response<Body> {
+        // One service a call, of a few small boxes: so the key's grant is looked up once and goes with the call.
+        let mut builder = S3ServiceBuilder::new(Session(Arc::clone(call)));
+        builder.set_auth(Session(Arc::clone(call)));
+        builder.set_access(Session(Arc::clone(call)));
+        builder.set_host(self.0.domains.clone());
+        builder.set_config(self.0.config.clone());
+        match builder.build().call(request).await {
+            Ok(response) => response,
+            Err(cause) => {
+                tracing::error!(?cause, "a call to the object store failed");
+                plain(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        }
+    }
+}
+
+/// What is refused before anything of it is read.
+fn refused<B>(request: &Request<B>) -> Option<S3Error> {
+    let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let old_signature = header(header::AUTHORIZATION).is_some_and(|value| value.starts_with("AWS "))
+        || request.uri().query().is_some_and(|query| query.contains("AWSAccessKeyId="));
+    if old_signature {
+        return Some(s3_error!(
+            InvalidRequest,
+            "the authorization mechanism is not supported; please use AWS4-HMAC-SHA256"
+        ));
+    }
+    let form = header(header::CONTENT_TYPE).is_some_and(|value| value.to_ascii_lowercase().contains("form-data"));
+    (form && request.method() == Method::POST).then(|| s3_error!(NotImplemented, "uploads by form are not supported"))
+}
+
+/// The code of an error answer.
+fn error_code(response: &Response<Body>) -> Option<String> {
+    if response.status().is_success() {
+        return None;
+    }
+    let body = response.body().bytes()?;
+    let text = std::str::from_utf8(&body).ok()?;
+    let (_, rest) = text.split_once("<Code>")?;
+    Some(rest.split_once("</Code>")?.0.to_owned())
+}
+
+fn plain(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// Enough for the longest list of parts or of keys.
+const MOST_XML: usize = 4 << 20;
+const HTTP1_BUFFER: usize = 64 * 1024;
+const HTTP2_STREAMS: u32 = 64;
+const HTTP2_HEADERS: u32 = 32 * 1024;
+const HEADER_PATIENCE: Duration = Duration::from_secs(60);
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
+const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a request that is under way may go on after the stop.
+const LAST_PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,94 @@
+//! Opens an object for reading: its row and its bytes as they were at one moment, whatever is written meanwhile.
+
+use std::ops::Range;
+
+use model::ProjectId;
+use redb::ReadTransaction;
+
+use crate::{
+    Error,
+    garbage::Pin,
+    index::{self, BUCKETS, OBJECTS, PIECES},
+    put::Target,
+    read::{Ground, Source, Span},
+    rows::{Data, ObjectRow},
+    store::Store,
+};
+
+/// An object at one moment.
+pub struct Opened {
+    /// Its row.
+    pub row: ObjectRow,
+    project: ProjectId,
+    index: ReadTransaction,
+    pin: Pin,
+}
+
+impl Store {
+    /// Opens an object, or says that there is none.
+    pub(crate) async fn open_object(&self, target: &Target) -> Result<Opened, Error> {
+        let Target { project, bucket, key } = target.clone();
+        self.block(move |inner| {
+            // The pin comes first, so that what the index names then cannot be gone.
+            let pin = inner.garbage.pin();
+            let index = inner.index.read()?;
+            index::bucket(&index.open_table(BUCKETS)?, &project, &bucket)?;
+            let row = index::object(&index.open_table(OBJECTS)?, &project, &bucket, &key)?.ok_or(Error::NoSuchKey)?;
+            Ok(Opened { row, project, index, pin })
+        })
+        .await
+    }
+
+    /// Which bytes of an object came as part `number`, counted from 1.
+    pub(crate) async fn part_of(&self, opened: Opened, number: u32) -> Result<(Opened, Option<Range<u64>>), Error> {
+        if opened.row.parts == 0 {
+            let range = (number == 1).then_some(0..opened.row.size);
+            return Ok((opened, range));
+        }
+        self.block(move |_| {
+            let Data::Many(id) = opened.row.data else { return Ok((opened, None)) };
+            let pieces = index::pieces(&opened.index.open_table(PIECES)?, id.as_u128(), 0, u64::MAX)?;
+            // S3 counts the parts that there are, whatever their numbers were.
+            let range = (number as usize)
+                .checked_sub(1)
+                .and_then(|at| pieces.get(at))
+                .map(|(start, row)| *start..*start + row.piece.length);
+            Ok((opened, range))
+        })
+        .await
+    }
+
+    /// The bytes of a range, which must lie in the object.
+    pub(crate) async fn source(&self, opened: Opened, range: Range<u64>) -> Result<Source, Error> {
+        self.block(move |inner| {
+            let spans = match opened.row.data {
+                Data::Empty => Vec::new(),
+                Data::One(piece) => vec![Span { piece, bytes: range.clone() }],
+                Data::Many(id) => {
+                    let pieces = opened.index.open_table(PIECES)?;
+                    index::pieces(&pieces, id.as_u128(), range.start, range.end)?
+                        .into_iter()
+                        .map(|(start, row)| {
+                            let from = range.start.max(start) - start;
+                            let to = range.end.min(start + row.piece.length).saturating_sub(start).max(from);
+                            Span { piece: row.piece, bytes: from..to }
+                        })
+                        .collect()
+                }
+            };
+            let found: u64 = spans.iter().map(|span| span.bytes.end - span.bytes.start).sum();
+            if found != range.end - range.start {
+                return Err(Error::Damaged { what: "an object's pieces".to_owned() });
+            }
+            let ground = Ground {
+                project: opened.project,
+                keys: inner.keys.clone(),
+                packed: inner.packed.clone(),
+                large: inner.large.clone(),
+                _pin: opened.pin,
+            };
+            Ok(Source::new(spans, ground))
+        })
+        .await
+    }
+}

@@ -1,0 +1,293 @@
+//! Uploads in parts. Each part is stored on its own; completing makes an object that refers to them, without a copy.
+
+use model::{BucketName, ProjectId};
+use uuid::Uuid;
+
+use crate::{
+    Error,
+    digests::{self, Digested, Digests},
+    index::{self, BUCKETS, PARTS, UPLOADS, Writing},
+    put::{Condition, Target},
+    rows::{self, Algorithm, Data, ObjectRow, PartRow, Piece, PieceRow, Place, Sum, UploadRow},
+    seal::{Body, Sealed},
+    store::{Store, now},
+};
+
+/// A part that its sender wants in the object.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    pub number: u32,
+    pub etag: Option<String>,
+    pub sum: Option<Sum>,
+}
+
+/// An upload in a list.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    pub key: String,
+    pub id: Uuid,
+    pub row: UploadRow,
+}
+
+impl Store {
+    /// Begins an upload.
+    pub(crate) async fn begin_upload(&self, target: Target, row: UploadRow) -> Result<Uuid, Error> {
+        let id = Uuid::now_v7();
+        let begin = move |writing: &mut Writing<'_>, _| {
+            let Target { project, bucket, key } = &target;
+            index::bucket(&writing.buckets, project, bucket)?;
+            let bytes = rows::encode(&row);
+            let key = (project.as_str(), bucket.as_str(), key.as_bytes(), id.as_u128());
+            writing.uploads.insert(key, bytes.as_slice())?;
+            Ok(id)
+        };
+        self.0.committer.commit(Body::Empty, begin).await
+    }
+
+    /// Finds an upload, or says that there is none.
+    pub(crate) async fn upload(&self, target: &Target, id: Uuid) -> Result<UploadRow, Error> {
+        let Target { project, bucket, key } = target.clone();
+        self.read(move |index| {
+            index::bucket(&index.open_table(BUCKETS)?, &project, &bucket)?;
+            index::upload(&index.open_table(UPLOADS)?, &project, &bucket, &key, id)
+        })
+        .await
+    }
+
+    /// Adds a part, or replaces the one of that number.
+    pub(crate) async fn put_part(
+        &self,
+        target: Target,
+        id: Uuid,
+        number: u32,
+        (sealed, digested): (Sealed, Digested),
+    ) -> Result<PartRow, Error> {
+        let Sealed { length, key, body } = sealed;
+        let put = move |writing: &mut Writing<'_>, place: Option<Place>| {
+            writing.upload(&target.project, &target.bucket, &target.key, id)?;
+            let piece = place.map(|place| Piece { length, key, place });
+            piece.as_ref().map_or(Ok(()), |piece| writing.hold(piece))?;
+            let etag = hex::encode(digested.md5);
+            let row = PartRow { size: length, etag, modified: now(), sum: digested.sum, piece };
+            let bytes = rows::encode(&row);
+            let old = writing
+                .parts
+                .insert((id.as_u128(), number), bytes.as_slice())?
+                .map(|old| rows::decode::<PartRow>("a part", old.value()))
+                .transpose()?;
+            if let Some(piece) = old.and_then(|old| old.piece) {
+                writing.free(&piece)?;
+            }
+            Ok(row)
+        };
+        self.0.committer.commit(body, put).await
+    }
+
+    /// Makes an object of parts. Done again with the same id while that object is there, it answers the same.
+    pub(crate) async fn complete_upload(
+        &self,
+        target: Target,
+        id: Uuid,
+        wanted: Vec<Wanted>,
+        check: Check,
+        condition: Condition,
+    ) -> Result<ObjectRow, Error> {
+        let complete = move |writing: &mut Writing<'_>, _| {
+            let Target { project, bucket, key } = &target;
+            index::bucket(&writing.buckets, project, bucket)?;
+            let present = index::object(&writing.objects, project, bucket, key)?;
+            let upload = match (writing.upload(project, bucket, key, id), &present) {
+                (Err(Error::NoSuchUpload), Some(row)) if row.upload == Some(id) => return Ok(row.clone()),
+                (found, _) => found?,
+            };
+            condition.check(present.as_ref())?;
+            let stored = index::parts(&writing.parts, id, 0, usize::MAX)?;
+            let chosen = choose(&stored, &wanted)?;
+            let mut row = object_of(&chosen, &upload, id)?;
+            check.check(&row)?;
+
+            // All is well: from here on it changes.
+            let data = Uuid::now_v7();
+            let mut start = 0;
+            let mut kept = std::collections::HashSet::new();
+            for (number, part) in &chosen {
+                kept.insert(*number);
+                let Some(piece) = part.piece.clone() else { continue };
+                let bytes = rows::encode(&PieceRow { part: *number, piece });
+                writing.pieces.insert((data.as_u128(), start), bytes.as_slice())?;
+                start += part.size;
+            }
+            if start > 0 {
+                row.data = Data::Many(data);
+            }
+            for (number, part) in writing.take_upload(project, bucket, key.as_bytes(), id)? {
+                if let Some(piece) = part.piece.filter(|_| !kept.contains(&number)) {
+                    writing.free(&piece)?;
+                }
+            }
+            writing.put(project, bucket, key, &row)?;
+            Ok(row)
+        };
+        self.0.committer.commit(Body::Empty, complete).await
+    }
+
+    /// Ends an upload without an object.
+    pub(crate) async fn abort_upload(&self, target: Target, id: Uuid) -> Result<(), Error> {
+        let abort = move |writing: &mut Writing<'_>, _| {
+            let Target { project, bucket, key } = &target;
+            index::bucket(&writing.buckets, project, bucket)?;
+            writing.upload(project, bucket, key, id)?;
+            for (_, part) in writing.take_upload(project, bucket, key.as_bytes(), id)? {
+                part.piece.map_or(Ok(()), |piece| writing.free(&piece))?;
+            }
+            Ok(())
+        };
+        self.0.committer.commit(Body::Empty, abort).await
+    }
+
+    /// An upload and its parts with numbers above `after`; one more than `most`, if there is one.
+    pub(crate) async fn parts(
+        &self,
+        target: &Target,
+        id: Uuid,
+        after: u32,
+        most: usize,
+    ) -> Result<(UploadRow, Vec<(u32, PartRow)>), Error> {
+        let Target { project, bucket, key } = target.clone();
+        self.read(move |index| {
+            index::bucket(&index.open_table(BUCKETS)?, &project, &bucket)?;
+            let upload = index::upload(&index.open_table(UPLOADS)?, &project, &bucket, &key, id)?;
+            Ok((upload, index::parts(&index.open_table(PARTS)?, id, after, most + 1)?))
+        })
+        .await
+    }
+
+    /// Uploads of a bucket under a prefix, after a key and an id; one more than `most`, if there is one.
+    pub(crate) async fn uploads(
+        &self,
+        project: &ProjectId,
+        bucket: &BucketName,
+        prefix: String,
+        after: Option<(String, Option<Uuid>)>,
+        most: usize,
+    ) -> Result<Vec<Listed>, Error> {
+        let (project, bucket) = (project.clone(), bucket.clone());
+        self.read(move |index| {
+            index::bucket(&index.open_table(BUCKETS)?, &project, &bucket)?;
+            let from = match &after {
+                // With an id, what comes after it of the same key; without, what comes after the key.
+                Some((key, id)) if *key >= prefix => (key.as_bytes(), id.map_or(u128::MAX, |id| id.as_u128())),
+                _ => (prefix.as_bytes(), 0),
+            };
+            let mut found = Vec::new();
+            let table = index.open_table(UPLOADS)?;
+            for entry in table.range((project.as_str(), bucket.as_str(), from.0, from.1)..)? {
+                let (entry, row) = entry?;
+                let (of, within, key, id) = entry.value();
+                if of != project.as_str() || within != bucket.as_str() || !key.starts_with(prefix.as_bytes()) {
+                    break;
+                }
+                let id = Uuid::from_u128(id);
+                if after.as_ref().is_some_and(|after| after.0.as_bytes() == key && after.1 == Some(id)) {
+                    continue;
+                }
+                let key = String::from_utf8_lossy(key).into_owned();
+                found.push(Listed { key, id, row: rows::decode("an upload", row.value())? });
+                if found.len() > most {
+                    break;
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+}
+
+/// What the one who completes an upload says that the object must be.
+#[derive(Debug, Clone, Default)]
+pub struct Check {
+    pub size: Option<u64>,
+    pub sum: Option<Sum>,
+}
+
+impl Check {
+    fn check(&self, row: &ObjectRow) -> Result<(), Error> {
+        if self.size.is_some_and(|size| size != row.size) {
+            return Err(Error::Invalid("the object's size is not the one that was sent".to_owned()));
+        }
+        match (&self.sum, &row.sum) {
+            (Some(sent), Some(sum)) if sent != sum => Err(Error::BadDigest { what: sent.algorithm.name() }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The stored parts that are wanted, each the very one.
+fn choose<'p>(stored: &'p [(u32, PartRow)], wanted: &[Wanted]) -> Result<Vec<(u32, &'p PartRow)>, Error> {
+    if wanted.is_empty() {
+        return Err(Error::Invalid("an upload is completed with at least one part".to_owned()));
+    }
+    let mut chosen: Vec<(u32, &PartRow)> = Vec::with_capacity(wanted.len());
+    for want in wanted {
+        if chosen.last().is_some_and(|(before, _)| *before >= want.number) {
+            return Err(Error::InvalidPartOrder);
+        }
+        let missing = || Error::InvalidPart { number: want.number };
+        let at = stored.binary_search_by_key(&want.number, |(number, _)| *number).map_err(|_| missing())?;
+        let part = &stored[at].1;
+        let same_sum = match (&want.sum, &part.sum) {
+            (Some(sent), Some(sum)) => sent == sum,
+            _ => true,
+        };
+        if want.etag.as_ref().is_some_and(|etag| *etag != part.etag) || !same_sum {
+            return Err(missing());
+        }
+        chosen.push((want.number, part));
+    }
+    for (number, part) in &chosen[..chosen.len() - 1] {
+        if part.size < LEAST_PART {
+            return Err(Error::PartTooSmall { number: *number, size: part.size, least: LEAST_PART });
+        }
+    }
+    Ok(chosen)
+}
+
+/// The object that parts make, but for where its bytes are.
+fn object_of(parts: &[(u32, &PartRow)], upload: &UploadRow, id: Uuid) -> Result<ObjectRow, Error> {
+    let mut md5 = Digests::new(None);
+    for (number, part) in parts {
+        md5.update(&hex::decode(&part.etag).map_err(|_| Error::InvalidPart { number: *number })?);
+    }
+    let size = parts.iter().map(|(_, part)| part.size).sum();
+    if size > MOST_OBJECT {
+        return Err(Error::TooLarge { most: MOST_OBJECT });
+    }
+    Ok(ObjectRow {
+        size,
+        etag: format!("{}-{}", hex::encode(md5.finish().md5), parts.len()),
+        modified: now(),
+        about: upload.about.clone(),
+        sum: upload.algorithm.and_then(|algorithm| sum_of(algorithm, upload.full_object, parts)),
+        data: Data::Empty,
+        parts: u32::try_from(parts.len()).unwrap_or(u32::MAX),
+        upload: Some(id),
+    })
+}
+
+/// The checksum of the object, if each part has one.
+fn sum_of(algorithm: Algorithm, full_object: bool, parts: &[(u32, &PartRow)]) -> Option<Sum> {
+    let of = |part: &'_ PartRow| part.sum.clone().filter(|sum| sum.algorithm == algorithm);
+    let sums: Vec<Sum> = parts.iter().map(|(_, part)| of(part)).collect::<Option<_>>()?;
+    if full_object {
+        let parts: Vec<(&Sum, u64)> = sums.iter().zip(parts).map(|(sum, (_, part))| (sum, part.size)).collect();
+        digests::joined(algorithm, &parts)
+    } else {
+        digests::composite(algorithm, &sums.iter().collect::<Vec<_>>())
+    }
+}
+
+/// Each part but the last has at least so many bytes
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>).
+const LEAST_PART: u64 = 5 << 20;
+/// The most that an object may hold, by the same page.
+const MOST_OBJECT: u64 = 50 << 40;

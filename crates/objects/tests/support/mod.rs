@@ -1,0 +1,133 @@
+//! A gate on loopback, over a store, keys and a database of its own in a temporary directory, and boto3 to call it.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it stands")]
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::Arc,
+};
+
+use audit::Audit;
+use keys::Keys;
+use model::{AttemptNo, BucketName, JobId, ProjectId, SandboxId};
+use objects::{Access, BoxError, Gate, GateConfig, Grant, Scope, Store, Via};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// A running gate; everything of it goes when this is dropped.
+pub struct Stack {
+    pub dir: tempfile::TempDir,
+    pub store: Store,
+    pub audit: Audit,
+    pub public: SocketAddr,
+    pub sandbox: SocketAddr,
+    pub stop: CancellationToken,
+}
+
+impl Stack {
+    /// With the projects `a` and `b`.
+    pub async fn start() -> Stack {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = Arc::new(open_keys(&dir.path().join("keys")));
+        let store = Store::open(&dir.path().join("objects"), keys).await.unwrap();
+        let audit = Audit::new(db::Db::open(&dir.path().join("casemate.db")).await.unwrap());
+        let config = GateConfig { region: "GRA".parse().unwrap(), domains: vec!["s3.localhost".to_owned()] };
+        let gate = Gate::new(store.clone(), Arc::new(Table), audit.clone(), config);
+        let stop = CancellationToken::new();
+        let public = listen(gate.clone(), Via::Public, stop.clone()).await;
+        let sandbox = listen(gate, Via::Sandbox(sandbox(1)), stop.clone()).await;
+        Stack { dir, store, audit, public, sandbox, stop }
+    }
+
+    /// Runs a function of `tests/boto.py`; panics with what it says unless it ends well.
+    pub async fn boto(&self, function: &str) {
+        let output = self.python(function).await;
+        assert!(
+            output.status.success(),
+            "{function}\n{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    async fn python(&self, function: &str) -> Output {
+        let python = venv().join("bin/python");
+        assert!(python.exists(), "{} is missing: it needs boto3 and awscli", python.display());
+        let mut command = Command::new(python);
+        command
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boto.py"))
+            .args([function, &self.public.port().to_string(), &self.sandbox.port().to_string()])
+            .env("PATH", format!("{}:{}", venv().join("bin").display(), std::env::var("PATH").unwrap()))
+            .env("HOME", self.dir.path())
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn listen(gate: Gate, via: Via, stop: CancellationToken) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Some(Ok((io, peer))) = stop.run_until_cancelled(listener.accept()).await {
+            let (gate, stop) = (gate.clone(), stop.clone());
+            tokio::spawn(async move { gate.serve_connection(io, peer, via, stop).await });
+        }
+    });
+    address
+}
+
+/// The access keys of the tests.
+struct Table;
+
+#[async_trait::async_trait]
+impl Access for Table {
+    async fn grant(&self, access_key: &str) -> Result<Option<Grant>, BoxError> {
+        let (project, scope) = match access_key {
+            "project-a" => (project('a'), Scope::Project),
+            "project-b" => (project('b'), Scope::Project),
+            "job-1" => (project('a'), Scope::Job(sandbox(1))),
+            "job-2" => (project('a'), Scope::Job(sandbox(2))),
+            "platform-1" => (project('a'), Scope::Platform(sandbox(1))),
+            "broken" => return Err("the database is away".into()),
+            _ => return Ok(None),
+        };
+        let secret = format!("secret of {access_key}").into();
+        Ok(Some(Grant { secret, project, identity: format!("s3-key/{access_key}"), scope }))
+    }
+}
+
+/// Keys of the projects `a` and `b`; made if they are not there.
+pub fn open_keys(dir: &Path) -> Keys {
+    let keys = Keys::open(dir).unwrap();
+    let account = "account".parse().unwrap();
+    if keys.create_account(&account).is_ok() {
+        for name in ['a', 'b'] {
+            keys.create_project(&project(name), &account).unwrap();
+        }
+    }
+    keys
+}
+
+pub fn project(name: char) -> ProjectId {
+    name.to_string().repeat(32).parse().unwrap()
+}
+
+pub fn bucket(name: &str) -> BucketName {
+    name.parse().unwrap()
+}
+
+pub fn sandbox(number: u128) -> SandboxId {
+    SandboxId { job: JobId(uuid::Uuid::from_u128(number)), attempt: AttemptNo(1) }
+}
+
+fn venv() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/venv")
+}
