@@ -64,9 +64,14 @@ async fn sweep(jobs: &Inner, retention: Duration) -> Result<(), Error> {
     let Ok(before) = record::now().checked_sub(retention) else { return Ok(()) };
     loop {
         let old = db::jobs::spooled(&jobs.parts.db, before, BATCH).await?;
+        let mut outcome = Ok(());
         for id in &old {
-            remove(jobs, *id).await?;
+            // One that cannot be removed does not keep the others.
+            if let Err(cause) = remove(jobs, *id).await {
+                outcome = Err(cause);
+            }
         }
+        outcome?;
         if old.len() < BATCH as usize {
             return Ok(());
         }
