@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use support::{Stack, program};
 
@@ -32,12 +32,16 @@ fn a_job_ends_right_and_once_when_serve_is_killed_at_any_point() {
         assert_eq!(list.as_array().map(Vec::len), Some(1), "{point}: one submit, one job: {}", support::text(&submitted.stderr));
         let id = list[0]["id"].as_str().expect("id").to_owned();
         let job = stack.wait(&id);
+        // The last points are passed after the end is seen: the kill is still to come, and `serve` has to come back.
+        support::wait_for(&format!("serve to be killed at {point}"), Duration::from_secs(30), || Path::new(&place).exists());
+        support::wait_for("serve to answer again", Duration::from_secs(30), || {
+            stack.run(&["job", "list"]).status.success()
+        });
         let log = stack.logs(&id);
         assert_eq!(job["status"], "COMPLETED", "{point}: {job} {log}\n{}", stack.log());
         let starts: std::collections::BTreeSet<String> =
             stack.keys("starts", "run/start-").iter().filter_map(|key| key.split('/').nth(1).map(str::to_owned)).collect();
         assert_eq!(starts.len(), 1, "{point}: user code started once: {starts:?}");
-        assert!(std::path::Path::new(&place).exists(), "{point}: serve was killed there");
         let logs = stack.keys("odp-logs", &format!("{id}/driver/spark.log."));
         assert_eq!(logs.len(), 1, "{point}: {logs:?}");
         drop(stack);
