@@ -8,7 +8,7 @@ use model::Faults;
 use serde_json::{Value, json};
 
 /// What a client is told when a call fails.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
     /// The status.
     pub status: StatusCode,
@@ -109,6 +109,11 @@ impl ApiError {
         ApiError::new(StatusCode::FORBIDDEN, "Client::Forbidden", "NOT_GRANTED_CALL", message)
     }
 
+    /// The caller may, but not now or not this.
+    pub fn refused(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::FORBIDDEN, "Client::Forbidden", "FORBIDDEN", message)
+    }
+
     /// The decision was no.
     pub fn forbidden(action: &str) -> ApiError {
         let message = "User not granted for this request";
@@ -204,10 +209,31 @@ impl From<identity::Error> for ApiError {
             identity::Error::NotFound { kind, id } => ApiError::not_found(kind, id),
             identity::Error::Exists { .. } => ApiError::conflict(error.to_string()),
             identity::Error::TooMany { .. } => ApiError::too_many(error.to_string()),
-            identity::Error::Exceeds { .. } => {
-                let message = error.to_string();
-                ApiError::new(StatusCode::FORBIDDEN, "Client::Forbidden", "FORBIDDEN", message)
+            identity::Error::Exceeds { .. } => ApiError::refused(error.to_string()),
+            cause => ApiError::internal(cause),
+        }
+    }
+}
+
+impl From<jobs::Error> for ApiError {
+    fn from(error: jobs::Error) -> ApiError {
+        match error {
+            jobs::Error::Invalid(faults) => faults.into(),
+            jobs::Error::NotFound => ApiError::not_found("jobId", "of this call"),
+            jobs::Error::NotAuthorized => {
+                let message = "Data processing is not switched on for this project: POST .../dataProcessing/authorization";
+                ApiError::refused(message)
             }
+            cause => ApiError::internal(&cause),
+        }
+    }
+}
+
+impl From<objects::Error> for ApiError {
+    fn from(error: objects::Error) -> ApiError {
+        match &error {
+            objects::Error::NoSuchBucket { bucket } => ApiError::not_found("name", bucket.as_str()),
+            objects::Error::BucketExists { .. } | objects::Error::NotEmpty { .. } => ApiError::conflict(error.to_string()),
             cause => ApiError::internal(cause),
         }
     }

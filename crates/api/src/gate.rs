@@ -19,7 +19,7 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use identity::{Caller, Method, Project, Resource, SignedRequest};
+use identity::{Caller, Project, Resource, SignedRequest};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;

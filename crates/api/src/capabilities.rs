@@ -1,0 +1,84 @@
+//! What data processing offers: engines, their versions, parameters and sizes.
+
+use engine::Installed;
+use jiff::{Timestamp, tz::TimeZone};
+use model::{MiB, PARAMETERS, Parameter};
+use serde_json::{Value, json};
+
+use crate::{
+    ApiError,
+    request::{Call, Reply},
+};
+
+/// The engines.
+pub(crate) async fn list(call: Call) -> Result<Reply, ApiError> {
+    let offered = call.api.engines.offered(today(call.now));
+    let versions: Vec<Value> = call
+        .api
+        .engines
+        .list()
+        .iter()
+        .filter(|engine| offered.contains(&engine.version))
+        .map(|engine| describe_version(engine, &call))
+        .collect();
+    Reply::json(&json!([{
+        "name": "spark",
+        "availableVersions": versions,
+        "parameters": PARAMETERS.iter().map(describe_parameter).collect::<Vec<_>>(),
+        "templates": TEMPLATES.iter().zip(1..).map(describe_template).collect::<Vec<_>>(),
+    }]))
+}
+
+/// Notebooks, of which there are none.
+pub(crate) async fn no_notebooks(_call: Call) -> Result<Reply, ApiError> {
+    Reply::json(&json!([]))
+}
+
+/// The day, for dates of engine versions.
+pub(crate) fn today(now: Timestamp) -> jiff::civil::Date {
+    now.to_zoned_datetime(TimeZone::UTC).date()
+}
+
+fn describe_version(engine: &Installed, call: &Call) -> Value {
+    json!({
+        "name": engine.version,
+        "description": engine.description,
+        "availableRegions": call.api.config.regions,
+        "endOfSupport": engine.end_of_support.to_string(),
+        "endOfLife": engine.end_of_life.to_string(),
+    })
+}
+
+fn describe_parameter(parameter: &Parameter) -> Value {
+    json!({
+        "name": parameter.name,
+        "type": parameter.kind,
+        "mandatory": parameter.mandatory,
+        "default": parameter.default,
+        "description": parameter.description,
+        "validator": { "min": parameter.min, "max": parameter.max, "regex": parameter.regex },
+    })
+}
+
+fn describe_template(((cores, memory), id): (&(u32, MiB), u32)) -> Value {
+    json!({ "id": id, "cores": cores, "memory": memory })
+}
+
+/// Sizes of a node to choose from: cores, and heap memory that leaves room for the default overhead.
+const TEMPLATES: [(u32, MiB); 5] =
+    [(1, MiB(3_584)), (2, MiB(7_168)), (4, MiB(14_336)), (8, MiB(27_648)), (16, MiB(53_248))];
+
+#[cfg(test)]
+mod tests {
+    use model::NodeSize;
+
+    use super::*;
+
+    #[test]
+    fn every_template_fits_a_node() {
+        for (cores, memory) in TEMPLATES {
+            let size = NodeSize { cores: model::Cores(cores), memory, overhead: NodeSize::default_overhead(memory) };
+            assert!(cores <= 16 && size.total_memory() <= MiB::gib(59), "{size:?}");
+        }
+    }
+}

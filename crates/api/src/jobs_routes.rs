@@ -1,0 +1,218 @@
+//! `/cloud/project/{p}/dataProcessing/jobs`: submit, list, show, cancel.
+
+use model::{EngineParameter, Faults, Job, JobId, JobRequest, JobSpec, JobStatus, SpecRules};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    ApiError, capabilities, pagination,
+    request::{Call, Reply},
+};
+
+/// The project's jobs: ids, or by pagination headers whole jobs.
+pub(crate) async fn list(call: Call) -> Result<Reply, ApiError> {
+    let project = &call.project()?.id;
+    let status = call.query("status").filter(|text| !text.is_empty()).map(pagination::status_filter).transpose()?;
+    match pagination::Wish::read(&call)? {
+        None => {
+            let filters: Vec<jobs::Filter> = status.into_iter().collect();
+            Reply::json(&call.api.jobs.ids(project, &filters).await?)
+        }
+        Some(wish) => {
+            let mut query = wish.jobs()?;
+            query.filters.extend(status);
+            let page = call.api.jobs.list(project, &query).await?;
+            wish.answer(&page.jobs.iter().map(describe).collect::<Vec<_>>(), page.total)
+        }
+    }
+}
+
+/// Takes a job.
+pub(crate) async fn submit(call: Call) -> Result<Reply, ApiError> {
+    let project = call.project()?;
+    if !project.authorized {
+        return Err(jobs::Error::NotAuthorized.into());
+    }
+    let Value::Object(body) = call.json::<Value>()? else {
+        return Err(ApiError::bad_request("The body is a JSON object, the job to run"));
+    };
+    let (request, faults) = read_request(&body);
+    if !faults.0.is_empty() {
+        let rules = SpecRules {
+            regions: call.api.config.regions.clone(),
+            versions: call.api.engines.offered(capabilities::today(call.now)),
+        };
+        return Err(ApiError::from(with_faults_of_values(faults, &request, &rules)));
+    }
+    Reply::json(&describe(&call.api.jobs.submit(&project.id, &request, &call.actor()).await?))
+}
+
+/// One job.
+pub(crate) async fn show(call: Call) -> Result<Reply, ApiError> {
+    let id = job_id(&call)?;
+    let job = call.api.jobs.find(&call.project()?.id, id).await?;
+    Reply::json(&describe(&job.ok_or_else(|| ApiError::not_found("jobId", &id.to_string()))?))
+}
+
+/// Asks a job to stop; nothing happens to one that has ended.
+pub(crate) async fn cancel(call: Call) -> Result<Reply, ApiError> {
+    let id = job_id(&call)?;
+    call.api.jobs.cancel(&call.project()?.id, id, &call.actor()).await?;
+    Reply::void()
+}
+
+/// The job of the path.
+pub(crate) fn job_id(call: &Call) -> Result<JobId, ApiError> {
+    let given = call.param("jobId")?;
+    given.parse().map_err(|_| ApiError::not_found("jobId", given))
+}
+
+/// A job as the API shows it.
+pub(crate) fn describe(job: &Job) -> Value {
+    json!({
+        "id": job.id,
+        "name": job.spec.name,
+        "region": job.spec.region,
+        "engine": "spark",
+        "engineVersion": job.spec.version,
+        "engineParameters": job.spec.parameters,
+        "containerName": job.spec.bucket,
+        "creationDate": job.created,
+        "startDate": job.started,
+        "endDate": job.ended,
+        "status": job.status,
+        "ttl": job.spec.ttl,
+        "returnCode": return_code(job),
+        "notebook": null,
+        "reason": job.reason.as_ref().map(ToString::to_string),
+    })
+}
+
+/// Clients end with this code as theirs: 0 while it is unknown, and never 0 for a job that ended and did not complete.
+fn return_code(job: &Job) -> i32 {
+    let code = job.return_code.unwrap_or(0);
+    let failed = job.status.is_final() && job.status != JobStatus::Completed;
+    if failed && code == 0 { 1 } else { code }
+}
+
+/// Takes the body apart. What has another JSON type than it should is a fault of its field, not of the whole.
+fn read_request(body: &Map<String, Value>) -> (JobRequest, Faults) {
+    let mut faults = Faults::default();
+    for (name, value) in body {
+        if !FIELDS.contains(&name.as_str()) && !SHOWN_ONLY.contains(&name.as_str()) {
+            let known = FIELDS.join(", ");
+            faults.add(name, Some(&value.to_string()), "odp.job.unknownField", format!("no such field; known: {known}"));
+        }
+    }
+    let mut text = |name: &str| match body.get(name) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(other) => {
+            faults.add(name, Some(&other.to_string()), &format!("odp.job.{name}.invalid"), "a JSON string");
+            None
+        }
+    };
+    let mut request = JobRequest {
+        name: text("name"),
+        region: text("region"),
+        engine: text("engine"),
+        engine_version: text("engineVersion"),
+        container_name: text("containerName"),
+        ttl: text("ttl"),
+        parameters: Vec::new(),
+    };
+    match body.get("engineParameters") {
+        None | Some(Value::Null) => {}
+        Some(Value::Array(list)) => {
+            request.parameters = list.iter().take(MOST_PARAMETERS).filter_map(|item| read_parameter(item, &mut faults)).collect();
+        }
+        Some(other) => {
+            let message = "a JSON list of objects, each with name and value";
+            faults.add("engineParameters", Some(&other.to_string()), "odp.job.engineParameters.invalid", message);
+        }
+    }
+    (request, faults)
+}
+
+fn read_parameter(item: &Value, faults: &mut Faults) -> Option<EngineParameter> {
+    const CLASS: &str = "odp.job.engineParameters.invalid";
+    let Some(Value::String(name)) = item.get("name") else {
+        faults.add("engineParameters", Some(&item.to_string()), CLASS, "each is an object with name and value, both JSON strings");
+        return None;
+    };
+    match item.get("value") {
+        Some(Value::String(value)) => Some(EngineParameter { name: name.clone(), value: value.clone() }),
+        None | Some(Value::Null) => {
+            faults.add(name, None, CLASS, "its value is missing");
+            None
+        }
+        Some(other) => {
+            faults.add(name, Some(&other.to_string()), CLASS, "the value is a JSON string, in quotes");
+            None
+        }
+    }
+}
+
+/// Adds what is wrong with the values, except of fields that have a fault already: those were left out.
+fn with_faults_of_values(mut faults: Faults, request: &JobRequest, rules: &SpecRules) -> Faults {
+    if let Err(more) = JobSpec::parse(request, rules) {
+        let known: Vec<String> = faults.0.iter().map(|fault| fault.field.clone()).collect();
+        let missing = known.iter().any(|field| field == "engineParameters");
+        let consequence = |field: &str, value: Option<&str>| known.iter().any(|name| name == field) || (missing && value.is_none());
+        faults.0.extend(more.0.into_iter().filter(|fault| !consequence(&fault.field, fault.value.as_deref())));
+    }
+    faults
+}
+
+const FIELDS: [&str; 7] = ["containerName", "engine", "engineParameters", "engineVersion", "name", "region", "ttl"];
+/// Fields of a job that clients may send along, for they send the type that they read.
+const SHOWN_ONLY: [&str; 8] =
+    ["id", "status", "creationDate", "startDate", "endDate", "returnCode", "notebook", "reason"];
+/// More than there may be, so that the bound is told by the room that sets it.
+const MOST_PARAMETERS: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(body: &Value) -> Vec<String> {
+        let (request, faults) = read_request(body.as_object().expect("an object"));
+        let rules = SpecRules {
+            regions: vec!["GRA".parse().expect("a region")],
+            versions: vec!["3.5.9".parse().expect("a version")],
+        };
+        if faults.0.is_empty() {
+            return JobSpec::parse(&request, &rules).err().into_iter().flat_map(|more| more.0).map(|fault| fault.field).collect();
+        }
+        with_faults_of_values(faults, &request, &rules).0.into_iter().map(|fault| fault.field).collect()
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_a_fault_of_its_field_beside_all_others() {
+        let found = faults(&json!({
+            "containerName": 5, "engineVersion": "2.4.3", "colour": "red",
+            "engineParameters": [
+                {"name": "job_type", "value": "python"},
+                {"name": "main_application_code", "value": 7},
+                {"name": "driver_cores", "value": 4},
+                {"name": "executor_cores", "value": "17"},
+            ],
+        }));
+        assert_eq!(found, ["colour", "containerName", "main_application_code", "driver_cores", "engineVersion", "executor_cores"]);
+    }
+
+    #[test]
+    fn parameters_that_are_no_list_are_one_fault() {
+        assert_eq!(faults(&json!({ "containerName": "code", "engineParameters": {} })), ["engineParameters"]);
+        assert_eq!(faults(&json!({ "containerName": "code", "engineParameters": [1] })), ["engineParameters"]);
+    }
+
+    #[test]
+    fn a_job_as_it_was_read_can_be_sent_again() {
+        let body = json!({
+            "id": "x", "status": "FAILED", "returnCode": 1, "notebook": null, "reason": null, "creationDate": "x", "startDate": null,
+            "endDate": null, "containerName": "code", "engine": "spark", "engineVersion": "3.5.9", "region": "GRA", "name": "n", "ttl": null,
+            "engineParameters": [{"name": "job_type", "value": "python"}, {"name": "main_application_code", "value": "a.py"}],
+        });
+        assert_eq!(faults(&body), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,128 @@
+//! The log of a job, live and after its end, in pages.
+
+use jiff::Timestamp;
+use jobs::LogQuery;
+use model::{LogId, LogLine, NodeName};
+use serde_json::{Value, json};
+
+use crate::{
+    ApiError,
+    jobs_routes::job_id,
+    request::{Call, Reply},
+};
+
+/// Lines of the log, oldest first. `from` is a time (RFC 3339, or `now-2h`); `after` and `node` are ours: only lines
+/// with a greater id than `after`, and only those of one node or of `all` (the driver's where none is named).
+///
+/// An answer is bounded; a reader that goes on `after` the last id loses no line.
+pub(crate) async fn read(call: Call) -> Result<Reply, ApiError> {
+    let id = job_id(&call)?;
+    let project = &call.project()?.id;
+    let from = call.query("from").filter(|text| !text.is_empty()).map(|text| parse_from(text, call.now)).transpose()?;
+    let after = call.query("after").filter(|text| !text.is_empty()).map(parse_after).transpose()?;
+    let node = match call.query("node").filter(|text| !text.is_empty()) {
+        None => Some(NodeName::driver()),
+        Some("all") => None,
+        Some(text) => Some(text.parse().map_err(|_| ApiError::bad_field("node", "'driver', 'executor-N' or 'all'"))?),
+    };
+    let mut query = LogQuery { from, after, node, max_lines: MOST_LINES, max_bytes: MOST_BYTES };
+    let mut logs = call.api.jobs.logs(project, id, &query).await?;
+    if let (Some(from), None) = (from, after) {
+        // The old client asks again from the whole second of the last line that it saw. An answer that ended within
+        // that second would be the same for ever, so such an answer goes on past it.
+        let next_second = LogId((from.0 / SECOND + 1).saturating_mul(SECOND));
+        let mut size = bytes(&logs.lines);
+        while let Some(last) = logs.lines.last().map(|line| line.id).filter(|id| *id < next_second && size < MOST_OF_A_SECOND) {
+            query.after = Some(last);
+            let more = call.api.jobs.logs(project, id, &query).await?;
+            if more.lines.is_empty() {
+                break;
+            }
+            size += bytes(&more.lines);
+            logs.address = more.address;
+            logs.lines.extend(more.lines);
+        }
+    }
+    let of_all = query.node.is_none();
+    Reply::json(&json!({
+        "logs": logs.lines.iter().map(|line| describe(line, of_all)).collect::<Vec<_>>(),
+        "logsAddress": logs.address,
+        "startDate": logs.started,
+    }))
+}
+
+fn describe(line: &LogLine, with_node: bool) -> Value {
+    let timestamp = Timestamp::from_nanosecond(i128::from(line.id.0)).unwrap_or(Timestamp::MAX);
+    match with_node {
+        false => json!({ "id": line.id, "timestamp": timestamp, "content": line.content }),
+        true => json!({ "id": line.id, "timestamp": timestamp, "content": line.content, "node": line.node }),
+    }
+}
+
+fn bytes(lines: &[LogLine]) -> usize {
+    lines.iter().map(|line| line.content.len() + 64).sum()
+}
+
+fn parse_after(text: &str) -> Result<LogId, ApiError> {
+    text.parse().map(LogId).map_err(|_| ApiError::bad_field("after", "the id of a line, a whole number"))
+}
+
+/// A time by RFC 3339, or `now`, or `now-` and a number with `s`, `m`, `h`, `d` or `w`.
+fn parse_from(text: &str, now: Timestamp) -> Result<LogId, ApiError> {
+    let wrong = || ApiError::bad_field("from", "a time by RFC 3339 such as 2024-05-01T12:00:00Z, or one such as now-2h");
+    let nanoseconds = match text.strip_prefix("now") {
+        Some("") => now.as_nanosecond(),
+        Some(rest) => {
+            let rest = rest.strip_prefix('-').ok_or_else(wrong)?;
+            let unit = rest.chars().last().ok_or_else(wrong)?;
+            let seconds: i128 = match unit {
+                's' => 1,
+                'm' => 60,
+                'h' => 3_600,
+                'd' => 86_400,
+                'w' => 604_800,
+                _ => return Err(wrong()),
+            };
+            let digits = &rest[..rest.len() - 1];
+            let number: u32 = digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit())).ok_or_else(wrong)?;
+            now.as_nanosecond() - i128::from(number) * seconds * i128::from(SECOND)
+        }
+        None => {
+            // An offset's '+' that was not encoded arrives as a space.
+            let time = text.parse::<Timestamp>().or_else(|_| text.replace(' ', "+").parse::<Timestamp>());
+            time.map_err(|_| wrong())?.as_nanosecond()
+        }
+    };
+    Ok(LogId(u64::try_from(nanoseconds.max(0)).unwrap_or(u64::MAX)))
+}
+
+const SECOND: u64 = 1_000_000_000;
+const MOST_LINES: usize = 5_000;
+const MOST_BYTES: usize = 1024 * 1024;
+const MOST_OF_A_SECOND: usize = 16 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_a_time_or_so_long_ago() {
+        let now = Timestamp::from_second(1_700_000_000).expect("a time");
+        for (text, seconds) in [
+            ("now", 1_700_000_000),
+            ("now-2h", 1_699_992_800),
+            ("now-30s", 1_699_999_970),
+            ("now-1w", 1_699_395_200),
+            ("2023-11-14T22:13:20Z", 1_700_000_000),
+            ("2023-11-14T23:13:20+01:00", 1_700_000_000),
+            ("2023-11-14T23:13:20 01:00", 1_700_000_000),
+            ("1960-01-01T00:00:00Z", 0),
+            ("now-4000000000s", 0),
+        ] {
+            assert_eq!(parse_from(text, now).map(|id| id.0), Ok(seconds * SECOND), "{text}");
+        }
+        for text in ["", "yesterday", "now-", "now-h", "now+2h", "now-2y", "now--2h", "now-+2h", "2023-11-14", "now-2é"] {
+            assert!(parse_from(text, now).is_err(), "{text}");
+        }
+    }
+}
