@@ -6,7 +6,7 @@ use std::{
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use model::{NodeName, SandboxId};
@@ -92,19 +92,35 @@ impl Client {
         }
     }
 
+    /// One call. Every verb ends the same however often it is called, so a call that a warden's death cut off is made
+    /// again once the next one listens.
     async fn call(&self, request: Request, fds: Vec<OwnedFd>) -> Result<(Reply, Vec<OwnedFd>), Error> {
         let socket = self.socket.clone();
         tokio::task::spawn_blocking(move || {
-            let mut stream = UnixStream::connect(socket).map_err(connection)?;
-            stream.set_read_timeout(Some(PATIENCE)).map_err(connection)?;
-            stream.set_write_timeout(Some(PATIENCE)).map_err(connection)?;
             let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
-            send(&mut stream, &request, &raw)?;
-            drop(fds);
-            receive(&mut stream)?.ok_or_else(|| Error::Connection("it closed the connection".into()))
+            let started = Instant::now();
+            loop {
+                match exchange(&socket, &request, &raw) {
+                    Err(Error::Connection(_)) if started.elapsed() < RESTART_PATIENCE => std::thread::sleep(RETRY),
+                    outcome => return outcome,
+                }
+            }
         })
         .await
         .map_err(connection)?
+    }
+}
+
+fn exchange(socket: &Path, request: &Request, fds: &[RawFd]) -> Result<(Reply, Vec<OwnedFd>), Error> {
+    let mut stream = UnixStream::connect(socket).map_err(connection)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(connection)?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(connection)?;
+    // A refusal may come before the request was read: then it is the answer.
+    let sent = send(&mut stream, request, fds);
+    match receive(&mut stream) {
+        Ok(Some(reply)) => Ok(reply),
+        Ok(None) => Err(sent.err().unwrap_or_else(|| Error::Connection("it closed the connection".into()))),
+        Err(cause) => Err(sent.err().unwrap_or(cause)),
     }
 }
 
@@ -120,3 +136,6 @@ fn unexpected(reply: Reply) -> Error {
 
 /// The slowest verb kills and unmounts ten containers.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a warden may be away: a service manager starts it again within that.
+const RESTART_PATIENCE: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_millis(50);

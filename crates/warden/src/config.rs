@@ -1,8 +1,9 @@
 //! What the warden is told at its start, and the places that follow from it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use model::{AttemptNo, EngineVersion, NodeName, SandboxId};
+use model::{EngineVersion, NodeName, SandboxId};
+use serde::{Deserialize, Serialize};
 
 /// How volumes are encrypted at rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +65,12 @@ impl Config {
         self.sandbox(id).join("volumes").join(node.as_str())
     }
 
+    pub(crate) fn bundles(&self, id: SandboxId) -> PathBuf {
+        self.sandbox(id).join("bundles")
+    }
+
     pub(crate) fn bundle(&self, id: SandboxId, node: &NodeName) -> PathBuf {
-        self.sandbox(id).join("bundles").join(node.as_str())
+        self.bundles(id).join(node.as_str())
     }
 
     pub(crate) fn images(&self) -> PathBuf {
@@ -74,11 +79,6 @@ impl Config {
 
     pub(crate) fn image(&self, id: SandboxId, node: &NodeName) -> PathBuf {
         self.images().join(id.to_string()).join(format!("{node}.img"))
-    }
-
-    pub(crate) fn spool(&self, id: SandboxId) -> PathBuf {
-        let AttemptNo(attempt) = id.attempt;
-        self.data.join("jobs").join(id.job.to_string()).join(attempt.to_string())
     }
 
     pub(crate) fn engine(&self, version: &EngineVersion) -> PathBuf {
@@ -90,15 +90,27 @@ impl Config {
         self.run.join("runtime")
     }
 
-    /// Name of this instance among the machine's cgroups, from its run directory.
+    /// This instance's control group, below the roots of the hierarchies: of its run directory, so no other's.
     pub(crate) fn cgroup_parent(&self) -> String {
-        format!("casemate-{}", name_of(&self.run))
+        let path = self.run.to_string_lossy();
+        let words: Vec<&str> = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+        format!("casemate-{}", words.join("-"))
     }
-}
 
-fn name_of(run: &Path) -> String {
-    let name = run.file_name().unwrap_or_default().to_string_lossy();
-    name.chars().filter(char::is_ascii_alphanumeric).take(32).collect()
+    /// A sandbox's control group.
+    pub(crate) fn cgroup(&self, id: SandboxId) -> String {
+        format!("{}/{id}", self.cgroup_parent())
+    }
+
+    /// A container's control group.
+    pub(crate) fn container_cgroup(&self, id: SandboxId, node: &NodeName) -> String {
+        format!("{}/{node}", self.cgroup(id))
+    }
+
+    /// A container's name, as the OCI runtime knows it.
+    pub(crate) fn container(id: SandboxId, node: &NodeName) -> String {
+        format!("{id}.{node}")
+    }
 }
 
 /// Host ids that one sandbox has for itself.
@@ -111,7 +123,7 @@ pub(crate) const SLOTS: u32 = 4_096;
 pub(crate) const JOB_USER: u32 = 1_000;
 
 /// The ids of the sandbox in a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ids {
     /// First host id of the range: root inside.
     pub base: u32,
@@ -125,11 +137,5 @@ impl Ids {
     /// The shim's user: in the range, but not mapped inside.
     pub fn shim_uid(self) -> u32 {
         self.base + RANGE - 1
-    }
-
-    /// The slot whose shim has this user id.
-    pub fn slot_of_shim(config: &Config, uid: u32) -> Option<u32> {
-        let offset = uid.checked_sub(config.uid_base)?;
-        (offset % RANGE == RANGE - 1 && offset / RANGE < SLOTS).then_some(offset / RANGE)
     }
 }

@@ -2,12 +2,24 @@
 //! them down again without a trace. Trusts none of its callers; never reads the network, the database or user input
 //! beyond its typed protocol. Start at [`run`] (the daemon) and [`Client`] (its callers).
 
+mod bundle;
+mod cgroup;
 mod client;
 mod config;
+mod container;
 mod daemon;
 mod doctor;
+mod files;
+mod launch;
 mod monitor;
+mod namespaces;
 mod protocol;
+mod ranges;
+mod root;
+mod sandbox;
+mod seccomp;
+mod shim;
+mod volume;
 
 pub use client::Client;
 pub use config::{Config, ScratchEncryption};

@@ -1,0 +1,174 @@
+//! Control groups of both kinds: version 2 alone, version 1, and the two side by side. The OCI runtime makes the groups
+//! of containers and sets their limits; here is what it does not do: a group for a sandbox's other processes, killing
+//! all of a sandbox at once, what the kernel killed for want of memory, and removal.
+
+use std::{
+    fs, io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{Doing, Error};
+
+/// The hierarchies of this machine.
+#[derive(Debug, Clone)]
+pub struct Cgroups {
+    /// The hierarchy that every process of a sandbox is in.
+    tracking: PathBuf,
+    /// The one with the memory controller.
+    memory: PathBuf,
+    /// All of them.
+    all: Vec<PathBuf>,
+    /// Version 2 alone.
+    pub pure_v2: bool,
+}
+
+impl Cgroups {
+    /// Reads which hierarchies are mounted.
+    pub fn find() -> Result<Cgroups, Error> {
+        let mounts = fs::read_to_string("/proc/self/mounts").doing("reading the mounts")?;
+        Cgroups::of(&mounts).ok_or_else(|| Error::Failed {
+            doing: "looking for control groups".into(),
+            cause: "neither a cgroup2 nor a cgroup memory hierarchy is mounted".into(),
+        })
+    }
+
+    fn of(mounts: &str) -> Option<Cgroups> {
+        let (mut second, mut memory, mut all) = (None, None, Vec::new());
+        for line in mounts.lines() {
+            let mut fields = line.split(' ').skip(1);
+            let (Some(place), Some(kind), Some(options)) = (fields.next(), fields.next(), fields.next()) else { continue };
+            match kind {
+                "cgroup2" => second = Some(PathBuf::from(place)),
+                "cgroup" if options.split(',').any(|option| option == "memory") => memory = Some(PathBuf::from(place)),
+                "cgroup" => {}
+                _ => continue,
+            }
+            all.push(PathBuf::from(place));
+        }
+        let tracking = second.clone().or_else(|| memory.clone())?;
+        Some(Cgroups { tracking, pure_v2: memory.is_none(), memory: memory.or(second)?, all })
+    }
+
+    /// Makes the group `path` where processes are tracked, and opens its list of processes for a new one to join.
+    pub fn join(&self, path: &str) -> Result<OwnedFd, Error> {
+        let place = self.tracking.join(path);
+        fs::create_dir_all(&place)
+            .and_then(|()| fs::OpenOptions::new().write(true).open(place.join("cgroup.procs")))
+            .map(OwnedFd::from)
+            .doing(format!("making the control group {path}"))
+    }
+
+    /// Kills every process in `path` and below, and waits until they are gone.
+    pub fn kill(&self, path: &str) -> Result<(), Error> {
+        let place = self.tracking.join(path);
+        let started = Instant::now();
+        while populated(&place) {
+            // One write since Linux 5.14; before that one signal a process, again until no new one is found.
+            if fs::write(place.join("cgroup.kill"), "1").is_err() {
+                for pid in processes(&place) {
+                    let _ = kill(pid, Signal::SIGKILL);
+                }
+            }
+            if started.elapsed() > PATIENCE {
+                return Err(failed(path, "its processes do not die"));
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// Removes the groups `path` and all below it, in every hierarchy.
+    pub fn remove(&self, path: &str) -> Result<(), Error> {
+        for root in &self.all {
+            let started = Instant::now();
+            while let Err(cause) = remove_below(&root.join(path)) {
+                // The kernel lets go of a dead process's group a moment after its death.
+                if started.elapsed() > PATIENCE {
+                    return Err(failed(path, &cause.to_string()));
+                }
+                std::thread::sleep(POLL);
+            }
+        }
+        Ok(())
+    }
+
+    /// The file that counts the kernel's kills for want of memory in `path`.
+    pub fn oom_file(&self, path: &str) -> PathBuf {
+        self.memory.join(path).join(if self.pure_v2 { "memory.events" } else { "memory.oom_control" })
+    }
+
+    /// Whether swap can be limited: asked of the kernel, since a limit that it lacks is an error to the runtime.
+    pub fn limits_swap(&self) -> bool {
+        match self.pure_v2 {
+            true => Path::new("/proc/swaps").exists(),
+            false => self.memory.join("memory.memsw.limit_in_bytes").exists(),
+        }
+    }
+}
+
+/// Kills for want of memory that an `oom_file` tells of.
+pub fn oom_kills(file: &Path) -> u64 {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
+}
+
+fn failed(path: &str, cause: &str) -> Error {
+    Error::Failed { doing: format!("clearing the control group {path}"), cause: cause.to_owned() }
+}
+
+fn populated(place: &Path) -> bool {
+    !processes(place).is_empty()
+}
+
+fn processes(place: &Path) -> Vec<Pid> {
+    let text = fs::read_to_string(place.join("cgroup.procs")).unwrap_or_default();
+    let own = text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).map(Pid::from_raw);
+    own.chain(children(place).iter().flat_map(|child| processes(child))).collect()
+}
+
+fn children(place: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(place).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+}
+
+fn remove_below(place: &Path) -> io::Result<()> {
+    for child in children(place) {
+        remove_below(&child)?;
+    }
+    match fs::remove_dir(place) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(cause),
+        _ => Ok(()),
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_layout_of_hierarchies_is_understood() {
+        let pure = Cgroups::of("cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n").expect("version 2");
+        assert!(pure.pure_v2);
+        assert_eq!(pure.oom_file("a/b"), Path::new("/sys/fs/cgroup/a/b/memory.events"));
+        let hybrid = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n\
+            cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        let hybrid = Cgroups::of(hybrid).expect("hybrid");
+        assert!(!hybrid.pure_v2);
+        assert_eq!(hybrid.tracking, Path::new("/sys/fs/cgroup/unified"));
+        assert_eq!(hybrid.oom_file("a"), Path::new("/sys/fs/cgroup/memory/a/memory.oom_control"));
+        assert_eq!(hybrid.all.len(), 3);
+        let first = Cgroups::of("cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n").expect("version 1");
+        assert_eq!(first.tracking, Path::new("/sys/fs/cgroup/memory"));
+        assert!(Cgroups::of("tmpfs / tmpfs rw 0 0\n").is_none());
+    }
+}
