@@ -28,6 +28,7 @@ delays = (
         f.round(f.avg(f.when(~wet, f.col("dep_delay"))), 1).alias("delay_dry"),
         f.round(f.avg(f.when(wet, f.col("dep_delay"))), 1).alias("delay_wet"),
     )
+    .where("delay_wet is not null")
     .join(table("carriers"), "carrier")
     .select("name", "flights", "delay_dry", "delay_wet", f.round(f.col("delay_wet") - f.col("delay_dry"), 1).alias("rain_costs"))
     .orderBy(f.desc("rain_costs"))

@@ -44,7 +44,9 @@ fn the_go_sdk_and_spark_submit_submit_poll_read_logs_and_cancel() {
     assert!(text(&output.stderr).contains("Job status is : FAILED"), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("odp-logs"), "the address of the logs: {}", text(&output.stderr));
     // What is refused is explained with class and details.
-    let output = client(&stack, Command::new(&binary).args(["spark-submit", "swift://sdk/absent.py"])).output().expect("it runs");
+    let output = client(&stack, Command::new(&binary).args(["spark-submit", "swift://sdk/absent.py"]))
+        .output()
+        .expect("it runs");
     assert!(text(&output.stderr).contains("mainApplicationCode.notFound"), "{}", text(&output.stderr));
 }
 
