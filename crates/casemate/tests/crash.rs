@@ -23,24 +23,36 @@ fn a_job_ends_right_and_once_when_serve_is_killed_at_any_point() {
         assert!(stack.run(&["bucket", "create", "starts"]).status.success());
         // The reply may be lost in the kill; the job is then found in the list.
         let script = program("once.py");
-        let submitted = stack.run(&["job", "submit", script.to_str().expect("path"), "starts", "run", "--output", "json"]);
+        let submitted =
+            stack.run(&["job", "submit", script.to_str().expect("path"), "starts", "run", "--output", "json"]);
         support::wait_for("a job", Duration::from_secs(30), || {
             let output = stack.run(&["job", "list", "--output", "json"]);
-            serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok_and(|list| list.as_array().is_some_and(|jobs| !jobs.is_empty()))
+            serde_json::from_slice::<serde_json::Value>(&output.stdout)
+                .is_ok_and(|list| list.as_array().is_some_and(|jobs| !jobs.is_empty()))
         });
         let list = stack.json(&["job", "list"]);
-        assert_eq!(list.as_array().map(Vec::len), Some(1), "{point}: one submit, one job: {}", support::text(&submitted.stderr));
+        assert_eq!(
+            list.as_array().map(Vec::len),
+            Some(1),
+            "{point}: one submit, one job: {}",
+            support::text(&submitted.stderr)
+        );
         let id = list[0]["id"].as_str().expect("id").to_owned();
         let job = stack.wait(&id);
         // The last points are passed after the end is seen: the kill is still to come, and `serve` has to come back.
-        support::wait_for(&format!("serve to be killed at {point}"), Duration::from_secs(30), || Path::new(&place).exists());
+        support::wait_for(&format!("serve to be killed at {point}"), Duration::from_secs(30), || {
+            Path::new(&place).exists()
+        });
         support::wait_for("serve to answer again", Duration::from_secs(30), || {
             stack.run(&["job", "list"]).status.success()
         });
         let log = stack.logs(&id);
         assert_eq!(job["status"], "COMPLETED", "{point}: {job} {log}\n{}", stack.log());
-        let starts: std::collections::BTreeSet<String> =
-            stack.keys("starts", "run/start-").iter().filter_map(|key| key.split('/').nth(1).map(str::to_owned)).collect();
+        let starts: std::collections::BTreeSet<String> = stack
+            .keys("starts", "run/start-")
+            .iter()
+            .filter_map(|key| key.split('/').nth(1).map(str::to_owned))
+            .collect();
         assert_eq!(starts.len(), 1, "{point}: user code started once: {starts:?}");
         let logs = stack.keys("odp-logs", &format!("{id}/driver/spark.log."));
         assert_eq!(logs.len(), 1, "{point}: {logs:?}");

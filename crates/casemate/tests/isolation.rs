@@ -113,8 +113,10 @@ fn a_hostile_job_gets_nowhere() {
     let mounts = report.json("mounts");
     for mount in mounts.as_array().expect("mounts") {
         let [place, options, kind] = [0, 1, 2].map(|index| mount[index].as_str().expect("text"));
-        let own = ["/scratch", "/tmp", "/work", "/dev", "/dev/shm", "/dev/mqueue", "/dev/pts", "/proc"].contains(&place)
-            || place.starts_with("/proc/") || place.starts_with("/dev/");
+        let own = ["/scratch", "/tmp", "/work", "/dev", "/dev/shm", "/dev/mqueue", "/dev/pts", "/proc"]
+            .contains(&place)
+            || place.starts_with("/proc/")
+            || place.starts_with("/dev/");
         assert!(own || options.split(',').any(|option| option == "ro"), "{place} ({kind}) is writable: {options}");
         if place != "/" && kind == "ext4" {
             assert!(options.contains("nosuid") && options.contains("nodev"), "{place}: {options}");
@@ -149,7 +151,14 @@ fn the_credentials_of_a_job_end_with_it_and_work_nowhere_else() {
     let log = stack.logs(&id);
     let value = |name: &str| {
         log.lines()
-            .find_map(|line| line.split_once(name)?.1.trim_start_matches([' ', '=', ':']).split_whitespace().next().map(str::to_owned))
+            .find_map(|line| {
+                line.split_once(name)?
+                    .1
+                    .trim_start_matches([' ', '=', ':'])
+                    .split_whitespace()
+                    .next()
+                    .map(str::to_owned)
+            })
             .unwrap_or_else(|| panic!("no {name} in {log}"))
     };
     let (access, secret) = (value("aws_access_key_id"), value("aws_secret_access_key"));
@@ -192,7 +201,10 @@ s3.put_object(Bucket="mine", Key="written", Body=b"by the job")
     assert!(made.status.success());
     // boto3 for the job: the job brings its own packages beside its main file.
     stack.put(&script, "reach", "reach.py");
-    stack.put_python_packages("reach", &["boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six.py"]);
+    stack.put_python_packages(
+        "reach",
+        &["boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six.py"],
+    );
     let id = stack.submit(&["s3://reach/reach.py"]);
     let job = stack.wait(&id);
     let log = stack.logs(&id);

@@ -12,10 +12,22 @@ fn python_and_java_jobs_run_on_each_engine_version() {
     let made = stack.run(&["bucket", "create", "tables"]);
     assert!(made.status.success(), "{}", text(&made.stderr));
     for version in versions() {
-        let id = stack.submit(&[program("table.py").to_str().expect("path"), "--engine-version", &version, "tables", "1000"]);
+        let id = stack.submit(&[
+            program("table.py").to_str().expect("path"),
+            "--engine-version",
+            &version,
+            "tables",
+            "1000",
+        ]);
         let jar = jar(&stack.dir, "Trivial", &version);
         let java = stack.submit(&[
-            jar.to_str().expect("path"), "--main-class", "Trivial", "--engine-version", &version, "one", "two, three",
+            jar.to_str().expect("path"),
+            "--main-class",
+            "Trivial",
+            "--engine-version",
+            &version,
+            "one",
+            "two, three",
         ]);
         let job = stack.wait(&id);
         let log = stack.logs(&id);
@@ -145,7 +157,11 @@ fn what_is_wrong_with_a_submit_is_told_at_once_and_leaves_nothing() {
 #[test]
 fn files_beside_the_main_file_are_in_the_working_directory() {
     let stack = Stack::start();
-    let main = file(&stack.dir, "main.py", b"import helper, os\nprint('BESIDE', helper.word(), open('data/words.txt').read().strip(), os.getcwd())\n");
+    let main = file(
+        &stack.dir,
+        "main.py",
+        b"import helper, os\nprint('BESIDE', helper.word(), open('data/words.txt').read().strip(), os.getcwd())\n",
+    );
     let helper = file(&stack.dir, "helper.py", b"def word():\n    return 'helped'\n");
     let words = file(&stack.dir, "words.txt", b"some words\n");
     stack.put(&main, "code", "main.py");
@@ -159,14 +175,22 @@ fn files_beside_the_main_file_are_in_the_working_directory() {
 #[test]
 fn twenty_jobs_at_once_all_end_right_with_four_running() {
     let stack = Stack::with(4, &[]);
-    let main = file(&stack.dir, "main.py", b"import sys, time\ntime.sleep(1)\nprint('number', sys.argv[1])\nsys.exit(int(sys.argv[1]) % 2)\n");
+    let main = file(
+        &stack.dir,
+        "main.py",
+        b"import sys, time\ntime.sleep(1)\nprint('number', sys.argv[1])\nsys.exit(int(sys.argv[1]) % 2)\n",
+    );
     stack.put(&main, "code", "main.py");
     let ids: Vec<String> = (0..20).map(|number| stack.submit(&["s3://code/main.py", &number.to_string()])).collect();
     let mut most = 0;
     support::wait_for("all jobs to end", Duration::from_secs(400), || {
         let jobs = stack.json(&["job", "list"]);
         let count = |wanted: &[&str]| {
-            jobs.as_array().into_iter().flatten().filter(|job| wanted.iter().any(|status| job["status"] == **status)).count()
+            jobs.as_array()
+                .into_iter()
+                .flatten()
+                .filter(|job| wanted.iter().any(|status| job["status"] == **status))
+                .count()
         };
         most = most.max(count(&["SUBMITTED", "RUNNING", "CANCELLING"]));
         count(&["COMPLETED", "FAILED", "TERMINATED"]) == 20

@@ -274,7 +274,11 @@ pub fn leftovers(dir: &Path) -> Vec<String> {
             found.push(format!("process: {}", status.lines().next().unwrap_or_default()));
         }
         let command = fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
-        if command.contains(&place) && !command.contains("casemate-test-runner") && !zombie && process.file_name() != "self" {
+        if command.contains(&place)
+            && !command.contains("casemate-test-runner")
+            && !zombie
+            && process.file_name() != "self"
+        {
             let own = process.file_name().to_string_lossy() == std::process::id().to_string();
             if !own {
                 found.push(format!("process: {}", command.replace('\0', " ")));
