@@ -4,7 +4,8 @@ use std::{
     fs::{self, File},
     io::{self, Read},
     os::fd::{AsFd, OwnedFd},
-    time::Duration,
+    path::Path,
+    time::{Duration, Instant},
 };
 
 use model::{NodeName, NodeSize, SandboxId};
@@ -23,7 +24,7 @@ use crate::{
     config::{Config, JOB_USER},
     files::{lock_file, lock_holder, names, own_dir, remove_tree, write_whole},
     launch::Launch,
-    monitor::{Orders, STARTED, Started},
+    monitor::{Orders, RUNS, STARTED, Started},
     protocol::{ContainerIo, ContainerSpec, StopSignal},
     sandbox::{Record, Sandboxes, hold},
     shim::{self, pidfd},
@@ -40,6 +41,7 @@ impl Sandboxes {
         let record = self.of_shim(spec.id, caller)?;
         check(spec, &record)?;
         let bundle = self.config.bundle(spec.id, &spec.node);
+        wait_for_outcome(&bundle)?;
         if bundle.join(STARTED).exists() {
             let known = fs::read(bundle.join(SPEC)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
             // The caller did not hear the first answer: it stands.
@@ -218,6 +220,19 @@ impl Sandboxes {
     }
 }
 
+/// Waits for a monitor of before this warden that is still starting its container: stopping it now could be too late to
+/// keep the program from running, and then it would run twice.
+fn wait_for_outcome(bundle: &Path) -> Result<(), Error> {
+    let began = Instant::now();
+    while lock_holder(&bundle.join(LOCK)).is_some() && !bundle.join(RUNS).exists() {
+        if began.elapsed() > START_PATIENCE {
+            return Err("the container neither starts nor fails").doing("waiting for a start that is under way");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
 fn check(spec: &ContainerSpec, record: &Record) -> Result<(), Error> {
     let sizing = &record.spec.sizing;
     let most: &NodeSize = if spec.node.is_driver() { &sizing.driver } else { &sizing.executor };
@@ -245,7 +260,7 @@ fn check(spec: &ContainerSpec, record: &Record) -> Result<(), Error> {
     }
 }
 
-fn write_json<T: serde::Serialize>(path: &std::path::Path, value: &T) -> io::Result<()> {
+fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> io::Result<()> {
     write_whole(path, &serde_json::to_vec(value)?, 0o600)
 }
 
@@ -269,4 +284,5 @@ const LOCK: &str = "lock";
 const LEAST_MEMORY: u64 = 16;
 const LEAST_STORAGE: u64 = 16;
 const MONITOR_PATIENCE: Duration = Duration::from_secs(10);
+const START_PATIENCE: Duration = Duration::from_secs(30);
 const MOST_REPORT: u64 = 64 * 1024;

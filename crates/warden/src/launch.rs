@@ -64,6 +64,7 @@ impl Launch<'_> {
             directory: directory.as_ref().map(AsRawFd::as_raw_fd),
             network: network.as_ref().map(AsRawFd::as_raw_fd),
             identity: self.identity,
+            lock_source: self.lock.as_raw_fd(),
             lock: whole_file(libc::F_WRLCK),
         };
         // SAFETY: the child only makes system calls on values made before the fork (see `Child::run`).
@@ -100,6 +101,7 @@ struct Child<'a> {
     directory: Option<RawFd>,
     network: Option<RawFd>,
     identity: Option<(u32, u32)>,
+    lock_source: RawFd,
     lock: libc::flock,
 }
 
@@ -134,6 +136,11 @@ impl Child<'_> {
                 for source in self.sources {
                     check(libc::dup2(source.as_raw_fd(), target).into())?;
                     target += 1;
+                }
+                // Closing any descriptor of a file lets go of the process's locks of it, so all but one go before.
+                libc::close(self.lock_source);
+                if let Some(copy) = self.sources.last() {
+                    libc::close(copy.as_raw_fd());
                 }
                 check(libc::fcntl(target - 1, libc::F_SETLK, &raw const self.lock).into())?;
                 // What others opened without the flag must not get in; kernels that lack the call have no such thing.

@@ -153,7 +153,7 @@ fn start(orders: &Orders, bundle: &Path, stdout: &File, stderr: &File) -> io::Re
     }
     let init = fs::read_to_string(&pid_file)?.trim().parse().map(Pid::from_raw).map_err(io::Error::other)?;
     let handle = pidfd(init)?;
-    mask_files(init)?;
+    close_gaps(init)?;
     // From here on the job's own program may run: nobody starts this container a second time.
     File::create(bundle.join(STARTED))?;
     let mut start = runtime(orders);
@@ -162,6 +162,7 @@ fn start(orders: &Orders, bundle: &Path, stdout: &File, stderr: &File) -> io::Re
         files::remove_file(&bundle.join(STARTED))?;
         return Err(io::Error::other(last_error(bundle)));
     }
+    File::create(bundle.join(RUNS))?;
     Ok(Container { init, handle })
 }
 
@@ -185,9 +186,9 @@ fn last_error(bundle: &Path) -> String {
     log.lines().rfind(|line| line.contains("error")).unwrap_or("the runtime failed without saying why").to_owned()
 }
 
-/// Covers files of /proc that are not for jobs. The runtime would cover them with /dev/null, which can be opened and
+/// Closes what the runtime leaves open: covers files of /proc that are not for jobs. The runtime would cover them with /dev/null, which can be opened and
 /// looks like an empty file; this cannot be opened. A child does it, which enters the container's mounts and ends there.
-fn mask_files(init: Pid) -> io::Result<()> {
+fn close_gaps(init: Pid) -> io::Result<()> {
     let mounts = File::open(format!("/proc/{init}/ns/mnt"))?;
     let mask = files::c_path(&Path::new("/").join(crate::root::MASK))?;
     let places = MASKED.map(|name| files::c_path(Path::new(name))).into_iter().collect::<io::Result<Vec<_>>>()?;
@@ -199,18 +200,27 @@ fn mask_files(init: Pid) -> io::Result<()> {
             if libc::setns(mounts.as_raw_fd(), libc::CLONE_NEWNS) != 0 {
                 libc::_exit(1);
             }
+            let none = std::ptr::null();
+            let closed = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
             for place in &places {
-                let covered = libc::mount(mask.as_ptr(), place.as_ptr(), std::ptr::null(), libc::MS_BIND, std::ptr::null());
                 // Not every kernel has each of them.
-                if covered != 0 && *libc::__errno_location() != libc::ENOENT {
-                    libc::_exit(2);
+                if libc::mount(mask.as_ptr(), place.as_ptr(), none, libc::MS_BIND, none.cast()) != 0 {
+                    if *libc::__errno_location() != libc::ENOENT {
+                        libc::_exit(2);
+                    }
+                } else if libc::mount(none, place.as_ptr(), none, closed, none.cast()) != 0 {
+                    libc::_exit(3);
                 }
+            }
+            // With control groups of version 1 the runtime leaves the directory of the hierarchies writable.
+            if libc::mount(none, c"/sys/fs/cgroup".as_ptr(), none, closed, none.cast()) != 0 {
+                libc::_exit(4);
             }
             libc::_exit(0)
         },
         child => match waitpid(Pid::from_raw(child), None)? {
             WaitStatus::Exited(_, 0) => Ok(()),
-            other => Err(io::Error::other(format!("covering files of /proc: {other:?}"))),
+            other => Err(io::Error::other(format!("closing the gaps of the container: {other:?}"))),
         },
     }
 }
@@ -272,6 +282,8 @@ static TERMINATE: AtomicBool = AtomicBool::new(false);
 
 /// The file in a bundle that says that its program may have run.
 pub(crate) const STARTED: &str = "started";
+/// The file in a bundle that says that it did run.
+pub(crate) const RUNS: &str = "runs";
 const STORAGE_CHECK_MILLISECONDS: u16 = 1000;
 const MASKED: [&str; 12] = [
     "/proc/kcore", "/proc/kallsyms", "/proc/keys", "/proc/key-users", "/proc/kmsg", "/proc/kpagecount", "/proc/kpageflags",
