@@ -29,7 +29,8 @@ pub struct Call {
     via: Via,
     id: String,
     asked: String,
-    grant: OnceLock<Grant>,
+    /// With the access key that it is of.
+    grant: OnceLock<(String, Grant)>,
     target: OnceLock<Asked>,
 }
 
@@ -60,14 +61,13 @@ impl Call {
 
     /// The project whose buckets the call is on. Known once it was allowed.
     pub fn project(&self) -> S3Result<&ProjectId> {
-        self.grant.get().map(|grant| &grant.project).ok_or_else(|| s3_error!(AccessDenied))
+        self.grant.get().map(|(_, grant)| &grant.project).ok_or_else(|| s3_error!(AccessDenied))
     }
 
     /// Writes the audit entry: durably, unless the call only read.
     pub async fn record(&self, status: StatusCode, code: Option<&str>) -> Result<(), audit::Error> {
-        let grant = self.grant.get();
         let mut actor = Actor::anonymous(Some(self.peer.ip()));
-        if let Some(grant) = grant {
+        if let Some((_, grant)) = self.grant.get() {
             actor.identity.clone_from(&grant.identity);
         }
         actor.request_id = Some(self.id.clone());
@@ -99,7 +99,7 @@ impl Call {
 
     fn resource(&self) -> String {
         let mut resource = match self.grant.get() {
-            Some(grant) => format!("project/{}", grant.project),
+            Some((_, grant)) => format!("project/{}", grant.project),
             None => "project/unknown".to_owned(),
         };
         match self.target.get() {
@@ -126,6 +126,13 @@ impl S3Auth for Session {
         if access_key.len() > LONGEST_ACCESS_KEY {
             return Err(unknown());
         }
+        if let Some((of, grant)) = self.0.grant.get() {
+            return match of == access_key {
+                true => Ok(SecretKey::from(grant.secret.as_str())),
+                // A request with two signatures could be verified by one and answered by the rights of the other.
+                false => Err(s3_error!(InvalidRequest, "a request is signed with one access key")),
+            };
+        }
         let found = self.0.ground.access.grant(access_key).await.map_err(|cause| {
             tracing::error!(%cause, "an access key could not be looked up");
             S3Error::with_message(s3s::S3ErrorCode::ServiceUnavailable, "access keys cannot be looked up")
@@ -133,7 +140,7 @@ impl S3Auth for Session {
         let grant = found.filter(|grant| grant.scope.is_good(self.0.via)).ok_or_else(unknown)?;
         let secret = SecretKey::from(grant.secret.as_str());
         // Set once: a call has one key.
-        let _ = self.0.grant.set(grant);
+        let _ = self.0.grant.set((access_key.to_owned(), grant));
         Ok(secret)
     }
 }
@@ -146,7 +153,7 @@ impl S3Access for Session {
         let key = context.s3_path().get_object_key().map(str::to_owned);
         let signed = context.credentials().is_some();
         let allowed =
-            signed && self.0.grant.get().is_some_and(|grant| grant.scope.permits(&operation, bucket.as_deref()));
+            signed && self.0.grant.get().is_some_and(|(_, grant)| grant.scope.permits(&operation, bucket.as_deref()));
         // Set once: a call is one operation.
         let _ = self.0.target.set(Asked { operation, bucket, key, allowed });
         if allowed {

@@ -37,6 +37,8 @@ pub struct Ground {
     pub packed: PathBuf,
     /// Directory of large files.
     pub large: PathBuf,
+    /// See [`nearly_full`].
+    pub kept_free: u64,
 }
 
 /// A change, with the bytes that it packs.
@@ -148,7 +150,7 @@ type Answers = Vec<Box<dyn FnOnce(Result<(), Error>) + Send>>;
 
 fn write(ground: &mut Ground, batch: Vec<Job>, files: &mut Vec<NewFile>, answers: &mut Answers) -> Result<(), Error> {
     // First the data of all.
-    let full = nearly_full(&ground.packed);
+    let full = nearly_full(&ground.packed, ground.kept_free);
     let mut placed = Vec::with_capacity(batch.len());
     for job in batch {
         let brings_data = !job.small.is_empty() || job.file.is_some();
@@ -211,13 +213,11 @@ fn write(ground: &mut Ground, batch: Vec<Job>, files: &mut Vec<NewFile>, answers
 }
 
 /// Whether so little room is left that it is kept for the index, which deletes need too.
-pub fn nearly_full(directory: &std::path::Path) -> bool {
+pub fn nearly_full(directory: &std::path::Path, kept_free: u64) -> bool {
     nix::sys::statvfs::statvfs(directory)
-        .is_ok_and(|disk| disk.blocks_available().saturating_mul(disk.fragment_size()) < KEPT_FREE)
+        .is_ok_and(|disk| disk.blocks_available().saturating_mul(disk.fragment_size()) < kept_free)
 }
 
 const QUEUE: usize = 256;
 const MOST_JOBS: usize = 256;
 const MOST_BYTES: usize = 8 << 20;
-/// Kept free for the index and for the rest of the service.
-const KEPT_FREE: u64 = 64 << 20;

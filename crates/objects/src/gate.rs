@@ -32,6 +32,7 @@ use crate::{
     call::{Call, Session},
     host::Domains,
     patience::{TimedBody, TimedWrites},
+    region,
 };
 
 /// S3 over HTTP; a cheap handle.
@@ -153,6 +154,12 @@ impl Gate {
         builder.set_access(Session(Arc::clone(call)));
         builder.set_host(self.0.domains.clone());
         builder.set_config(self.0.config.clone());
+        let request = match region::lowered(&Session(Arc::clone(call)), request).await {
+            Ok(request) => request,
+            Err(refusal) => {
+                return refusal.to_http_response().unwrap_or_else(|_| plain(StatusCode::BAD_REQUEST));
+            }
+        };
         match builder.build().call(request).await {
             Ok(response) => response,
             Err(cause) => {

@@ -12,6 +12,7 @@
 
 mod access;
 mod call;
+mod chunks;
 mod committer;
 mod digests;
 mod error;
@@ -25,11 +26,14 @@ mod patience;
 mod presign;
 mod put;
 mod read;
+mod region;
 mod rows;
 mod s3;
 mod seal;
 mod segments;
 mod store;
+#[cfg(test)]
+mod tests;
 mod uploads;
 
 pub use access::{Access, BoxError, Grant, Scope, Via};

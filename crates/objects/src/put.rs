@@ -114,7 +114,7 @@ impl Store {
             running = Some(tokio::spawn(async move {
                 store
                     .block(move |inner| {
-                        if nearly_full(&inner.large) {
+                        if nearly_full(&inner.large, inner.kept_free) {
                             return Err(Error::Full);
                         }
                         digests.update(&batch);

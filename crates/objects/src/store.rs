@@ -40,8 +40,24 @@ pub(crate) struct Inner {
     pub keys: Arc<Keys>,
     pub large: PathBuf,
     pub packed: PathBuf,
+    pub kept_free: u64,
     /// Bounds the threads that block on files and the index.
     blocking: Arc<Semaphore>,
+}
+
+/// Sizes by which the store decides.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// A segment file is closed once it has so many bytes.
+    pub segment_file: u64,
+    /// So many bytes of the disk are kept free, for the index and for the rest of the service.
+    pub kept_free: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { segment_file: 64 << 20, kept_free: 32 << 20 }
+    }
 }
 
 /// A bucket of a project.
@@ -80,8 +96,13 @@ pub struct Listing {
 impl Store {
     /// Opens the store in `dir`, makes it if there is none, and removes what a crash left. One process at a time.
     pub async fn open(dir: &Path, keys: Arc<Keys>) -> Result<Store, Error> {
+        Store::open_within(dir, keys, Limits::default()).await
+    }
+
+    /// With other limits than the usual.
+    pub(crate) async fn open_within(dir: &Path, keys: Arc<Keys>, limits: Limits) -> Result<Store, Error> {
         let dir = dir.to_owned();
-        tokio::task::spawn_blocking(move || open(&dir, keys)).await.map_err(|_| Error::Closed)?
+        tokio::task::spawn_blocking(move || open(&dir, keys, limits)).await.map_err(|_| Error::Closed)?
     }
 
     /// Finishes what was asked for and closes the files; later calls get [`Error::Closed`].
@@ -263,7 +284,7 @@ impl Store {
     }
 }
 
-fn open(dir: &Path, keys: Arc<Keys>) -> Result<Store, Error> {
+fn open(dir: &Path, keys: Arc<Keys>, limits: Limits) -> Result<Store, Error> {
     let (large, packed) = (dir.join("large"), dir.join("packed"));
     for directory in [dir, &large, &packed] {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
@@ -276,13 +297,14 @@ fn open(dir: &Path, keys: Arc<Keys>) -> Result<Store, Error> {
     let ground = Ground {
         index: Arc::clone(&index),
         garbage: Arc::clone(&garbage),
-        segments: Segments::new(&packed, next, SEGMENT_FILE),
+        segments: Segments::new(&packed, next, limits.segment_file),
         packed: packed.clone(),
         large: large.clone(),
+        kept_free: limits.kept_free,
     };
     let committer = Committer::start(ground).map_err(at(dir))?;
     let blocking = Arc::new(Semaphore::new(THREADS));
-    Ok(Store(Arc::new(Inner { index, garbage, committer, keys, large, packed, blocking })))
+    Ok(Store(Arc::new(Inner { index, garbage, committer, keys, large, packed, blocking, kept_free: limits.kept_free })))
 }
 
 /// Removes files that no row names: what a crash left of uploads and of deletes. Returns a number that no segment has.
@@ -339,6 +361,4 @@ pub(crate) fn time(milliseconds: i64) -> Timestamp {
 pub(crate) const PURPOSE: &str = "object";
 /// The most entries of one answer.
 pub(crate) const MOST_LISTED: usize = 1000;
-/// A segment file is closed once it is this long.
-const SEGMENT_FILE: u64 = 64 << 20;
 const THREADS: usize = 16;

@@ -5,8 +5,10 @@ import concurrent.futures
 import datetime
 import hashlib
 import io
+import itertools
 import os
 import random
+import socket
 import subprocess
 import sys
 import time
@@ -23,12 +25,16 @@ PUBLIC, SANDBOX = int(sys.argv[2]), int(sys.argv[3])
 MIB = 1 << 20
 
 
-def client(key="project-a", port=PUBLIC, secret=None, host="127.0.0.1", **config):
+real_address = socket.getaddrinfo
+socket.getaddrinfo = lambda host, *rest, **named: real_address("127.0.0.1" if host.endswith(".localhost") else host, *rest, **named)
+
+
+def client(key="project-a", port=PUBLIC, secret=None, host="127.0.0.1", region="GRA", **config):
     config = {"s3": {"addressing_style": "path"}, "retries": {"max_attempts": 1}, **config}
     return boto3.client(
         "s3",
         endpoint_url=f"http://{host}:{port}",
-        region_name="GRA",
+        region_name=region,
         aws_access_key_id=key,
         aws_secret_access_key=secret or f"secret of {key}",
         config=Config(**config),
@@ -139,7 +145,7 @@ def metadata_and_headers_come_back_as_they_were_given():
     assert got["ContentType"] == "a/b" and got["CacheControl"] == "no-store"
     fails("MetadataTooLarge", s3.put_object, Bucket="data", Key="key", Body=b"", Metadata={"m": "x" * 3000})
     attributes = s3.get_object_attributes(Bucket="data", Key="key", ObjectAttributes=["ETag", "ObjectSize"])
-    assert attributes["ObjectSize"] == 4 and attributes["ETag"] == hashlib.md5(b"body").hexdigest()
+    assert attributes["ObjectSize"] == 4 and attributes["ETag"].strip('"') == hashlib.md5(b"body").hexdigest()
 
 
 def a_range_is_the_same_bytes_as_of_the_whole():
@@ -239,7 +245,7 @@ def checksums_of_all_kinds_are_verified_and_given_back():
         sent = {f"Checksum{name}": wrong}
         fails("BadDigest", s3.put_object, Bucket="data", Key="wrong", Body=body, status=400, **sent)
     # Those that the client cannot compute itself, by their published values of "123456789".
-    for name, value in (("CRC32C", "4waSgw=="), ("CRC64NVME", "rosUhgqHmYg=")):
+    for name, value in (("CRC32C", "4waSgw=="), ("CRC64NVME", "rosUhgp5mIg=")):
         put = s3.put_object(Bucket="data", Key=name, Body=b"123456789", **{f"Checksum{name}": value})
         assert put[f"Checksum{name}"] == value
         fails("BadDigest", s3.put_object, Bucket="data", Key="wrong", Body=b"12345678", **{f"Checksum{name}": value})
@@ -252,13 +258,13 @@ def checksums_of_all_kinds_are_verified_and_given_back():
 
 def bodies_signed_in_every_way_arrive():
     body = data(300_000)
-    for config in (
+    for region, config in itertools.product(("GRA", "gra", "eu-west-1"), (
         {"s3": {"addressing_style": "path", "payload_signing_enabled": True}},
         {"s3": {"addressing_style": "path", "payload_signing_enabled": False}},
         {"request_checksum_calculation": "when_required"},
         {"s3": {"addressing_style": "path", "payload_signing_enabled": True}, "request_checksum_calculation": "when_required"},
-    ):
-        s3 = client(**config)
+    )):
+        s3 = client(region=region, **config)
         try:
             s3.create_bucket(Bucket="data")
         except ClientError:
@@ -313,7 +319,8 @@ def uploads_in_parts_make_one_object():
     fails("InvalidPartOrder", s3.complete_multipart_upload, **whole([(7, tags[7]), (2, tags[2])]))
     fails("InvalidPart", s3.complete_multipart_upload, **whole([(2, tags[7])]))
     fails("InvalidPart", s3.complete_multipart_upload, **whole([(3, tags[2])]))
-    fails("EntityTooSmall", s3.complete_multipart_upload, **whole([(2, tags[2]), (9, tags[9]), (10, tags[9])]) if False else whole([(8, f'"{hashlib.md5(b"not wanted").hexdigest()}"'), (9, tags[9])]))
+    small = f'"{hashlib.md5(b"not wanted").hexdigest()}"'
+    fails("EntityTooSmall", s3.complete_multipart_upload, **whole([(8, small), (9, tags[9])]))
     fails("MalformedXML", s3.complete_multipart_upload, MultipartUpload={"Parts": []}, **named)
     done = s3.complete_multipart_upload(**whole(sorted(tags.items())))
     md5s = b"".join(hashlib.md5(body).digest() for body in bodies)
@@ -429,7 +436,6 @@ def both_styles_of_address_work():
     s3.create_bucket(Bucket="data")
     s3.put_object(Bucket="data", Key="a key", Body=b"body")
     virtual = client(host="s3.localhost", s3={"addressing_style": "virtual"})
-    virtual.meta.events.register("before-send.s3", lambda request, **_: None)
     assert read(virtual, "data", "a key") == b"body"
     virtual.put_object(Bucket="data", Key="other", Body=b"x")
     assert [entry["Key"] for entry in s3.list_objects_v2(Bucket="data")["Contents"]] == ["a key", "other"]

@@ -213,7 +213,11 @@ pub async fn get_object_attributes(
     let target = target(call, &input.bucket, &input.key)?;
     let found = call.ground.store.find(&target.project, &target.bucket, &target.key).await?;
     let row = found.ok_or(Error::NoSuchKey)?;
-    let wants = |name: &str| input.object_attributes.iter().any(|attribute| attribute.as_str() == name);
+    // `s3s` leaves a list in one header as it is.
+    let wants = |name: &str| {
+        let mut attributes = input.object_attributes.iter().flat_map(|attributes| attributes.as_str().split(','));
+        attributes.any(|attribute| attribute.trim() == name)
+    };
     let parts = GetObjectAttributesParts { total_parts_count: i32::try_from(row.parts).ok(), ..Default::default() };
     Ok(S3Response::new(GetObjectAttributesOutput {
         checksum: (wants("Checksum") && row.sum.is_some()).then(|| checksum(row.sum.as_ref())),

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::Arc,
+    time::Duration,
 };
 
 use audit::Audit;
@@ -18,27 +19,44 @@ use tokio_util::sync::CancellationToken;
 
 /// A running gate; everything of it goes when this is dropped.
 pub struct Stack {
-    pub dir: tempfile::TempDir,
+    pub dir: PathBuf,
+    own: Option<tempfile::TempDir>,
     pub store: Store,
     pub audit: Audit,
     pub public: SocketAddr,
     pub sandbox: SocketAddr,
-    pub stop: CancellationToken,
+    pub stop: StopOnDrop,
+}
+
+/// Ends the listeners with the stack.
+pub struct StopOnDrop(CancellationToken);
+
+impl StopOnDrop {
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
 }
 
 impl Stack {
     /// With the projects `a` and `b`.
     pub async fn start() -> Stack {
-        let dir = tempfile::tempdir().unwrap();
-        let keys = Arc::new(open_keys(&dir.path().join("keys")));
-        let store = Store::open(&dir.path().join("objects"), keys).await.unwrap();
-        let audit = Audit::new(db::Db::open(&dir.path().join("casemate.db")).await.unwrap());
+        let own = tempfile::tempdir().unwrap();
+        let stack = Stack::start_in(own.path()).await;
+        Stack { own: Some(own), ..stack }
+    }
+
+    /// In a directory that may have been used before, and stays.
+    pub async fn start_in(dir: &Path) -> Stack {
+        let dir = dir.to_owned();
+        let keys = Arc::new(open_keys(&dir.join("keys")));
+        let store = Store::open(&dir.join("objects"), keys).await.unwrap();
+        let audit = Audit::new(db::Db::open(&dir.join("casemate.db")).await.unwrap());
         let config = GateConfig { region: "GRA".parse().unwrap(), domains: vec!["s3.localhost".to_owned()] };
         let gate = Gate::new(store.clone(), Arc::new(Table), audit.clone(), config);
         let stop = CancellationToken::new();
         let public = listen(gate.clone(), Via::Public, stop.clone()).await;
         let sandbox = listen(gate, Via::Sandbox(sandbox(1)), stop.clone()).await;
-        Stack { dir, store, audit, public, sandbox, stop }
+        Stack { dir, own: None, store, audit, public, sandbox, stop: StopOnDrop(stop) }
     }
 
     /// Runs a function of `tests/boto.py`; panics with what it says unless it ends well.
@@ -60,15 +78,15 @@ impl Stack {
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boto.py"))
             .args([function, &self.public.port().to_string(), &self.sandbox.port().to_string()])
             .env("PATH", format!("{}:{}", venv().join("bin").display(), std::env::var("PATH").unwrap()))
-            .env("HOME", self.dir.path())
+            .env("HOME", &self.dir)
             .env("PYTHONDONTWRITEBYTECODE", "1");
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
     }
 }
 
-impl Drop for Stack {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.0.cancel();
     }
 }
 
@@ -126,6 +144,19 @@ pub fn bucket(name: &str) -> BucketName {
 
 pub fn sandbox(number: u128) -> SandboxId {
     SandboxId { job: JobId(uuid::Uuid::from_u128(number)), attempt: AttemptNo(1) }
+}
+
+/// A presigned URL of a key in the bucket `data` of project `a`.
+pub fn signed(address: SocketAddr, method: &str, key: &str) -> String {
+    let base = format!("http://{address}");
+    if method != "DELETE" {
+        let hour = Duration::from_secs(3600);
+        return objects::presign("project-a", "secret of project-a", "GRA", &base, method, "data", key, hour);
+    }
+    let bucket = rusty_s3::Bucket::new(base.parse().unwrap(), rusty_s3::UrlStyle::Path, "data", "gra").unwrap();
+    let credentials = rusty_s3::Credentials::new("project-a", "secret of project-a");
+    use rusty_s3::S3Action as _;
+    bucket.delete_object(Some(&credentials), key).sign(Duration::from_secs(3600)).into()
 }
 
 fn venv() -> PathBuf {

@@ -1,0 +1,129 @@
+//! The gate as such: what it records, what it bounds, how it ends.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it stands")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::{Stack, bucket, project, signed};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+async fn exchange(stack: &Stack, head: &str, body: &[u8]) -> String {
+    let mut stream = TcpStream::connect(stack.public).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(Duration::from_secs(90), stream.read_to_end(&mut answer)).await.expect("an answer").unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn head(stack: &Stack, method: &str, key: &str, more: &str) -> String {
+    let url = signed(stack.public, method, key);
+    let path = &url[format!("http://{}", stack.public).len()..];
+    format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n{more}\r\n", stack.public)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_call_leaves_an_audit_entry() {
+    let stack = Stack::start().await;
+    stack.store.create_bucket(&project('a'), &bucket("data")).await.unwrap();
+    let close = "connection: close\r\n";
+    let put = exchange(&stack, &head(&stack, "PUT", "the key", &format!("{close}content-length: 2\r\n")), b"ok").await;
+    assert!(put.starts_with("HTTP/1.1 200 "), "{put}");
+    let last = stack.audit.list(&query()).await.unwrap().remove(0);
+    assert_eq!(last.identity, "s3-key/project-a");
+    assert_eq!(last.action, "s3:PutObject");
+    assert_eq!(last.resource, format!("project/{}/bucket/data/key/the key", project('a')));
+    assert_eq!((last.decision.as_str(), last.result.as_str()), ("allowed", "200"));
+    assert_eq!(last.source_ip.as_deref(), Some("127.0.0.1"));
+    assert!(put.contains(&format!("x-amz-request-id: {}", last.request_id.unwrap())), "{put}");
+
+    let refused = exchange(&stack, &format!("GET /data/key HTTP/1.1\r\nhost: x\r\n{close}\r\n"), b"").await;
+    assert!(refused.starts_with("HTTP/1.1 403 "), "{refused}");
+    let last = stack.audit.list(&query()).await.unwrap().remove(0);
+    assert_eq!((last.identity.as_str(), last.action.as_str()), ("anonymous", "s3:GetObject"));
+    assert_eq!((last.decision.as_str(), last.result.as_str()), ("refused", "403 AccessDenied"));
+
+    let unknown = head(&stack, "GET", "key", close).replace("project-a", "somebody");
+    assert!(exchange(&stack, &unknown, b"").await.contains("InvalidAccessKeyId"));
+    let last = stack.audit.list(&query()).await.unwrap().remove(0);
+    assert_eq!((last.decision.as_str(), last.result.as_str()), ("refused", "403 InvalidAccessKeyId"));
+
+    // Reads are written soon, not at once.
+    exchange(&stack, &head(&stack, "GET", "the key", close), b"").await;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let last = stack.audit.list(&query()).await.unwrap().remove(0);
+        if last.action == "s3:GetObject" && last.decision == "allowed" {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{last:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_stalls_is_answered_and_let_go() {
+    let stack = Stack::start().await;
+    stack.store.create_bucket(&project('a'), &bucket("data")).await.unwrap();
+    let slow = exchange(&stack, &head(&stack, "PUT", "slow", "content-length: 1000000\r\n"), b"only this").await;
+    assert!(slow.starts_with("HTTP/1.1 400 ") && slow.contains("RequestTimeout"), "{slow}");
+    assert!(stack.store.head(&project('a'), &bucket("data"), "slow").await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_input_is_an_error_of_ours() {
+    let stack = Stack::start().await;
+    stack.store.create_bucket(&project('a'), &bucket("data")).await.unwrap();
+    let close = "connection: close\r\n";
+    for request in [
+        head(&stack, "PUT", "k", &format!("{close}content-length: 99999999999999\r\n")),
+        head(&stack, "PUT", "k", &format!("{close}content-length: 3\r\nif-match: nonsense\r\n")),
+        head(&stack, "GET", "k", &format!("{close}range: bytes=9-1\r\n")),
+        head(&stack, "GET", "k", &format!("{close}if-modified-since: yesterday\r\n")),
+        head(&stack, "PUT", "k", &format!("{close}content-length: 3\r\nx-amz-copy-source: ///\r\n")),
+        head(&stack, "PUT", "k", &format!("{close}content-length: 3\r\ncontent-md5: !\r\n")),
+        head(&stack, "PUT", "k", &format!("{close}content-length: 3\r\nx-amz-trailer: x-amz-checksum-crc32\r\n")),
+        format!("GET /%FF%FE?x=%FF HTTP/1.1\r\nhost: x\r\n{close}\r\n"),
+        format!(
+            "GET /data?X-Amz-Signature=1&X-Amz-Credential=a/b/GRA/s3/aws4_request HTTP/1.1\r\nhost: x\r\n{close}\r\n"
+        ),
+        format!("GET /data HTTP/1.1\r\nhost: x\r\nauthorization: AWS4-HMAC-SHA256 nonsense\r\n{close}\r\n"),
+        format!(
+            "POST /data HTTP/1.1\r\nhost: x\r\ncontent-type: multipart/form-data\r\ncontent-length: 3\r\n{close}\r\n"
+        ),
+        format!("BREW /data HTTP/1.1\r\nhost: x\r\n{close}\r\n"),
+        "GET / HTTP/1.1\r\nhost: \r\nconnection: close\r\n\r\n".to_owned(),
+    ] {
+        let answer = exchange(&stack, &request, b"abc").await;
+        let status = answer.split(' ').nth(1).unwrap_or_default().to_owned();
+        let ours = status.starts_with('5') && status != "501";
+        assert!(status.len() == 3 && !ours, "{request}\n{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_does_nothing_ends_at_the_stop() {
+    let stack = Stack::start().await;
+    let mut idle = TcpStream::connect(stack.public).await.unwrap();
+    let mut kept = TcpStream::connect(stack.public).await.unwrap();
+    kept.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut first = [0; 12];
+    kept.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 403");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    stack.stop.cancel();
+    for stream in [&mut idle, &mut kept] {
+        let mut rest = Vec::new();
+        timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await.expect("it ends").unwrap();
+    }
+}
+
+fn query() -> audit::Query {
+    audit::Query { limit: 5, ..audit::Query::default() }
+}
