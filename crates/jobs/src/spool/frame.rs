@@ -131,6 +131,9 @@ impl Inner {
 
 const BREAKS: u8 = 1;
 
+/// The number that lines of the platform have for their node; they count as the driver's.
+pub const PLATFORM: u32 = u32::MAX;
+
 /// The number of a node: 0 is the driver, N is `executor-N`.
 pub fn number_of(node: &NodeName) -> u32 {
     node.as_str().strip_prefix("executor-").and_then(|number| number.parse().ok()).unwrap_or(0)
@@ -138,7 +141,7 @@ pub fn number_of(node: &NodeName) -> u32 {
 
 /// The node of a number.
 pub fn node_of(number: u32) -> NodeName {
-    if number == 0 { NodeName::driver() } else { NodeName::executor(number) }
+    if number == 0 || number == PLATFORM { NodeName::driver() } else { NodeName::executor(number) }
 }
 
 /// How many lines the bytes of a frame hold: a line feed ends one, and the rest after the last is one too.

@@ -7,11 +7,12 @@ use std::{
 };
 
 use crypto::{Key, segment::Cipher};
-use model::{LogId, LogLine, LogStream, NodeName};
+use jiff::Timestamp;
+use model::{LogId, LogLine, NodeName};
 
 use super::{
     Error,
-    frame::{self, FRAME_HEADER, HEADER, INNER_HEADER, Inner, Outer},
+    frame::{self, FRAME_HEADER, HEADER, INNER_HEADER, Inner, Outer, PLATFORM},
 };
 
 /// Which lines to read.
@@ -51,7 +52,8 @@ impl Reader {
         let mut found = Vec::new();
         let mut bytes = 0_usize;
         let mut frames = Frames::of(self, wanted)?;
-        while let Some(opened) = frames.next(|outer| outer.last >= wanted && node.is_none_or(|node| node == outer.node))? {
+        let asked_for = |number| node.is_none_or(|node| node == number || (node == 0 && number == PLATFORM));
+        while let Some(opened) = frames.next(|outer| outer.last >= wanted && asked_for(outer.node))? {
             let Inner { first, node, stream, .. } = opened.inner;
             for (id, line) in (first.0..).zip(frame::lines(opened.payload())).skip_while(|(id, _)| *id < wanted.0) {
                 let full = found.len() >= query.max_lines || bytes.saturating_add(line.len()) > query.max_bytes;
@@ -70,6 +72,21 @@ impl Reader {
     /// nothing of the platform's.
     pub fn raw(&self, node: &NodeName, first: LogId, last: LogId) -> Result<Raw, Error> {
         Ok(Raw { frames: Frames::of(self, first)?, node: frame::number_of(node), first, last })
+    }
+
+    /// All lines of the platform, each with its time before it.
+    pub fn platform(&self) -> Result<Vec<u8>, Error> {
+        let mut text = Vec::new();
+        let mut frames = Frames::of(self, LogId(0))?;
+        while let Some(opened) = frames.next(|outer| outer.node == PLATFORM)? {
+            for (id, line) in (opened.inner.first.0..).zip(frame::lines(opened.payload())) {
+                let time = Timestamp::from_nanosecond(id.into()).unwrap_or(Timestamp::UNIX_EPOCH);
+                text.extend_from_slice(format!("{time:.3} ").as_bytes());
+                text.extend_from_slice(line);
+                text.push(b'\n');
+            }
+        }
+        Ok(text)
     }
 
     /// The id of the last line; `None` where there is none.
@@ -120,17 +137,9 @@ pub struct Raw {
 impl Raw {
     /// The next piece; `None` after the last.
     pub fn next_piece(&mut self) -> Result<Option<Vec<u8>>, Error> {
-        loop {
-            let (node, first, last) = (self.node, self.first, self.last);
-            let wanted = |outer: &Outer| outer.node == node && outer.last >= first;
-            let Some(opened) = self.frames.next(wanted)? else { return Ok(None) };
-            if opened.inner.first > last {
-                return Ok(None);
-            }
-            if opened.inner.stream != LogStream::Platform {
-                return Ok(Some(opened.into_raw()));
-            }
-        }
+        let (node, first, last) = (self.node, self.first, self.last);
+        let opened = self.frames.next(|outer| outer.node == node && outer.last >= first)?;
+        Ok(opened.filter(|opened| opened.inner.first <= last).map(Opened::into_raw))
     }
 }
 

@@ -67,7 +67,8 @@ impl Writer {
         })
     }
 
-    /// Writes lines of one stream of a node, with their line feeds; only the last may lack one. At most
+    /// Writes lines of one stream of a node, with their line feeds; only the last may lack one. Lines of the platform
+    /// are the driver's, whatever `node` is. At most
     /// [`Writer::MOST`] bytes. Waits where the disk does not keep up. On an error nothing of it is in the log, and the
     /// same lines may be given again.
     pub fn append(&mut self, node: &NodeName, stream: LogStream, lines: &[u8]) -> Result<Written, Error> {
@@ -78,8 +79,8 @@ impl Writer {
         }
         let first = LogId((self.clock)().max(self.last.0.saturating_add(1)));
         let last = LogId(first.0.saturating_add(count - 1));
-        let number = frame::number_of(node);
         let platform = stream == LogStream::Platform;
+        let number = if platform { frame::PLATFORM } else { frame::number_of(node) };
         let breaks = !platform && self.unfinished.contains(&(number, stream != LogStream::Stderr));
         let written = Written { first, last, bytes: lines.len() as u64 + u64::from(breaks) };
         // On an error too: an id that may be on the disk is not given again.

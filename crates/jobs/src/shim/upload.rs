@@ -1,0 +1,145 @@
+//! Brings the log into the bucket `odp-logs`, under the names of the old service: long parts while the job runs, the
+//! rest at its end.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream::FuturesUnordered};
+use model::{BucketName, JobId, NodeName};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    gate::{Gate, Pieces, Refusal},
+    output::Part,
+};
+use crate::spool::Reader;
+
+/// What uploads the log of one attempt.
+pub struct Uploads {
+    /// The gate with the platform's key.
+    pub gate: Gate,
+    /// The log.
+    pub reader: Reader,
+    /// Whose log.
+    pub job: JobId,
+    /// Tells whether `serve` is there: while it is not, waiting for it counts for nothing.
+    pub is_served: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// What could not be uploaded, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{key} could not be written to odp-logs: {why}")]
+pub struct NotUploaded {
+    key: String,
+    why: String,
+}
+
+impl Uploads {
+    /// Uploads parts as they come; once `finished`, those that are left and the lines of the platform.
+    pub async fn run(self, mut parts: mpsc::UnboundedReceiver<Part>, finished: CancellationToken) -> Vec<NotUploaded> {
+        let mut failures = Vec::new();
+        let mut active = FuturesUnordered::new();
+        let mut finishing = false;
+        loop {
+            if finishing && active.is_empty() && parts.is_empty() {
+                break;
+            }
+            tokio::select! {
+                Some(part) = parts.recv(), if active.len() < AT_ONCE => active.push(self.part(part)),
+                Some(outcome) = active.next(), if !active.is_empty() => failures.extend(outcome.err()),
+                () = finished.cancelled(), if !finishing => finishing = true,
+            }
+        }
+        failures.extend(self.platform().await.err());
+        failures
+    }
+
+    async fn part(&self, part: Part) -> Result<(), NotUploaded> {
+        let key = format!("{}/{}/spark.log.{}", self.job, part.node, part.first.0);
+        self.insist(key, part.bytes, |pieces| {
+            let (reader, part) = (self.reader.clone(), part.clone());
+            tokio::task::spawn_blocking(move || send(&reader, &part, &pieces));
+        })
+        .await
+    }
+
+    /// The making of the environment, and what else the platform has said.
+    async fn platform(&self) -> Result<(), NotUploaded> {
+        let key = format!("{}/{}/odp.logs", self.job, NodeName::driver());
+        let reader = self.reader.clone();
+        let read = tokio::task::spawn_blocking(move || reader.platform()).await;
+        let text = match read {
+            Ok(Ok(text)) => Bytes::from(text),
+            Ok(Err(cause)) => return Err(NotUploaded { key, why: cause.to_string() }),
+            Err(cause) => return Err(NotUploaded { key, why: cause.to_string() }),
+        };
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.insist(key, text.len() as u64, |pieces| {
+            // A channel that was just made has room.
+            let _ = pieces.try_send(Ok(text.clone()));
+        })
+        .await
+    }
+
+    /// Puts an object whose bytes `feed` sends; again and again, as long as that makes sense.
+    async fn insist(
+        &self,
+        key: String,
+        bytes: u64,
+        feed: impl Fn(mpsc::Sender<std::io::Result<Bytes>>),
+    ) -> Result<(), NotUploaded> {
+        let bucket = BucketName::logs();
+        let mut pause = Duration::from_millis(100);
+        let mut spent = Duration::ZERO;
+        let mut refused = 0;
+        loop {
+            let begun = Instant::now();
+            let (pieces, body) = mpsc::channel(PIECES);
+            feed(pieces);
+            let why = match self.gate.put(&bucket, &key, bytes, Pieces::new(body, bytes)).await {
+                Ok(()) => return Ok(()),
+                Err(why) => why,
+            };
+            tracing::warn!(key, %why, "a part of the log is not uploaded yet");
+            refused += u32::from(matches!(why, Refusal::Refused { .. } | Refusal::Absent(_)));
+            if refused >= MOST_REFUSALS || spent >= PATIENCE {
+                return Err(NotUploaded { key, why: why.to_string() });
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(10));
+            if (self.is_served)() {
+                spent += begun.elapsed();
+            }
+        }
+    }
+}
+
+/// Reads a part and sends it; ends early where nobody takes it any more.
+fn send(reader: &Reader, part: &Part, pieces: &mpsc::Sender<std::io::Result<Bytes>>) {
+    let mut raw = match reader.raw(&part.node, part.first, part.last) {
+        Ok(raw) => raw,
+        Err(cause) => return drop(pieces.blocking_send(Err(std::io::Error::other(cause)))),
+    };
+    loop {
+        let piece = match raw.next_piece() {
+            Ok(Some(piece)) => Ok(Bytes::from(piece)),
+            Ok(None) => return,
+            Err(cause) => Err(std::io::Error::other(cause)),
+        };
+        let last = piece.is_err();
+        if pieces.blocking_send(piece).is_err() || last {
+            return;
+        }
+    }
+}
+
+/// Each holds a few hundred KiB.
+const AT_ONCE: usize = 2;
+const PIECES: usize = 2;
+/// While `serve` is there, uploads are tried for so long.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// A refusal does not pass by itself, but for those of a gate that is just being opened.
+const MOST_REFUSALS: u32 = 8;
