@@ -48,7 +48,13 @@ fn main() {
 fn casemate(stack: &Stack, bucket: &str, version: &str) -> f64 {
     let started = Instant::now();
     let id = stack.submit(&[
-        &format!("s3://{bucket}/trivial.jar"), "--main-class", "Trivial", "--engine-version", version, "--executor-cores", "2",
+        &format!("s3://{bucket}/trivial.jar"),
+        "--main-class",
+        "Trivial",
+        "--engine-version",
+        version,
+        "--executor-cores",
+        "2",
     ]);
     let job = loop {
         let job = stack.job(&id);

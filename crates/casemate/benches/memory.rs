@@ -43,6 +43,7 @@ fn processes(subcommand: &str) -> Vec<u64> {
 #[expect(clippy::cast_precision_loss, reason = "kibibytes of a process fit")]
 fn of_process(pid: u64) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().split(' ').next()?.parse::<u64>().ok());
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().split(' ').next()?.parse::<u64>().ok());
     kib.unwrap_or(0) as f64 / 1024.0
 }

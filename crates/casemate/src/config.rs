@@ -193,9 +193,24 @@ impl Config {
         };
         let java_home = match &self.warden.java_home {
             Some(home) => home.clone(),
-            None => find_java_home()?,
+            None => engine::find_java_home().ok_or_else(|| {
+                Failure::new("no Java 17 runtime was found")
+                    .help("install the package openjdk-17-jre-headless, or set warden.java_home")
+            })?,
         };
-        warden_config(self, service, java_home, scratch_encryption)
+        Ok(warden::Config {
+            data: self.data.clone(),
+            run: self.run.clone(),
+            engines: self.engines(),
+            service_uid: service.uid,
+            service_gid: service.gid,
+            runtime: self.warden.runtime.clone(),
+            java_home,
+            uid_base: self.warden.uid_base,
+            scratch_encryption,
+            // This program, also where its directory cannot be read or the file was replaced by a newer one.
+            executable: "/proc/self/exe".into(),
+        })
     }
 }
 
@@ -223,30 +238,30 @@ impl Service {
     }
 }
 
-/// The newest Java 17 of the usual places: what `JAVA_HOME` names if it is 17, else the distribution's.
-fn find_java_home() -> Result<PathBuf, Failure> {
-    let named = std::env::var_os("JAVA_HOME").map(PathBuf::from);
-    let mut places: Vec<PathBuf> = named.into_iter().collect();
-    if let Ok(entries) = std::fs::read_dir("/usr/lib/jvm") {
-        let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        found.sort();
-        places.extend(found);
-    }
-    places
-        .into_iter()
-        .filter_map(|place| place.canonicalize().ok())
-        .find(|place| is_java_17(place))
-        .ok_or_else(|| {
-            Failure::new("no Java 17 runtime was found in /usr/lib/jvm")
-                .help("install the package openjdk-17-jre-headless, or set warden.java_home")
-        })
-}
-
-fn is_java_17(home: &Path) -> bool {
-    std::fs::read_to_string(home.join("release"))
-        .is_ok_and(|text| text.lines().any(|line| line.starts_with("JAVA_VERSION=\"17")))
-        && home.join("bin/java").is_file()
-}
-
 /// In none of the ranges that distributions give to people, packages or service managers.
 const UNNAMED_SERVICE_ID: u32 = 61_100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_reads_back_as_written_and_an_unknown_key_is_refused() {
+        let text = toml::to_string(&Config::default()).expect("TOML");
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("casemate.toml");
+        std::fs::write(&file, &text).expect("written");
+        let read = Config::read(Some(&file)).expect("a configuration");
+        assert_eq!(toml::to_string(&read).expect("TOML"), text);
+        std::fs::write(&file, format!("colour = \"red\"\n{text}")).expect("written");
+        assert!(Config::read(Some(&file)).expect_err("refused").to_string().contains("colour"));
+    }
+
+    #[test]
+    fn a_listener_without_a_certificate_is_on_loopback_only() {
+        let mut config = Config::default();
+        config.check().expect("the defaults are good");
+        config.api.listen = SocketAddr::from(([0, 0, 0, 0], 8480));
+        assert!(config.check().expect_err("refused").to_string().contains("api.tls"));
+    }
+}

@@ -22,6 +22,16 @@ impl Failure {
         self
     }
 
+    /// What is wrong, without the causes.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// What to do about it.
+    pub fn way_out(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
     /// Adds what to do about it.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());

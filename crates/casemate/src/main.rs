@@ -14,9 +14,9 @@ mod serve;
 mod up;
 mod wiring;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::failure::Failure;
 
@@ -41,9 +41,6 @@ enum Command {
     /// Run the shim of one sandbox; the warden starts it
     #[command(hide = true)]
     Shim(processes::ShimArgs),
-    /// Watch one container; the warden starts it
-    #[command(hide = true)]
-    Monitor(processes::MonitorArgs),
     /// Make the first account, project and keys of a data directory; `up` calls it
     #[command(hide = true)]
     FirstRun(operator::FirstRunArgs),
@@ -58,13 +55,17 @@ enum Command {
 fn main() -> ExitCode {
     // Before anything else opens a descriptor.
     let inherited = inherited::take();
-    let cli = Cli::parse();
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    // The parent of one container has to stay small, and its arguments are the warden's own.
+    if arguments.get(1).is_some_and(|word| word == "monitor") {
+        return warden::monitor_main(arguments.split_off(2));
+    }
+    let cli = Cli::parse_from(cli::arguments::settle(arguments, &Cli::command()));
     let outcome = match cli.command {
         Command::Up(args) => runtime(1).and_then(|runtime| runtime.block_on(up::up(args))).map(|()| ExitCode::SUCCESS),
         Command::Serve(args) => processes::serve(args, inherited).map(|()| ExitCode::SUCCESS),
         Command::Warden(args) => processes::warden(args).map(|()| ExitCode::SUCCESS),
         Command::Shim(args) => processes::shim(args),
-        Command::Monitor(args) => Ok(processes::monitor(args)),
         Command::FirstRun(args) => runtime(1).and_then(|runtime| runtime.block_on(operator::first_run(args))).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => operator::doctor(args, &cli.global),
         Command::Operator(command) => {
@@ -89,4 +90,38 @@ fn runtime(workers: usize) -> Result<tokio::runtime::Runtime, Failure> {
         .enable_all()
         .build()
         .map_err(|cause| Failure::new("cannot start the runtime").cause(cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_has_no_option_twice() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_does() {
+        let mut text = String::new();
+        describe(&Cli::command().term_width(100), "", &mut text);
+        insta::assert_snapshot!("help", text);
+    }
+
+    /// The help of a command and of all below it that are shown.
+    fn describe(command: &clap::Command, before: &str, text: &mut String) {
+        let name = format!("{before}{}", command.get_name());
+        text.push_str(&format!("# {name}\n{}\n", command.clone().bin_name(&name).render_help()));
+        for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+            describe(&below.clone().term_width(100), &format!("{name} "), text);
+        }
+    }
+
+    #[test]
+    fn the_configuration_of_a_part_is_its_own_wherever_it_stands() {
+        for line in ["casemate serve --config a.toml", "casemate first-run --config a.toml --parent 1", "casemate --config a.toml key list"] {
+            let cli = Cli::parse_from(line.split(' '));
+            assert_eq!(cli.global.config.as_deref(), Some(std::path::Path::new("a.toml")), "{line}");
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! Entry points of the service's processes: what each needs before its room takes over.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{os::unix::fs::MetadataExt as _, path::PathBuf, process::ExitCode};
 
 use clap::Args;
+use model::SandboxId;
+use nix::sys::socket::{UnixAddr, getsockname};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -31,6 +33,26 @@ pub struct WardenArgs {
     /// End when the process with this id ends, which must be the parent
     #[arg(long, hide = true, value_name = "PID")]
     parent: Option<u32>,
+}
+
+/// Arguments of `casemate shim`, which the warden gives.
+#[derive(Debug, Args)]
+pub struct ShimArgs {
+    /// Job and attempt
+    #[arg(long, value_name = "JOB.ATTEMPT")]
+    sandbox: SandboxId,
+    /// The driver's `/work` on this machine
+    #[arg(long, value_name = "DIR")]
+    work: PathBuf,
+    /// The `/conf` of all containers on this machine
+    #[arg(long, value_name = "DIR")]
+    conf: PathBuf,
+    /// The warden's socket
+    #[arg(long, value_name = "SOCKET")]
+    warden: PathBuf,
+    /// User of the service; the owner of the control socket when not given
+    #[arg(long, value_name = "UID")]
+    service_uid: Option<u32>,
 }
 
 /// Runs the service until SIGTERM or SIGINT.
@@ -69,6 +91,32 @@ pub fn warden(args: WardenArgs) -> Result<(), Failure> {
     })
 }
 
+/// Runs the shim of one sandbox until that is to end.
+pub fn shim(args: ShimArgs) -> Result<ExitCode, Failure> {
+    log_to_stderr();
+    faults::arm();
+    let service_uid = match args.service_uid {
+        Some(uid) => uid,
+        None => owner_of_control_socket().doing("this is not started by the warden")?,
+    };
+    jobs::shim::run(jobs::shim::Args {
+        id: args.sandbox,
+        work: args.work,
+        conf: args.conf,
+        warden: args.warden,
+        service_uid,
+    })
+    .doing("the shim cannot go on")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The warden gives the control socket's file to the user of the service.
+fn owner_of_control_socket() -> std::io::Result<u32> {
+    let address: UnixAddr = getsockname(CONTROL)?;
+    let path = address.path().ok_or_else(|| std::io::Error::other("descriptor 3 is not a socket with a path"))?;
+    Ok(std::fs::metadata(path)?.uid())
+}
+
 /// Logs of a process: one line an event, `CASEMATE_LOG` sets the level.
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CASEMATE_LOG")
@@ -87,3 +135,6 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
         }
     })
 }
+
+/// The number at which a shim has its control socket.
+const CONTROL: i32 = 3;

@@ -21,6 +21,7 @@ use nix::{
     unistd::Pid,
 };
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     process::{Child, Command},
     signal::unix::{SignalKind, signal},
@@ -104,7 +105,7 @@ impl Stack {
         }
         config.run = match &args.run {
             Some(run) => absolute(run)?,
-            None if args.data.is_some() => PathBuf::from(format!("/run/casemate/{}", instance_name(&config.data))),
+            None if args.data.is_some() => run_directory(&config.data),
             None => config.run,
         };
         if let Some(engines) = &args.engines {
@@ -122,7 +123,7 @@ impl Stack {
         let s3 = listener::bind(&config.s3, None)?;
         config.api.listen = api.local_addr().doing("cannot tell the API's address")?;
         config.s3.listen = s3.local_addr().doing("cannot tell the object store's address")?;
-        let config_file = config.run.join("casemate.toml");
+        let config_file = config.run.join(CONFIG_FILE);
         let text = toml::to_string(&config).doing("cannot write the configuration down")?;
         fs::write(&config_file, text).doing(format!("cannot write {}", config_file.display()))?;
         Ok(Stack { config, service, config_file, api, s3, warden: None, serve: None, _lock: lock })
@@ -225,13 +226,12 @@ impl Stack {
 
     async fn wait_for_serve(&mut self) -> Result<(), Failure> {
         // The listener exists already, so a connection alone proves nothing: an answer does.
-        let url = format!("{}/1.0/auth/time", self.config.api.url(self.config.api.listen));
         let started = Instant::now();
         loop {
             if let Some(status) = self.serve.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
                 return Err(Failure::new(format!("serve ended at once ({status})")));
             }
-            if answers(&url, self.config.api.listen).await {
+            if answers(self.config.api.tls.is_some(), self.config.api.listen).await {
                 return Ok(());
             }
             if started.elapsed() > START_LIMIT {
@@ -317,19 +317,21 @@ async fn end(mut child: Child) {
     }
 }
 
-/// One HTTP request by hand: a client library would be a second of start for one line.
-async fn answers(url: &str, address: SocketAddr) -> bool {
-    if url.starts_with("https:") {
-        return TcpStream::connect(address).await.is_ok();
-    }
-    matches!(
-        tokio::time::timeout(Duration::from_secs(2), async {
-            let response = reqwest::Client::builder().no_proxy().build().ok()?.get(url).send().await.ok()?;
-            Some(response.status().is_success())
-        })
-        .await,
-        Ok(Some(true))
-    )
+/// Whether the API answers: one HTTP request by hand, for no more than its first line is of interest. Behind TLS, a
+/// connection has to do.
+async fn answers(tls: bool, address: SocketAddr) -> bool {
+    let ask = async {
+        let mut stream = TcpStream::connect(address).await?;
+        if tls {
+            return Ok(true);
+        }
+        let request = format!("GET /1.0/auth/time HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.take(1024).read_to_end(&mut answer).await?;
+        std::io::Result::Ok(answer.starts_with(b"HTTP/1.1 200"))
+    };
+    matches!(tokio::time::timeout(Duration::from_secs(2), ask).await, Ok(Ok(true)))
 }
 
 /// A group of its own, so that Ctrl-C reaches `up` alone, which then stops the others in order.
@@ -342,19 +344,21 @@ fn own_executable() -> &'static Path {
     Path::new("/proc/self/exe")
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+/// A path that does not depend on the current directory.
+pub fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).doing(format!("cannot use the path {}", path.display()))
 }
 
-/// A name for a data directory that fits in a socket's path.
-fn instance_name(data: &Path) -> String {
+/// The run directory of the instance over a data directory that is not the default one; short, for sockets are in it.
+pub fn run_directory(data: &Path) -> PathBuf {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
     data.hash(&mut hasher);
-    format!("{:012x}", hasher.finish() & 0xffff_ffff_ffff)
+    PathBuf::from(format!("/run/casemate/{:012x}", hasher.finish() & 0xffff_ffff_ffff))
 }
 
-fn make_data_directory(data: &Path, service: Service) -> Result<(), Failure> {
+/// Makes the data directory for the user of the service, or checks that it is that user's.
+pub fn make_data_directory(data: &Path, service: Service) -> Result<(), Failure> {
     let what = format!("cannot make the data directory {}", data.display());
     if !data.exists() {
         fs::DirBuilder::new().recursive(true).mode(0o755).create(data).doing(&what)?;
@@ -383,6 +387,8 @@ fn lock(data: &Path) -> Result<Flock<fs::File>, Failure> {
 
 /// Name of the client configuration that the first run writes into the data directory.
 pub const FIRST_RUN_FILE: &str = "first-run.toml";
+/// Name of the configuration that `up` writes into the run directory for its parts.
+pub const CONFIG_FILE: &str = "casemate.toml";
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);

@@ -1,0 +1,151 @@
+//! `casemate account` and `casemate project`.
+
+use clap::Subcommand;
+use identity::{Account, Project};
+use model::{AccountId, ProjectId};
+use serde_json::{Value, json};
+
+use super::{DataArgs, Office};
+use crate::{
+    cli::{Global, output},
+    failure::{Doing, Failure},
+};
+
+/// Verbs of accounts.
+#[derive(Debug, Subcommand)]
+pub enum AccountCommand {
+    /// Make an account
+    Create {
+        /// Its id: 3 to 64 of a-z, 0-9 and '-', beginning with a letter
+        #[arg(value_name = "ACCOUNT")]
+        id: AccountId,
+        /// E-mail address of who answers for it
+        #[arg(long, value_name = "ADDRESS", default_value = "")]
+        email: String,
+        /// Name of who answers for it
+        #[arg(long, value_name = "NAME", default_value = "")]
+        name: String,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// List the accounts
+    #[command(visible_alias = "ls")]
+    List {
+        #[command(flatten)]
+        data: DataArgs,
+    },
+}
+
+/// Verbs of projects.
+#[derive(Debug, Subcommand)]
+pub enum ProjectCommand {
+    /// Make a project
+    Create {
+        /// Its name, for people
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Whose it is; need not be named where there is one account
+        #[arg(long, value_name = "ACCOUNT")]
+        account: Option<AccountId>,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// List the projects
+    #[command(visible_alias = "ls")]
+    List {
+        /// Of this account only
+        #[arg(long, value_name = "ACCOUNT")]
+        account: Option<AccountId>,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+}
+
+/// Runs a verb of accounts.
+pub async fn account(command: AccountCommand, global: &Global) -> Result<(), Failure> {
+    match command {
+        AccountCommand::Create { id, email, name, data } => {
+            let office = Office::open(global, &data).await?;
+            let made = office.identity.create_account(&id, &email, &name, &office.by).await;
+            let made = made.doing(format!("cannot create account {id}"))?;
+            output::print(global.output, &describe_account(&made), || format!("account {id} created"))?;
+            office.close().await
+        }
+        AccountCommand::List { data } => {
+            let office = Office::open(global, &data).await?;
+            let accounts = office.identity.accounts().await.doing("cannot list the accounts")?;
+            let shown = accounts.iter().map(describe_account).collect();
+            output::print(global.output, &Value::Array(shown), || {
+                let row = |account: &Account| {
+                    vec![account.id.to_string(), account.name.clone(), account.email.clone(), account.created.strftime(DAY).to_string()]
+                };
+                output::table(&["account", "name", "email", "created"], &accounts.iter().map(row).collect::<Vec<_>>())
+            })?;
+            office.close().await
+        }
+    }
+}
+
+/// Runs a verb of projects.
+pub async fn project(command: ProjectCommand, global: &Global) -> Result<(), Failure> {
+    match command {
+        ProjectCommand::Create { name, account, data } => {
+            let office = Office::open(global, &data).await?;
+            let account = office.account(account).await?;
+            let made = office.identity.create_project(&account, &name, &office.by).await;
+            let made = made.doing(format!("cannot create project {name}"))?;
+            output::print(global.output, &describe_project(&made), || made.id.to_string())?;
+            office.close().await
+        }
+        ProjectCommand::List { account, data } => {
+            let office = Office::open(global, &data).await?;
+            let projects = office.identity.projects(account.as_ref()).await.doing("cannot list the projects")?;
+            let shown = projects.iter().map(describe_project).collect();
+            output::print(global.output, &Value::Array(shown), || {
+                let row = |project: &Project| {
+                    let created = project.created.strftime(DAY).to_string();
+                    vec![project.id.to_string(), project.name.clone(), project.account.to_string(), created]
+                };
+                output::table(&["project", "name", "account", "created"], &projects.iter().map(row).collect::<Vec<_>>())
+            })?;
+            office.close().await
+        }
+    }
+}
+
+impl Office {
+    /// The account that is named, or the only one.
+    pub(super) async fn account(&self, named: Option<AccountId>) -> Result<AccountId, Failure> {
+        let accounts = self.identity.accounts().await.doing("cannot list the accounts")?;
+        match (named, accounts.as_slice()) {
+            (Some(id), known) if known.iter().any(|account| account.id == id) => Ok(id),
+            (Some(id), _) => Err(Failure::new(format!("there is no account {id}")).help("`casemate account list` shows them")),
+            (None, [only]) => Ok(only.id.clone()),
+            (None, []) => Err(Failure::new("there is no account").help("`casemate account create ACCOUNT` makes one")),
+            (None, _) => Err(Failure::new("there are several accounts").help("name one by --account")),
+        }
+    }
+
+    /// The project that is named, or the account's only one.
+    pub(super) async fn project(&self, account: &AccountId, named: Option<ProjectId>) -> Result<ProjectId, Failure> {
+        let projects = self.identity.projects(Some(account)).await.doing("cannot list the projects")?;
+        match (named, projects.as_slice()) {
+            (Some(id), known) if known.iter().any(|project| project.id == id) => Ok(id),
+            (Some(id), _) => Err(Failure::new(format!("account {account} has no project {id}")).help("`casemate project list` shows them")),
+            (None, [only]) => Ok(only.id.clone()),
+            (None, []) => Err(Failure::new(format!("account {account} has no project")).help("`casemate project create NAME` makes one")),
+            (None, _) => Err(Failure::new(format!("account {account} has several projects")).help("name one by --project")),
+        }
+    }
+}
+
+fn describe_account(account: &Account) -> Value {
+    json!({ "id": account.id, "name": account.name, "email": account.email, "created": account.created })
+}
+
+fn describe_project(project: &Project) -> Value {
+    json!({ "id": project.id, "name": project.name, "account": project.account, "created": project.created })
+}
+
+/// The form of days in tables.
+pub(super) const DAY: &str = "%Y-%m-%d";

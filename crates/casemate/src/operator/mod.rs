@@ -1,0 +1,115 @@
+//! The operator's commands: accounts, projects, keys, engines. They work on the data directory itself, on the machine of
+//! the service and as its user, beside a service that runs or not.
+
+mod accounts;
+mod doctor;
+mod engines;
+mod first_run;
+mod key;
+
+use std::path::PathBuf;
+
+use audit::Actor;
+use clap::{Args, Subcommand};
+use db::Db;
+use identity::Identity;
+
+pub use doctor::{DoctorArgs, doctor};
+pub use first_run::{FirstRunArgs, first_run};
+
+use crate::{
+    cli::Global,
+    config::Config,
+    failure::{Doing, Failure},
+    privileges, serve, up,
+};
+
+/// Commands on the data directory.
+#[derive(Debug, Subcommand)]
+pub enum OperatorCommand {
+    /// Accounts of the service
+    #[command(subcommand)]
+    Account(accounts::AccountCommand),
+    /// Projects of accounts
+    #[command(subcommand)]
+    Project(accounts::ProjectCommand),
+    /// Keys of the API and of the object store
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Engines that jobs run on
+    #[command(subcommand)]
+    Engine(engines::EngineCommand),
+}
+
+/// Which data directory a command works on.
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    /// Data directory; the configuration's when not given
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// Runs one.
+pub async fn run(command: OperatorCommand, global: &Global) -> Result<(), Failure> {
+    match command {
+        OperatorCommand::Account(command) => accounts::account(command, global).await,
+        OperatorCommand::Project(command) => accounts::project(command, global).await,
+        OperatorCommand::Key(command) => key::key(command, global).await,
+        OperatorCommand::Engine(command) => engines::engine(command, global).await,
+    }
+}
+
+/// The server's configuration: the file that is named, else that of the instance that runs over the data directory,
+/// else the defaults.
+fn config(global: &Global, args: &DataArgs) -> Result<Config, Failure> {
+    let data = args.data.as_deref().map(up::absolute).transpose()?;
+    let running = match &data {
+        Some(data) => up::run_directory(data),
+        None => Config::default().run,
+    };
+    let running = running.join(up::CONFIG_FILE);
+    let file = global.config.clone().or_else(|| running.is_file().then_some(running));
+    let mut config = Config::read(file.as_deref())?;
+    if let Some(data) = data {
+        config.data = data;
+    }
+    Ok(config)
+}
+
+/// What the commands on accounts work with.
+struct Office {
+    identity: Identity,
+    db: Db,
+    by: Actor,
+    config: Config,
+}
+
+impl Office {
+    /// Opens the data directory as its owner, for good.
+    async fn open(global: &Global, args: &DataArgs) -> Result<Office, Failure> {
+        let config = config(global, args)?;
+        privileges::become_owner_of(&config.data)?;
+        Office::over(config).await
+    }
+
+    async fn over(config: Config) -> Result<Office, Failure> {
+        let (db, _, _, identity) = serve::open_identity(&config).await?;
+        Ok(Office { identity, db, by: Actor::operator(), config })
+    }
+
+    async fn close(self) -> Result<(), Failure> {
+        self.identity.flush().await.doing("cannot write the last uses of credentials")?;
+        self.db.close().await;
+        Ok(())
+    }
+
+    /// The API as clients of this service reach it.
+    fn endpoint(&self) -> String {
+        format!("{}/1.0", self.config.api.public_urls(self.config.api.listen).swap_remove(0))
+    }
+
+    /// The object store as clients of this service reach it.
+    fn s3_endpoint(&self) -> String {
+        self.config.s3.public_urls(self.config.s3.listen).swap_remove(0)
+    }
+}
