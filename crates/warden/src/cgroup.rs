@@ -104,6 +104,14 @@ impl Cgroups {
         self.memory.join(path).join(if self.pure_v2 { "memory.events" } else { "memory.oom_control" })
     }
 
+    /// Controllers that limits need and the machine lacks.
+    pub fn missing_controllers(&self) -> Vec<&'static str> {
+        let second = fs::read_to_string(self.tracking.join("cgroup.controllers")).unwrap_or_default();
+        let first = |name: &str| self.all.iter().any(|root| root.to_string_lossy().rsplit(['/', ',']).any(|part| part == name));
+        let there = |name: &str| second.split_whitespace().any(|found| found == name) || (!self.pure_v2 && first(name));
+        ["memory", "cpu", "pids"].into_iter().filter(|name| !there(name)).collect()
+    }
+
     /// Whether swap can be limited: asked of the kernel, since a limit that it lacks is an error to the runtime.
     pub fn limits_swap(&self) -> bool {
         match self.pure_v2 {
