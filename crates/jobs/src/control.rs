@@ -355,8 +355,7 @@ async fn read_message<T: DeserializeOwned, R: AsyncBufRead + Unpin>(reader: &mut
 }
 
 async fn write_message<T: Serialize>(writer: &mut (impl AsyncWrite + Unpin), message: &T) -> Result<(), Error> {
-    let mut line =
-        Zeroizing::new(serde_json::to_vec(message).map_err(|cause| Error::Protocol(cause.to_string()))?);
+    let mut line = Zeroizing::new(serde_json::to_vec(message).map_err(|cause| Error::Protocol(cause.to_string()))?);
     if line.len() > MOST_LINE {
         return Err(Error::Protocol(format!("a line of more than {MOST_LINE} bytes")));
     }
@@ -413,3 +412,122 @@ const MOST_LINE: usize = 4 * 1024 * 1024;
 /// `serve` needs one for its watch and one for a call; an old and a new `serve` may overlap.
 const MOST_CONNECTIONS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use model::{AttemptNo, JobId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    struct Shim {
+        _dir: tempfile::TempDir,
+        socket: PathBuf,
+        phases: watch::Sender<Phase>,
+        orders: mpsc::Receiver<Order>,
+    }
+
+    fn shim(service_uid: u32) -> Shim {
+        let dir = tempfile::tempdir().expect("directory");
+        let socket = dir.path().join("control");
+        let listener = UnixListener::bind(&socket).expect("listener");
+        let (phases, seen) = watch::channel(Phase::Waiting);
+        let (sender, orders) = mpsc::channel(8);
+        tokio::spawn(serve(listener, service_uid, seen, sender));
+        Shim { _dir: dir, socket, phases, orders }
+    }
+
+    fn own_uid() -> u32 {
+        nix::unistd::Uid::effective().as_raw()
+    }
+
+    fn start() -> Start {
+        let value = serde_json::json!({
+            "id": { "job": Uuid::from_u128(7), "attempt": 1 },
+            "project": "0123456789abcdef0123456789abcdef",
+            "spec": {
+                "name": "n", "region": "GRA", "version": "3.5.9", "bucket": "code",
+                "program": { "type": "python", "file": "main.py" }, "arguments": [],
+                "sizing": {
+                    "driver": { "cores": 1, "memory": 1024, "overhead": 384 },
+                    "executor": { "cores": 1, "memory": 1024, "overhead": 384 }, "executors": 1
+                },
+                "packages": [], "repositories": [], "properties_file": null, "ttl": null, "parameters": []
+            },
+            "engine": {
+                "version": "3.5.9", "scala": "2.12", "hadoop": "3.3.4", "description": "Spark",
+                "available": "2026-01-01", "end_of_support": "2026-10-01", "end_of_life": "2027-01-01",
+                "java_home": "/usr/lib/jvm/java-17", "jars": [], "archives": false
+            },
+            "keys": { "job": { "access": "a", "secret": "hidden" }, "platform": { "access": "b", "secret": "hidden" } },
+            "log_key": "00".repeat(32),
+            "region": "GRA"
+        });
+        serde_json::from_value(value).expect("a start")
+    }
+
+    #[tokio::test]
+    async fn a_start_arrives_whole_and_its_answer_comes_back() {
+        let mut shim = shim(own_uid());
+        let client = Client::connect(&shim.socket).await.expect("connected");
+        let asking = tokio::spawn(async move { (client.start(&start()).await, client.start(&start()).await) });
+        let mut answers = vec![Err("another attempt".to_owned()), Ok(())];
+        while let Some(answer) = answers.pop() {
+            let Some(Order::Start(got, reply)) = shim.orders.recv().await else { panic!("a start") };
+            assert_eq!(got.id, SandboxId { job: JobId(Uuid::from_u128(7)), attempt: AttemptNo(1) });
+            assert_eq!(got.keys.job.secret.as_str(), "hidden");
+            assert!(!format!("{got:?}").contains("hidden"), "secrets are not shown");
+            reply.send(answer).expect("heard");
+        }
+        let (first, second) = asking.await.expect("asked");
+        first.expect("started");
+        assert!(matches!(second, Err(Error::Refused(why)) if why == "another attempt"));
+    }
+
+    #[tokio::test]
+    async fn a_watch_gets_the_present_phase_and_each_new_one_until_the_shim_is_gone() {
+        let shim = shim(own_uid());
+        let mut watch = Client::connect(&shim.socket).await.expect("connected").watch().await.expect("watch");
+        assert_eq!(watch.next().await.expect("phase"), Phase::Waiting);
+        let running = Phase::Running { started: Timestamp::UNIX_EPOCH };
+        shim.phases.send_replace(running.clone());
+        assert_eq!(watch.next().await.expect("phase"), running);
+        drop(shim);
+        assert!(matches!(watch.next().await, Err(Error::Gone(_))));
+    }
+
+    #[tokio::test]
+    async fn only_the_service_is_heard() {
+        let shim = shim(own_uid() + 1);
+        assert!(matches!(Client::connect(&shim.socket).await, Err(Error::Gone(_))));
+    }
+
+    #[tokio::test]
+    async fn a_shim_that_has_not_ended_does_not_exit() {
+        let mut shim = shim(own_uid());
+        let client = Client::connect(&shim.socket).await.expect("connected");
+        assert!(matches!(client.exit().await, Err(Error::Refused(_))));
+        let reason = EndReason::Cancelled;
+        let end = End { reason, return_code: 143, started: None, ended: Timestamp::UNIX_EPOCH };
+        shim.phases.send_replace(Phase::Ended(end));
+        client.exit().await.expect("it exits");
+        assert!(matches!(shim.orders.recv().await, Some(Order::Exit)));
+    }
+
+    #[tokio::test]
+    async fn lines_are_bounded_and_nonsense_is_refused() {
+        for line in [&b"{}\n"[..], b"\n", b"\"stop\"\n", b"{\"start\":{}}\n", b"\xff\xff\n"] {
+            let shim = shim(own_uid());
+            let mut stream = UnixStream::connect(&shim.socket).await.expect("connected");
+            stream.write_all(line).await.expect("sent");
+            let reply: Option<Reply> = read_message(&mut BufReader::new(stream)).await.expect("answered");
+            assert!(matches!(reply, Some(Reply::Refused(_))), "{line:?}: {reply:?}");
+        }
+        let mut long = BufReader::new(std::io::Cursor::new(vec![b' '; MOST_LINE + 1]));
+        assert!(matches!(read_message::<Request, _>(&mut long).await, Err(Error::Protocol(_))));
+        let mut cut = BufReader::new(&b"\"phase\""[..]);
+        assert!(matches!(read_message::<Request, _>(&mut cut).await, Err(Error::Gone(_))), "a line without its end");
+        let mut none = BufReader::new(&b""[..]);
+        assert!(matches!(read_message::<Request, _>(&mut none).await, Ok(None)));
+    }
+}

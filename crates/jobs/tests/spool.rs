@@ -3,7 +3,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::{AtomicU64, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crypto::Key;
@@ -23,6 +26,11 @@ fn node(number: u8) -> NodeName {
     if number == 0 { NodeName::driver() } else { NodeName::executor(number.into()) }
 }
 
+/// Lines of the platform are the driver's.
+fn node_of(batch: &Batch) -> NodeName {
+    if batch.1 == LogStream::Platform { NodeName::driver() } else { node(batch.0) }
+}
+
 fn bytes((_, _, lines, ended): &Batch) -> Vec<u8> {
     let mut bytes = lines.join(&b'\n');
     bytes.extend(ended.then_some(b'\n'));
@@ -39,7 +47,7 @@ fn write(dir: &Path, key: &Key, batches: &[Batch]) -> Vec<LogLine> {
         let written = writer.append(&node(batch.0), batch.1, &bytes(batch)).expect("written");
         for (id, line) in (written.first.0..).zip(&batch.2) {
             let content = String::from_utf8_lossy(line).into_owned();
-            expected.push(LogLine { id: LogId(id), node: node(batch.0), stream: batch.1, content });
+            expected.push(LogLine { id: LogId(id), node: node_of(batch), stream: batch.1, content });
         }
         assert_eq!(expected.last().expect("a line").id, written.last);
     }

@@ -123,7 +123,10 @@ impl Attempt {
             Some(key) if !is_file(&self.args.work, key) => {
                 return Err(cannot(format!("the properties file '{key}' is not in the bucket {}", spec.bucket)));
             }
-            Some(key) => Some(read_text(&self.args.work.join(key)).map_err(|why| cannot(format!("the properties file '{key}' {why}")))?),
+            Some(key) => Some(
+                read_text(&self.args.work.join(key))
+                    .map_err(|why| cannot(format!("the properties file '{key}' {why}")))?,
+            ),
             None => None,
         };
         let properties = properties.as_deref();
@@ -132,7 +135,9 @@ impl Attempt {
         }
         if let Some(text) = properties {
             for name in spark::overridden(text).map_err(|cause| cannot(cause.to_string()))? {
-                self.output.say(format!("{name} of the properties file is the platform's to set, and is left out")).await;
+                self.output
+                    .say(format!("{name} of the properties file is the platform's to set, and is left out"))
+                    .await;
             }
         }
         let mut secret = zeroize::Zeroizing::new([0; 32]);

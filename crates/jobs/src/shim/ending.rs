@@ -95,7 +95,9 @@ fn memory(who: &str, size: &NodeSize) -> String {
     format!(
         "{who} needed more than its limit of {} MiB ({} MiB of heap, {} MiB of overhead); ask for more {name}_memory, or \
          {name}_memory_overhead if it is used outside of the heap, as by Python",
-        size.total_memory().0, size.memory.0, size.overhead.0
+        size.total_memory().0,
+        size.memory.0,
+        size.overhead.0
     )
 }
 
@@ -138,7 +140,10 @@ mod tests {
     #[test]
     fn the_true_cause_is_said() {
         let (reason, code) = of_driver(&ContainerExit { code: Some(1), oom: true, ..EXIT }, &SIZE);
-        assert!(reason.to_string().starts_with("out of memory: the driver needed more than its limit of 1408 MiB"), "{reason}");
+        assert!(
+            reason.to_string().starts_with("out of memory: the driver needed more than its limit of 1408 MiB"),
+            "{reason}"
+        );
         assert_eq!(code, 137);
         let (reason, code) = of_driver(&ContainerExit { code: Some(1), storage_full: true, ..EXIT }, &SIZE);
         assert!(reason.to_string().starts_with("out of local storage: the driver filled its 8 GiB"), "{reason}");

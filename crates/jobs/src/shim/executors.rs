@@ -92,7 +92,13 @@ impl Executors {
         wish.name
     }
 
-    async fn follow(&self, wish: &PodWish, mut container: Container, stop: &CancellationToken, closing: &CancellationToken) {
+    async fn follow(
+        &self,
+        wish: &PodWish,
+        mut container: Container,
+        stop: &CancellationToken,
+        closing: &CancellationToken,
+    ) {
         let node = container.node.clone();
         let ended = self.end_of(&mut container, stop, closing).await;
         // Its pipes are closed by now, or will be: the monitor ends a container whose report nobody reads.

@@ -46,7 +46,8 @@ impl Fetch<'_> {
         let mut next = None;
         loop {
             let token = next.as_deref();
-            let (page, following) = insist(|| self.gate.list(self.bucket, token)).await.map_err(|why| self.given_up(why))?;
+            let (page, following) =
+                insist(|| self.gate.list(self.bucket, token)).await.map_err(|why| self.given_up(why))?;
             let mut wanted = Vec::with_capacity(page.len());
             for object in page {
                 match place_of(&object.key) {
@@ -84,7 +85,9 @@ impl Fetch<'_> {
                 self.output.say(format!("left out: '{}' was removed from the bucket meanwhile", object.key)).await;
                 Ok(false)
             }
-            Err(Failure::File(cause)) if matches!(cause.raw_os_error(), Some(FULL | OVER_QUOTA)) => Err(self.too_much()),
+            Err(Failure::File(cause)) if matches!(cause.raw_os_error(), Some(FULL | OVER_QUOTA)) => {
+                Err(self.too_much())
+            }
             // A key `a` and a key `a/b`: a file cannot be a directory.
             Err(Failure::File(cause)) if is_conflict(&cause) => {
                 self.output.say(format!("left out: '{}', another object's name is in its way", object.key)).await;
@@ -143,8 +146,12 @@ impl Fetch<'_> {
 
     fn given_up(&self, why: impl Into<Refusal>) -> EndReason {
         match why.into() {
-            Refusal::Absent(_) => EndReason::CannotStart { detail: format!("there is no bucket {} any more", self.bucket) },
-            why @ Refusal::Refused { .. } => EndReason::CannotStart { detail: format!("the bucket {}: {why}", self.bucket) },
+            Refusal::Absent(_) => {
+                EndReason::CannotStart { detail: format!("there is no bucket {} any more", self.bucket) }
+            }
+            why @ Refusal::Refused { .. } => {
+                EndReason::CannotStart { detail: format!("the bucket {}: {why}", self.bucket) }
+            }
             why => EndReason::Platform { detail: format!("the bucket {} cannot be fetched: {why}", self.bucket) },
         }
     }
@@ -212,7 +219,8 @@ fn place_of(key: &str) -> Option<Place> {
         Some(name) => (name, true),
         None => (key, false),
     };
-    let fits = |part: &str| !part.is_empty() && part.len() <= 255 && part != "." && part != ".." && !part.contains('\0');
+    let fits =
+        |part: &str| !part.is_empty() && part.len() <= 255 && part != "." && part != ".." && !part.contains('\0');
     if !name.split('/').all(fits) || name.split('/').count() > 64 {
         return None;
     }

@@ -305,25 +305,15 @@ impl Pump {
 
     /// Drops pipes that have ended or whose time is up, and answers who waits for them.
     fn let_go(&mut self, now: Instant) {
-        for (node, until, _) in &self.drains {
-            if *until <= now {
-                for pipe in self.pipes.iter_mut().filter(|pipe| pipe.node == *node) {
-                    if !pipe.ended || !pipe.held.is_empty() {
-                        tracing::warn!(%node, "a container's output did not end with it, or could not be written");
-                    }
-                    pipe.ended = true;
-                }
-                // The last words, if there is room for them at all.
-                for index in 0..self.pipes.len() {
-                    if self.pipes[index].node == *node {
-                        let Some(pipe) = self.pipes.get_mut(index) else { continue };
-                        if let Some(length) = next_batch(&pipe.held, true) {
-                            if let Ok(part) = append(&mut self.writer, node, pipe.stream, &pipe.held[..length]) {
-                                keep(&mut self.open, &self.parts, part, length);
-                            }
-                        }
-                        pipe.held.clear();
-                    }
+        let overdue = self.drains.iter().filter(|(_, until, _)| *until <= now).map(|(node, _, _)| node.clone());
+        for node in overdue.collect::<Vec<_>>() {
+            for index in 0..self.pipes.len() {
+                if self.pipes[index].node == node {
+                    self.pipes[index].ended = true;
+                    // The last words, if there is room for them at all.
+                    self.write(index);
+                    tracing::warn!(%node, "a container's output did not end with it, or could not be written");
+                    self.pipes[index].held.clear();
                 }
             }
         }
@@ -360,12 +350,7 @@ fn append(writer: &mut Writer, node: &NodeName, stream: LogStream, lines: &[u8])
 }
 
 /// Adds what was written to its node's part; a part that would get too long goes out first. Gives `length` back.
-fn keep(
-    open: &mut HashMap<NodeName, Part>,
-    parts: &mpsc::UnboundedSender<Part>,
-    new: Part,
-    length: usize,
-) -> usize {
+fn keep(open: &mut HashMap<NodeName, Part>, parts: &mpsc::UnboundedSender<Part>, new: Part, length: usize) -> usize {
     match open.get_mut(&new.node) {
         Some(part) if part.bytes + new.bytes <= PART => {
             part.last = new.last;
@@ -432,8 +417,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let key = Key::random().expect("key");
         let (parts, mut cut) = mpsc::unbounded_channel();
-        let output =
-            Output::start(Writer::create(dir.path(), &key, || 0).expect("writer"), parts).expect("started");
+        let output = Output::start(Writer::create(dir.path(), &key, || 0).expect("writer"), parts).expect("started");
         let (stdout, mut out) = pipe();
         let (stderr, mut err) = pipe();
         output.attach(&NodeName::driver(), stdout, stderr).expect("attached");
@@ -455,7 +439,8 @@ mod tests {
         assert!(lines.iter().any(|line| line.content == "no line feed \u{fffd} at the end"));
         assert_eq!(lines.last().map(|line| line.content.as_str()), Some("done with it"));
         let part = cut.try_recv().expect("the rest is a part");
-        let expected: usize = stdout.iter().map(|line| line.len() + 1).sum::<usize>() + b"no line feed \xff at the end".len();
+        let expected: usize =
+            stdout.iter().map(|line| line.len() + 1).sum::<usize>() + b"no line feed \xff at the end".len();
         assert!((expected as u64..=expected as u64 + 1).contains(&part.bytes), "{part:?}");
     }
 
@@ -464,8 +449,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let key = Key::random().expect("key");
         let (parts, _cut) = mpsc::unbounded_channel();
-        let output =
-            Output::start(Writer::create(dir.path(), &key, || 0).expect("writer"), parts).expect("started");
+        let output = Output::start(Writer::create(dir.path(), &key, || 0).expect("writer"), parts).expect("started");
         let (stdout, mut out) = pipe();
         let (stderr, _err) = pipe();
         output.attach(&NodeName::driver(), stdout, stderr).expect("attached");

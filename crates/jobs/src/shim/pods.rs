@@ -121,7 +121,8 @@ pub async fn serve(listener: TcpListener, host: Arc<Host>, stop: CancellationTok
         connections.spawn(async move {
             let of_requests = stop.clone();
             let service = service_fn(move |request| answer(request, host.clone(), of_requests.clone()));
-            let connection = http1::Builder::new().max_buf_size(64 * 1024).serve_connection(TokioIo::new(stream), service);
+            let connection =
+                http1::Builder::new().max_buf_size(64 * 1024).serve_connection(TokioIo::new(stream), service);
             tokio::select! {
                 // A connection that breaks is the driver's to make again.
                 _ = connection => {}
@@ -152,7 +153,11 @@ async fn answer(
     let (body, _permit) = match tokio::time::timeout(PATIENCE, read).await {
         Ok((Ok(body), permit)) => (body.to_bytes(), permit),
         Ok((Err(_), _)) => {
-            return Ok(refuse(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", "the body is too long or broke off"));
+            return Ok(refuse(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "RequestEntityTooLarge",
+                "the body is too long or broke off",
+            ));
         }
         Err(_) => return Ok(refuse(StatusCode::REQUEST_TIMEOUT, "Timeout", "the body did not come in time")),
     };
@@ -169,7 +174,9 @@ async fn answer(
         false => host.lock().pods.handle(&request),
     };
     Ok(match answer {
-        Answer::Reply(reply) => respond(StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK), Full::from(reply.body).boxed()),
+        Answer::Reply(reply) => {
+            respond(StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK), Full::from(reply.body).boxed())
+        }
         Answer::Watch(watch) => respond(StatusCode::OK, follow(host.clone(), watch, stop)),
     })
 }
@@ -260,7 +267,8 @@ mod tests {
         let (address, _stop, _task) = start().await;
         let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
         let head = format!(
-            "POST /api/v1/namespaces/default/pods HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", MAX_BODY + 1
+            "POST /api/v1/namespaces/default/pods HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+            MAX_BODY + 1
         );
         stream.write_all(head.as_bytes()).await.expect("sent");
         // The refusal may come before all is sent.

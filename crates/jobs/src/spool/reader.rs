@@ -240,7 +240,9 @@ impl Frames {
         };
         let inner = Inner::read(&bytes[..end])
             .filter(|inner| inner.node == outer.node)
-            .filter(|inner| inner.first.0.saturating_add(frame::count(&bytes[INNER_HEADER..end])) == outer.last.0.saturating_add(1))
+            .filter(|inner| {
+                inner.first.0.saturating_add(frame::count(&bytes[INNER_HEADER..end])) == outer.last.0.saturating_add(1)
+            })
             .ok_or_else(|| damaged(&segment.name, "a frame that contradicts itself"))?;
         Ok(Step::Opened(Opened { inner, bytes, end }))
     }

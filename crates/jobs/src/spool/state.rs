@@ -41,13 +41,8 @@ pub fn write_state(dir: &Path, state: &State) -> Result<(), Error> {
     let fault = |doing| move |cause| Error::File { doing, file: NAME.into(), cause };
     let text = serde_json::to_vec(state).map_err(|cause| fault("encode")(cause.into()))?;
     let part = dir.join(PART);
-    let mut file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o640)
-        .open(&part)
-        .map_err(fault("create"))?;
+    let mut file =
+        File::options().write(true).create(true).truncate(true).mode(0o640).open(&part).map_err(fault("create"))?;
     file.write_all(&text).and_then(|()| file.sync_all()).map_err(fault("write"))?;
     fs::rename(&part, dir.join(NAME)).map_err(fault("rename"))?;
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(fault("sync"))
