@@ -43,7 +43,9 @@ impl Cgroups {
         let (mut second, mut memory, mut all) = (None, None, Vec::new());
         for line in mounts.lines() {
             let mut fields = line.split(' ').skip(1);
-            let (Some(place), Some(kind), Some(options)) = (fields.next(), fields.next(), fields.next()) else { continue };
+            let (Some(place), Some(kind), Some(options)) = (fields.next(), fields.next(), fields.next()) else {
+                continue;
+            };
             match kind {
                 "cgroup2" => second = Some(PathBuf::from(place)),
                 "cgroup" if options.split(',').any(|option| option == "memory") => memory = Some(PathBuf::from(place)),
@@ -107,7 +109,8 @@ impl Cgroups {
     /// Controllers that limits need and the machine lacks.
     pub fn missing_controllers(&self) -> Vec<&'static str> {
         let second = fs::read_to_string(self.tracking.join("cgroup.controllers")).unwrap_or_default();
-        let first = |name: &str| self.all.iter().any(|root| root.to_string_lossy().rsplit(['/', ',']).any(|part| part == name));
+        let first =
+            |name: &str| self.all.iter().any(|root| root.to_string_lossy().rsplit(['/', ',']).any(|part| part == name));
         let there = |name: &str| second.split_whitespace().any(|found| found == name) || (!self.pure_v2 && first(name));
         ["memory", "cpu", "pids"].into_iter().filter(|name| !there(name)).collect()
     }

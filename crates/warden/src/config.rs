@@ -93,7 +93,8 @@ impl Config {
     /// This instance's control group, below the roots of the hierarchies: of its run directory, so no other's.
     pub(crate) fn cgroup_parent(&self) -> String {
         let path = self.run.to_string_lossy();
-        let words: Vec<&str> = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+        let words: Vec<&str> =
+            path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
         format!("casemate-{}", words.join("-"))
     }
 
@@ -137,5 +138,10 @@ impl Ids {
     /// The shim's user: in the range, but not mapped inside.
     pub fn shim_uid(self) -> u32 {
         self.base + RANGE - 1
+    }
+
+    /// Whether `uid` is that of the shim of some range.
+    pub fn is_shim(config: &Config, uid: u32) -> bool {
+        uid.checked_sub(config.uid_base).is_some_and(|offset| offset % RANGE == RANGE - 1 && offset / RANGE < SLOTS)
     }
 }

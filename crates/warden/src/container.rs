@@ -62,7 +62,13 @@ impl Sandboxes {
     }
 
     /// Signals a container's first process. Does nothing where it has ended.
-    pub fn signal_container(&self, caller: u32, id: SandboxId, node: &NodeName, signal: StopSignal) -> Result<(), Error> {
+    pub fn signal_container(
+        &self,
+        caller: u32,
+        id: SandboxId,
+        node: &NodeName,
+        signal: StopSignal,
+    ) -> Result<(), Error> {
         let record = self.of_shim(id, caller)?;
         let bundle = self.config.bundle(record.spec.id, node);
         let Some(monitor) = lock_holder(&bundle.join(LOCK)) else { return Ok(()) };
@@ -191,14 +197,20 @@ impl Sandboxes {
     fn start_monitor(&self, spec: &ContainerSpec, io: ContainerIo) -> Result<(), Error> {
         let what = format!("starting {}", spec.node);
         let bundle = self.config.bundle(spec.id, &spec.node);
-        let program = File::open(&self.config.executable).doing(format!("{what}: {}", self.config.executable.display()))?;
+        let program =
+            File::open(&self.config.executable).doing(format!("{what}: {}", self.config.executable.display()))?;
         let lock = lock_file(&bundle.join(LOCK)).doing(&what)?;
         let group = self.cgroups.join(&format!("{}/platform", self.config.cgroup(spec.id)))?;
         let (reader, writer) = io::pipe().doing(&what)?;
         let status: OwnedFd = writer.into();
         let monitor = Launch {
             program: program.as_fd(),
-            arguments: vec!["casemate".into(), "monitor".into(), "--bundle".into(), bundle.to_string_lossy().into_owned()],
+            arguments: vec![
+                "casemate".into(),
+                "monitor".into(),
+                "--bundle".into(),
+                bundle.to_string_lossy().into_owned(),
+            ],
             descriptors: vec![io.stdout.as_fd(), io.stderr.as_fd(), io.exit.as_fd(), status.as_fd()],
             lock: lock.as_fd(),
             cgroup: group.as_fd(),
@@ -210,6 +222,11 @@ impl Sandboxes {
         .doing(&what)?;
         self.remember(monitor);
         drop((io, status));
+        let mut awaited = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut awaited, milliseconds(START_PATIENCE)).is_ok_and(|ready| ready == 0) {
+            let _ = kill(monitor, Signal::SIGKILL);
+            return Err("the runtime neither starts it nor fails").doing(what);
+        }
         let mut report = Vec::new();
         reader.take(MOST_REPORT).read_to_end(&mut report).doing(&what)?;
         match serde_json::from_slice(&report) {
@@ -239,7 +256,13 @@ fn check(spec: &ContainerSpec, record: &Record) -> Result<(), Error> {
     if spec.cores > most.cores || spec.memory > most.total_memory() || spec.storage > most.storage() {
         return Err(Error::Refused(format!(
             "{} asks for {} cores, {} memory, {} storage; its sizing allows {}, {}, {}",
-            spec.node, spec.cores.0, spec.memory, spec.storage, most.cores.0, most.total_memory(), most.storage()
+            spec.node,
+            spec.cores.0,
+            spec.memory,
+            spec.storage,
+            most.cores.0,
+            most.total_memory(),
+            most.storage()
         )));
     }
     if spec.cores.0 == 0 || spec.memory.0 < LEAST_MEMORY || spec.storage.0 < LEAST_STORAGE {
@@ -249,11 +272,14 @@ fn check(spec: &ContainerSpec, record: &Record) -> Result<(), Error> {
         return Err(Error::Refused("there is no program to run".into()));
     }
     let texts = spec.argv.iter().chain(spec.env.iter().flat_map(|(name, value)| [name, value])).chain([&spec.cwd]);
-    if texts.into_iter().any(|text| text.contains('\0')) || spec.env.iter().any(|(name, _)| name.is_empty() || name.contains('=')) {
+    if texts.into_iter().any(|text| text.contains('\0'))
+        || spec.env.iter().any(|(name, _)| name.is_empty() || name.contains('='))
+    {
         return Err(Error::Refused("an argument or a variable is not one".into()));
     }
     let mut steps = spec.cwd.split('/');
-    let below = steps.next() == Some("") && matches!(steps.next(), Some("work" | "scratch")) && !steps.any(|step| step == "..");
+    let below =
+        steps.next() == Some("") && matches!(steps.next(), Some("work" | "scratch")) && !steps.any(|step| step == "..");
     match below {
         true => Ok(()),
         false => Err(Error::Refused(format!("the working directory {} is not below /work or /scratch", spec.cwd))),
@@ -266,8 +292,11 @@ fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> io::Result<()> {
 
 fn ends_within(process: Pid, patience: Duration) -> bool {
     let Ok(handle) = pidfd(process) else { return true };
-    let milliseconds = u16::try_from(patience.as_millis()).unwrap_or(u16::MAX);
-    poll(&mut [PollFd::new(handle.as_fd(), PollFlags::POLLIN)], PollTimeout::from(milliseconds)).is_ok_and(|ready| ready > 0)
+    poll(&mut [PollFd::new(handle.as_fd(), PollFlags::POLLIN)], milliseconds(patience)).is_ok_and(|ready| ready > 0)
+}
+
+fn milliseconds(patience: Duration) -> PollTimeout {
+    PollTimeout::from(u16::try_from(patience.as_millis()).unwrap_or(u16::MAX))
 }
 
 fn parent_of(process: Pid) -> Option<Pid> {

@@ -2,6 +2,7 @@
 //! memory is the machine's.
 
 use std::{
+    collections::{BTreeMap, btree_map::Entry},
     fs, io,
     os::{
         fd::{AsFd, OwnedFd},
@@ -10,14 +11,12 @@ use std::{
             net::{UnixListener, UnixStream},
         },
     },
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use nix::{
+    fcntl::{Flock, FlockArg},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{getsockopt, sockopt::PeerCredentials},
 };
@@ -25,6 +24,7 @@ use nix::{
 pub use crate::sandbox::destroy_all;
 use crate::{
     Config, Doing, Error,
+    config::Ids,
     files::{own_dir, remove_file},
     protocol::{ContainerIo, Reply, Request, receive, send},
     sandbox::Sandboxes,
@@ -34,7 +34,8 @@ use crate::{
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), Error> {
     own_dir(&config.run, 0o711, (0, 0)).doing(format!("making {}", config.run.display()))?;
     let socket = config.socket();
-    let daemon = Arc::new(Daemon { sandboxes: Sandboxes::open(config)?, calls: AtomicUsize::new(0) });
+    let _only = only_one(&config.run)?;
+    let daemon = Arc::new(Daemon { sandboxes: Sandboxes::open(config)?, calls: Mutex::default() });
     let listener = listen(&socket).doing(format!("listening on {}", socket.display()))?;
     let (stopper, stopped) = UnixStream::pair().doing("starting the warden")?;
     let (ended, end) = tokio::sync::oneshot::channel();
@@ -59,6 +60,21 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
     }
 }
 
+/// One warden a run directory. The one before may have been killed an instant ago.
+fn only_one(run: &std::path::Path) -> Result<Flock<fs::File>, Error> {
+    let what = format!("locking {}", run.display());
+    let started = Instant::now();
+    let mut file = fs::File::open(run).doing(&what)?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((_, _)) if started.elapsed() > LOCK_PATIENCE => return Err("another warden works there").doing(what),
+            Err((back, _)) => file = back,
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 fn listen(socket: &std::path::Path) -> io::Result<UnixListener> {
     remove_file(socket)?;
     let listener = UnixListener::bind(socket)?;
@@ -70,7 +86,8 @@ fn listen(socket: &std::path::Path) -> io::Result<UnixListener> {
 
 struct Daemon {
     sandboxes: Sandboxes,
-    calls: AtomicUsize,
+    /// Calls that are under way, by the user who calls.
+    calls: Mutex<BTreeMap<u32, usize>>,
 }
 
 /// Who calls, by the kernel's word.
@@ -84,7 +101,8 @@ struct Caller {
 impl Daemon {
     fn accept(self: &Arc<Daemon>, listener: &UnixListener, stopped: &UnixStream) -> Result<(), Error> {
         loop {
-            let mut watched = [PollFd::new(listener.as_fd(), PollFlags::POLLIN), PollFd::new(stopped.as_fd(), PollFlags::POLLIN)];
+            let mut watched =
+                [PollFd::new(listener.as_fd(), PollFlags::POLLIN), PollFd::new(stopped.as_fd(), PollFlags::POLLIN)];
             match poll(&mut watched, PollTimeout::from(REAP_MILLISECONDS)) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(cause) => return Err(cause).doing("waiting for calls"),
@@ -102,7 +120,7 @@ impl Daemon {
     /// Lets calls that are under way end; what one leaves half done, the next warden does.
     fn finish(&self) -> Result<(), Error> {
         let started = Instant::now();
-        while self.calls.load(Ordering::Acquire) > 0 && started.elapsed() < FINISH_PATIENCE {
+        while !self.calls().is_empty() && started.elapsed() < FINISH_PATIENCE {
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
@@ -116,8 +134,7 @@ impl Daemon {
             let _ = send(&mut stream, &Reply::Refused("you are not the service nor a shim".into()), &[]);
             return;
         };
-        if self.calls.fetch_add(1, Ordering::AcqRel) >= MOST_CALLS {
-            self.calls.fetch_sub(1, Ordering::AcqRel);
+        if !self.begin(caller) {
             return;
         }
         let daemon = Arc::clone(self);
@@ -125,17 +142,40 @@ impl Daemon {
             if let Err(cause) = daemon.answer(&mut stream, caller) {
                 tracing::warn!(uid = caller.uid, %cause, "a call was cut off");
             }
-            daemon.calls.fetch_sub(1, Ordering::AcqRel);
+            daemon.end(caller);
         });
         if spawned.is_err() {
-            self.calls.fetch_sub(1, Ordering::AcqRel);
+            self.end(caller);
         }
+    }
+
+    /// Counts a call, unless the caller has too many already: nobody keeps the others from theirs.
+    fn begin(&self, caller: Caller) -> bool {
+        let mut calls = self.calls();
+        let count = calls.entry(caller.uid).or_default();
+        let free = *count < if caller.service { MOST_CALLS_OF_SERVICE } else { MOST_CALLS_OF_SHIM };
+        *count += usize::from(free);
+        free
+    }
+
+    fn end(&self, caller: Caller) {
+        let mut calls = self.calls();
+        if let Entry::Occupied(mut count) = calls.entry(caller.uid) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    fn calls(&self) -> MutexGuard<'_, BTreeMap<u32, usize>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn caller(&self, stream: &UnixStream) -> io::Result<Option<Caller>> {
         let uid = getsockopt(stream, PeerCredentials)?.uid();
         let service = uid == self.sandboxes.config.service_uid || uid == 0;
-        let known = service || uid >= self.sandboxes.config.uid_base;
+        let known = service || Ids::is_shim(&self.sandboxes.config, uid);
         Ok(known.then_some(Caller { uid, service }))
     }
 
@@ -159,11 +199,19 @@ impl Daemon {
         send(stream, &reply, &raw)
     }
 
-    fn act(&self, caller: Caller, request: Request, descriptors: Vec<OwnedFd>) -> Result<(Reply, Option<OwnedFd>), Error> {
+    fn act(
+        &self,
+        caller: Caller,
+        request: Request,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(Reply, Option<OwnedFd>), Error> {
         let all = &self.sandboxes;
         let done = |()| (Reply::Done, None);
         match request {
-            Request::CreateSandbox(_) | Request::DestroySandbox(_) | Request::ListSandboxes | Request::RemoveSpool(_)
+            Request::CreateSandbox(_)
+            | Request::DestroySandbox(_)
+            | Request::ListSandboxes
+            | Request::RemoveSpool(_)
                 if !caller.service =>
             {
                 Err(Error::Refused(format!("user {} is not the service", caller.uid)))
@@ -201,8 +249,10 @@ fn name_of(request: &Request) -> &'static str {
 
 const ACCEPT_STACK: usize = 128 * 1024;
 const CALL_STACK: usize = 512 * 1024;
-const MOST_CALLS: usize = 64;
+const MOST_CALLS_OF_SERVICE: usize = 64;
+const MOST_CALLS_OF_SHIM: usize = 16;
 /// A process of ours that has ended is waited for at the latest then.
 const REAP_MILLISECONDS: u16 = 5_000;
 const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const FINISH_PATIENCE: Duration = Duration::from_secs(5);

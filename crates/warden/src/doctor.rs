@@ -42,18 +42,34 @@ pub struct Finding {
 pub fn doctor(config: &Config) -> Vec<Finding> {
     let root = nix::unistd::Uid::effective().is_root();
     let mut findings = vec![
-        finding("root", if root { Ok("yes".into()) } else { Err("no".into()) }, "run the warden and this command as root"),
+        finding(
+            "root",
+            if root { Ok("yes".into()) } else { Err("no".into()) },
+            "run the warden and this command as root",
+        ),
         finding("kernel", kernel(), "Linux 5.10 or newer is needed"),
         finding("user namespaces", user_namespaces(), "set the sysctl user.max_user_namespaces to 10000 or so"),
-        finding("control groups", control_groups(), "mount cgroup2 at /sys/fs/cgroup, with the controllers memory, cpu and pids"),
+        finding(
+            "control groups",
+            control_groups(),
+            "mount cgroup2 at /sys/fs/cgroup, with the controllers memory, cpu and pids",
+        ),
         finding("runtime", version(&config.runtime, "--version"), "install the package runc, or set warden.runtime"),
         finding("mkfs.ext4", version(Path::new("mkfs.ext4"), "-V"), "install the package e2fsprogs"),
         finding("loop devices", loop_devices(), "load the kernel module `loop`"),
-        finding("Java 17", java(&config.java_home), "install the package openjdk-17-jre-headless, or set warden.java_home"),
+        finding(
+            "Java 17",
+            java(&config.java_home),
+            "install the package openjdk-17-jre-headless, or set warden.java_home",
+        ),
         finding("python3", version(Path::new("/usr/bin/python3"), "--version"), "install the package python3"),
         Finding {
             needed: false,
-            ..finding("nftables", version(Path::new("nft"), "--version"), "install the package nftables: jobs with an allow-list of addresses will need it")
+            ..finding(
+                "nftables",
+                version(Path::new("nft"), "--version"),
+                "install the package nftables: jobs with an allow-list of addresses will need it",
+            )
         },
     ];
     if root {
@@ -65,7 +81,11 @@ pub fn doctor(config: &Config) -> Vec<Finding> {
             }
             ScratchEncryption::None => "the cause says what failed",
         }));
-        findings.push(finding("a container", trial.container(), "the cause is the runtime's; with control groups of both versions use runc"));
+        findings.push(finding(
+            "a container",
+            trial.container(),
+            "the cause is the runtime's; with control groups of both versions use runc",
+        ));
     }
     findings
 }
@@ -77,7 +97,8 @@ fn finding(what: &'static str, outcome: Result<String, String>, help: &str) -> F
 }
 
 fn kernel() -> Result<String, String> {
-    let release = nix::sys::utsname::uname().map_err(|cause| cause.to_string())?.release().to_string_lossy().into_owned();
+    let release =
+        nix::sys::utsname::uname().map_err(|cause| cause.to_string())?.release().to_string_lossy().into_owned();
     let own = nix::unistd::getpid();
     match shim::pidfd(own) {
         Ok(_) => Ok(release),
@@ -86,7 +107,8 @@ fn kernel() -> Result<String, String> {
 }
 
 fn user_namespaces() -> Result<String, String> {
-    let text = fs::read_to_string("/proc/sys/user/max_user_namespaces").map_err(|cause| format!("the kernel has none: {cause}"))?;
+    let text = fs::read_to_string("/proc/sys/user/max_user_namespaces")
+        .map_err(|cause| format!("the kernel has none: {cause}"))?;
     match text.trim().parse::<u64>() {
         Ok(most) if most > 0 => Ok(format!("at most {most}")),
         _ => Err(format!("at most {}", text.trim())),
@@ -126,7 +148,8 @@ fn loop_devices() -> Result<String, String> {
 
 fn java(home: &Path) -> Result<String, String> {
     let release = fs::read_to_string(home.join("release")).map_err(|cause| format!("{}: {cause}", home.display()))?;
-    let version = release.lines().find_map(|line| line.strip_prefix("JAVA_VERSION=")).unwrap_or("unknown").trim_matches('"');
+    let version =
+        release.lines().find_map(|line| line.strip_prefix("JAVA_VERSION=")).unwrap_or("unknown").trim_matches('"');
     match version.starts_with("17") && home.join("bin/java").is_file() {
         true => Ok(format!("{version} in {}", home.display())),
         false => Err(format!("{version} in {}", home.display())),
@@ -178,19 +201,22 @@ impl Trial {
                 memory: MiB(SIZE),
                 storage: MiB(SIZE),
             };
-            let config = bundle::config(&spec, &Surroundings {
-                ids,
-                root: &root,
-                engine: &root.path.join("empty"),
-                volume: &bundle.join("volume"),
-                conf: &bundle.join("volume/conf"),
-                network: format!("/proc/{}/fd/{}", std::process::id(), network.namespace.as_raw_fd()).as_ref(),
-                cgroup: &self.config.container_cgroup(self.id, &node),
-                limits_swap: cgroups.limits_swap(),
-                pure_v2: cgroups.pure_v2,
-                open_files: getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard),
-                oom_score: 0,
-            });
+            let config = bundle::config(
+                &spec,
+                &Surroundings {
+                    ids,
+                    root: &root,
+                    engine: &root.path.join("empty"),
+                    volume: &bundle.join("volume"),
+                    conf: &bundle.join("volume/conf"),
+                    network: format!("/proc/{}/fd/{}", std::process::id(), network.namespace.as_raw_fd()).as_ref(),
+                    cgroup: &self.config.container_cgroup(self.id, &node),
+                    limits_swap: cgroups.limits_swap(),
+                    pure_v2: cgroups.pure_v2,
+                    open_files: getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard),
+                    oom_score: 0,
+                },
+            );
             let bytes = serde_json::to_vec(&config).doing("writing a bundle")?;
             write_whole(&bundle.join("config.json"), &bytes, 0o600).doing("writing a bundle")?;
             let output = Command::new(&self.config.runtime)
@@ -219,7 +245,8 @@ impl Trial {
         };
         let outcome = prepare().doing("making a place to try").and_then(|()| act());
         let cleared = crate::destroy_all(&self.config);
-        let removed = remove_tree(&self.config.run).and_then(|()| remove_tree(&self.config.data)).doing("removing the place");
+        let removed =
+            remove_tree(&self.config.run).and_then(|()| remove_tree(&self.config.data)).doing("removing the place");
         outcome.and_then(|found| cleared.and(removed).map(|()| found)).map_err(|cause| cause.to_string())
     }
 }

@@ -117,7 +117,9 @@ impl Child<'_> {
 
     /// Returns only where a step failed, with its error number.
     fn prepare_and_exec(&self) -> i32 {
-        let check = |result: i64| if result < 0 { Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)) } else { Ok(()) };
+        let check = |result: i64| {
+            if result < 0 { Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)) } else { Ok(()) }
+        };
         let steps = || -> Result<(), i32> {
             // SAFETY: system calls with numbers, and with pointers into what lives until the exec; no allocation, no
             // lock, as it has to be between fork and exec of a process with threads. Identities are changed by the
@@ -131,6 +133,9 @@ impl Child<'_> {
                 if let Some(network) = self.network {
                     check(libc::setns(network, libc::CLONE_NEWNET).into())?;
                 }
+                // Keys may be in their memory.
+                let nothing = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+                check(libc::setrlimit(libc::RLIMIT_CORE, &raw const nothing).into())?;
                 check(libc::dup2(self.null, 0).into())?;
                 let mut target = FIRST;
                 for source in self.sources {

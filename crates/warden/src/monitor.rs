@@ -92,7 +92,12 @@ fn monitor(bundle: &Path) -> io::Result<()> {
     nix::sys::prctl::set_child_subreaper(true)?;
     // SIGTERM is the warden's word to end the container now.
     // SAFETY: the handler only stores to an atomic.
-    unsafe { sigaction(Signal::SIGTERM, &SigAction::new(SigHandler::Handler(on_terminate), SaFlags::empty(), SigSet::empty()))? };
+    unsafe {
+        sigaction(
+            Signal::SIGTERM,
+            &SigAction::new(SigHandler::Handler(on_terminate), SaFlags::empty(), SigSet::empty()),
+        )?
+    };
     let container = match start(&orders, bundle, &stdout, &stderr) {
         Ok(container) => container,
         Err(cause) => {
@@ -146,7 +151,14 @@ fn start(orders: &Orders, bundle: &Path, stdout: &File, stderr: &File) -> io::Re
     let pid_file = bundle.join("pid");
     files::remove_file(&pid_file)?;
     let mut create = runtime(orders);
-    create.arg("--log").arg(bundle.join("runtime.log")).arg("create").arg("--bundle").arg(bundle).arg("--pid-file").arg(&pid_file);
+    create
+        .arg("--log")
+        .arg(bundle.join("runtime.log"))
+        .arg("create")
+        .arg("--bundle")
+        .arg(bundle)
+        .arg("--pid-file")
+        .arg(&pid_file);
     create.arg(&orders.container).stdin(Stdio::null()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
     if !create.status()?.success() {
         return Err(io::Error::other(last_error(bundle)));
@@ -201,7 +213,8 @@ fn close_gaps(init: Pid) -> io::Result<()> {
                 libc::_exit(1);
             }
             let none = std::ptr::null();
-            let closed = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+            let closed =
+                libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
             for place in &places {
                 // Not every kernel has each of them.
                 if libc::mount(mask.as_ptr(), place.as_ptr(), none, libc::MS_BIND, none.cast()) != 0 {
@@ -260,7 +273,9 @@ impl Container {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, code)) if pid == self.init => return Ok(Some((Some(code), None))),
-                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.init => return Ok(Some((None, Some(signal as i32)))),
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.init => {
+                    return Ok(Some((None, Some(signal as i32))));
+                }
                 Ok(WaitStatus::StillAlive) => return Ok(None),
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(cause) => return Err(cause.into()),
@@ -286,6 +301,16 @@ pub(crate) const STARTED: &str = "started";
 pub(crate) const RUNS: &str = "runs";
 const STORAGE_CHECK_MILLISECONDS: u16 = 1000;
 const MASKED: [&str; 12] = [
-    "/proc/kcore", "/proc/kallsyms", "/proc/keys", "/proc/key-users", "/proc/kmsg", "/proc/kpagecount", "/proc/kpageflags",
-    "/proc/latency_stats", "/proc/modules", "/proc/sched_debug", "/proc/slabinfo", "/proc/timer_list",
+    "/proc/kcore",
+    "/proc/kallsyms",
+    "/proc/keys",
+    "/proc/key-users",
+    "/proc/kmsg",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
+    "/proc/latency_stats",
+    "/proc/modules",
+    "/proc/sched_debug",
+    "/proc/slabinfo",
+    "/proc/timer_list",
 ];

@@ -155,8 +155,8 @@ pub(crate) fn receive<T: DeserializeOwned>(stream: &mut UnixStream) -> Result<Op
     let got = {
         let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
         let mut parts = [IoSliceMut::new(&mut length)];
-        let message =
-            recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).map_err(connection)?;
+        let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
+            .map_err(connection)?;
         for control in message.cmsgs().map_err(connection)? {
             if let ControlMessageOwned::ScmRights(received) = control {
                 // SAFETY: the kernel has just made these descriptors for us; nobody else owns them.

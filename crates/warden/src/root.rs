@@ -35,7 +35,9 @@ fn make(config: &Config) -> io::Result<Root> {
     if Path::new("/usr/local").is_dir() {
         mounts.push((path.join("empty"), "/usr/local".into()));
     }
-    for name in ["empty", "usr", "work", "scratch", "tmp", "conf", "opt/spark", "proc", "dev", "sys/fs/cgroup", "etc/ssl/certs"] {
+    for name in
+        ["empty", "usr", "work", "scratch", "tmp", "conf", "opt/spark", "proc", "dev", "sys/fs/cgroup", "etc/ssl/certs"]
+    {
         fs::create_dir_all(path.join(name))?;
     }
     for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
@@ -64,7 +66,10 @@ fn make(config: &Config) -> io::Result<Root> {
     if !config.java_home.starts_with("/usr") || config.java_home.starts_with("/usr/local") {
         // Below /usr/local it stands on the empty directory that covers the host's.
         let inside = config.java_home.strip_prefix("/usr/local").map_or_else(|_| path.clone(), |_| path.join("empty"));
-        let rest = config.java_home.strip_prefix("/usr/local").unwrap_or(config.java_home.strip_prefix("/").unwrap_or(Path::new("")));
+        let rest = config
+            .java_home
+            .strip_prefix("/usr/local")
+            .unwrap_or(config.java_home.strip_prefix("/").unwrap_or(Path::new("")));
         fs::create_dir_all(inside.join(rest))?;
         mounts.push((config.java_home.clone(), config.java_home.clone()));
     }
@@ -80,8 +85,10 @@ fn add(root: &Path, host: &Path, mounts: &mut Vec<(PathBuf, PathBuf)>) -> io::Re
 /// Where distributions put what a Java runtime needs beside its home.
 fn java_settings() -> Vec<PathBuf> {
     let entries = fs::read_dir("/etc").into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> =
-        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("java-")).map(|entry| entry.path()).collect();
+    let mut found: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("java-"))
+        .map(|entry| entry.path())
+        .collect();
     found.sort();
     found
 }
@@ -98,7 +105,10 @@ fn link(target: &Path, place: &Path) -> io::Result<()> {
 pub const MASK: &str = ".masked";
 
 const FILES: [(&str, &str); 5] = [
-    ("passwd", "root:x:0:0:root:/:/usr/sbin/nologin\njob:x:1000:1000:job:/work:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n"),
+    (
+        "passwd",
+        "root:x:0:0:root:/:/usr/sbin/nologin\njob:x:1000:1000:job:/work:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
+    ),
     ("group", "root:x:0:\ntty:x:5:\njob:x:1000:\nnogroup:x:65534:\n"),
     ("hosts", "127.0.0.1 localhost driver executor\n"),
     ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\nservices: files\nprotocols: files\n"),

@@ -120,7 +120,13 @@ impl Sandboxes {
     }
 
     /// Makes the volume of a node with the directories that its container sees.
-    pub(crate) fn make_volume(&self, id: SandboxId, ids: Ids, node: &NodeName, size: model::MiB) -> Result<PathBuf, Error> {
+    pub(crate) fn make_volume(
+        &self,
+        id: SandboxId,
+        ids: Ids,
+        node: &NodeName,
+        size: model::MiB,
+    ) -> Result<PathBuf, Error> {
         let data = volume::create(&self.config, id, node, size)?;
         let (root, job, shim) = (ids.base, ids.base + JOB_USER, ids.shim_uid());
         let make = || -> std::io::Result<()> {
@@ -173,7 +179,8 @@ impl Sandboxes {
             let mut shim_alive = shim::find(&self.config, id).is_some();
             // Who holds the lock is changing it, and clears up himself.
             if let Ok(_held) = lock.try_lock() {
-                shim_alive = shim::find(&self.config, id).is_some() && self.record(id).is_some_and(|record| record.complete);
+                shim_alive =
+                    shim::find(&self.config, id).is_some() && self.record(id).is_some_and(|record| record.complete);
                 if !shim_alive && self.config.sandbox(id).exists() {
                     self.strip(id)?;
                 }
@@ -226,7 +233,8 @@ impl Sandboxes {
     }
 
     fn ids(&self) -> Vec<SandboxId> {
-        let mut ids: Vec<SandboxId> = names(&self.config.sandboxes()).iter().filter_map(|name| name.parse().ok()).collect();
+        let mut ids: Vec<SandboxId> =
+            names(&self.config.sandboxes()).iter().filter_map(|name| name.parse().ok()).collect();
         ids.sort();
         ids
     }
@@ -265,7 +273,8 @@ pub fn destroy_all(config: &Config) -> Result<(), Error> {
     outcome?;
     volume::remove_strays(config, |_| false)?;
     sandboxes.cgroups.remove(&config.cgroup_parent())?;
-    for place in [config.runtime_root(), config.sandboxes(), config.shims(), config.run.join("rootfs"), config.socket()] {
+    for place in [config.runtime_root(), config.sandboxes(), config.shims(), config.run.join("rootfs"), config.socket()]
+    {
         let gone = if place.is_dir() { remove_tree(&place) } else { crate::files::remove_file(&place) };
         gone.doing(format!("removing {}", place.display()))?;
     }

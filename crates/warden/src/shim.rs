@@ -71,7 +71,9 @@ pub fn remove_spool(config: &Config, id: SandboxId) -> Result<(), Error> {
         let job = make_dir(jobs.as_fd(), &id.job.to_string(), 0o700, owner)?;
         remove_tree_at(job.as_fd(), &id.attempt.to_string())?;
         match nix::unistd::unlinkat(&jobs, id.job.to_string().as_str(), nix::unistd::UnlinkatFlags::RemoveDir) {
-            Ok(()) | Err(nix::errno::Errno::ENOTEMPTY | nix::errno::Errno::EEXIST | nix::errno::Errno::ENOENT) => Ok(()),
+            Ok(()) | Err(nix::errno::Errno::ENOTEMPTY | nix::errno::Errno::EEXIST | nix::errno::Errno::ENOENT) => {
+                Ok(())
+            }
             Err(cause) => Err(cause.into()),
         }
     };

@@ -161,7 +161,8 @@ fn make_file_system(image: &OwnedFd, encryption: ScratchEncryption) -> io::Resul
 /// Puts the image on a free loop device, which the kernel frees again after the last use.
 fn attach(image: &OwnedFd, name: &Path) -> io::Result<(PathBuf, OwnedFd)> {
     let control = fs::OpenOptions::new().read(true).write(true).open("/dev/loop-control")?;
-    let mut config = LoopConfig { fd: u32::try_from(image.as_raw_fd()).map_err(io::Error::other)?, ..LoopConfig::zeroed() };
+    let mut config =
+        LoopConfig { fd: u32::try_from(image.as_raw_fd()).map_err(io::Error::other)?, ..LoopConfig::zeroed() };
     for (target, byte) in config.info.file_name[..63].iter_mut().zip(name.as_os_str().as_encoded_bytes()) {
         *target = *byte;
     }

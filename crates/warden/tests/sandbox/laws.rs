@@ -20,6 +20,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("java_runs_in_a_container", java_runs_in_a_container),
     ("an_end_says_how", an_end_says_how),
     ("a_node_dies_of_too_much_memory_and_it_is_told", a_node_dies_of_too_much_memory_and_it_is_told),
+    ("a_node_has_its_cores_and_no_more", a_node_has_its_cores_and_no_more),
     ("a_full_volume_is_told_and_is_as_large_as_was_asked", a_full_volume_is_told_and_is_as_large_as_was_asked),
     ("a_volume_is_encrypted", a_volume_is_encrypted),
     ("the_gates_come_to_the_job", the_gates_come_to_the_job),
@@ -30,6 +31,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("containers_die_with_their_shim", containers_die_with_their_shim),
     ("what_a_killed_warden_left_half_done_is_done_or_cleared", what_a_killed_warden_left_half_done_is_done_or_cleared),
     ("two_sandboxes_share_no_id", two_sandboxes_share_no_id),
+    ("the_doctor_finds_this_machine_fit", the_doctor_finds_this_machine_fit),
     ("a_start_is_quick", a_start_is_quick),
     ("an_idle_warden_and_a_monitor_are_small", an_idle_warden_and_a_monitor_are_small),
 ];
@@ -81,7 +83,8 @@ print(json.dumps({
     assert_eq!(seen["status"]["Groups"].as_str().unwrap().trim(), "");
     assert_eq!(seen["status"]["Uid"], "1000\t1000\t1000\t1000");
     for map in ["uid_map", "gid_map"] {
-        let numbers: Vec<u64> = seen[map].as_array().unwrap().iter().map(|n| n.as_str().unwrap().parse().unwrap()).collect();
+        let numbers: Vec<u64> =
+            seen[map].as_array().unwrap().iter().map(|n| n.as_str().unwrap().parse().unwrap()).collect();
         assert_eq!(numbers[0], 0);
         assert!(numbers[1] >= 700_000_000 && numbers[2] <= 65_536 && numbers.len() == 3, "{numbers:?}");
     }
@@ -93,7 +96,9 @@ print(json.dumps({
     assert_eq!(seen["processes"], json!(["1"]));
     for mount in seen["mounts"].as_array().unwrap() {
         let [place, options, kind] = [0, 1, 2].map(|index| mount[index].as_str().unwrap());
-        let own = ["/scratch", "/tmp", "/work", "/dev", "/proc"].contains(&place) || place.starts_with("/dev/") || place.starts_with("/proc/");
+        let own = ["/scratch", "/tmp", "/work", "/dev", "/proc"].contains(&place)
+            || place.starts_with("/dev/")
+            || place.starts_with("/proc/");
         assert!(own || options.split(',').any(|option| option == "ro"), "{place} {options}");
         if place != "/" && kind == "ext4" {
             assert!(options.contains("nosuid") && options.contains("nodev"), "{place} {options}");
@@ -106,7 +111,11 @@ print(json.dumps({
         assert_eq!(seen[name], "done", "{name}");
     }
     for name in ["kallsyms", "keys"] {
-        assert!(["PermissionError", "FileNotFoundError"].contains(&seen[name].as_str().unwrap()), "{name}: {}", seen[name]);
+        assert!(
+            ["PermissionError", "FileNotFoundError"].contains(&seen[name].as_str().unwrap()),
+            "{name}: {}",
+            seen[name]
+        );
     }
     assert_eq!(seen["local"], json!([]));
     for name in seen["top"].as_array().unwrap() {
@@ -124,7 +133,10 @@ print(json.dumps({
     let names: Vec<&String> = seen["env"].as_object().unwrap().keys().filter(|name| !name.starts_with("LC_")).collect();
     assert_eq!(names, ["HOME", "PATH"]);
     for device in seen["devices"].as_array().unwrap() {
-        let known = ["core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero", "console"];
+        let known = [
+            "core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty",
+            "urandom", "zero", "console",
+        ];
         assert!(known.contains(&device.as_str().unwrap()), "{device}");
     }
     machine.destroy(id);
@@ -207,7 +219,11 @@ fn java_runs_in_a_container() {
     let id = new_id();
     let (_handle, mut control) = machine.create(id);
     let mut driver = container(id, NodeName::driver());
-    driver.argv = vec![machine.config.java_home.join("bin/java").to_string_lossy().into_owned(), "-XshowSettings:system".into(), "-version".into()];
+    driver.argv = vec![
+        machine.config.java_home.join("bin/java").to_string_lossy().into_owned(),
+        "-XshowSettings:system".into(),
+        "-version".into(),
+    ];
     control.start(&driver);
     let told = control.wait(&driver.node);
     assert_eq!(told["exit"]["code"], 0, "{told}");
@@ -226,7 +242,13 @@ fn an_end_says_how() {
     // By the signal that the shim asks for.
     let second = container(id, NodeName::executor(2));
     let mut sleeper = second.clone();
-    sleeper.argv = ["/usr/bin/python3", "-c", "import signal, time\nsignal.signal(15, lambda *_: exit(7))\nprint('ready', flush=True)\ntime.sleep(60)"].map(str::to_owned).into();
+    sleeper.argv = [
+        "/usr/bin/python3",
+        "-c",
+        "import signal, time\nsignal.signal(15, lambda *_: exit(7))\nprint('ready', flush=True)\ntime.sleep(60)",
+    ]
+    .map(str::to_owned)
+    .into();
     control.start(&sleeper);
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(control.ask(&json!({ "do": "signal", "id": id, "node": "executor-2" }))["error"], Value::Null);
@@ -251,7 +273,10 @@ fn a_node_dies_of_too_much_memory_and_it_is_told() {
     let machine = Machine::start();
     let id = new_id();
     let (_handle, mut control) = machine.create(id);
-    let told = control.python(&container(id, NodeName::driver()), "hoard = []\nwhile True:\n    hoard.append(bytearray(b'x' * (8 << 20)))");
+    let told = control.python(
+        &container(id, NodeName::driver()),
+        "hoard = []\nwhile True:\n    hoard.append(bytearray(b'x' * (8 << 20)))",
+    );
     assert_eq!(told["exit"], json!({ "code": null, "signal": 9, "oom": true, "storage_full": false }), "{told}");
     // So many processes and no more.
     let told = control.python(
@@ -259,6 +284,18 @@ fn a_node_dies_of_too_much_memory_and_it_is_told() {
         "import os, time\ncount = 0\ntry:\n    while True:\n        if os.fork() == 0:\n            time.sleep(30)\n            os._exit(0)\n        count += 1\nexcept OSError as cause:\n    print(type(cause).__name__)",
     );
     assert!(told["out"].as_str().unwrap().contains("BlockingIOError") || told["exit"]["oom"] == true, "{told}");
+}
+
+fn a_node_has_its_cores_and_no_more() {
+    let machine = Machine::start();
+    let id = new_id();
+    let (_handle, mut control) = machine.create(id);
+    let told = control.python(
+        &container(id, NodeName::driver()),
+        "import os, time\nbegun = time.time()\nfor _ in range(3):\n    if os.fork() == 0:\n        while time.time() - begun < 2:\n            pass\n        os._exit(0)\nfor _ in range(3):\n    os.wait()\nprint(sum(os.times()[2:4]) / (time.time() - begun))",
+    );
+    let cores: f64 = told["out"].as_str().unwrap().trim().parse().unwrap();
+    assert!(cores < 1.2, "{told}");
 }
 
 fn a_full_volume_is_told_and_is_as_large_as_was_asked() {
@@ -316,7 +353,13 @@ fn the_gates_come_to_the_job() {
     assert!(TcpStream::connect("127.0.0.1:9000").is_err(), "the host does not reach it");
     // Containers of a sandbox reach each other.
     let mut driver = container(id, NodeName::executor(1));
-    driver.argv = ["/usr/bin/python3", "-c", "import socket\ns = socket.create_server(('127.0.0.1', 7077))\nc, _ = s.accept()\nprint(c.recv(5).decode())"].map(str::to_owned).into();
+    driver.argv = [
+        "/usr/bin/python3",
+        "-c",
+        "import socket\ns = socket.create_server(('127.0.0.1', 7077))\nc, _ = s.accept()\nprint(c.recv(5).decode())",
+    ]
+    .map(str::to_owned)
+    .into();
     control.start(&driver);
     let told = control.python(
         &container(id, NodeName::executor(2)),
@@ -337,10 +380,15 @@ fn a_shim_has_no_right_beyond_its_sandbox() {
         assert!(status.contains(&format!("{set}:\t0000000000000000")), "{status}");
     }
     assert!(status.contains("NoNewPrivs:\t1") && status.contains("Groups:\t \n"), "{status}");
-    let uid: u32 = status.lines().find_map(|line| line.strip_prefix("Uid:\t")?.split('\t').next()?.parse().ok()).unwrap();
+    let uid: u32 =
+        status.lines().find_map(|line| line.strip_prefix("Uid:\t")?.split('\t').next()?.parse().ok()).unwrap();
     assert_eq!(uid % 65_536, (700_000_000 + 65_535) % 65_536);
     assert_ne!(about["network"].as_str(), fs::read_link("/proc/self/ns/net").unwrap().to_str());
-    assert_eq!((&about["directory"], &about["data"]), (&json!(true), &json!(false)), "its spool, and not the data directory");
+    assert_eq!(
+        (&about["directory"], &about["data"]),
+        (&json!(true), &json!(false)),
+        "its spool, and not the data directory"
+    );
     // It writes its spool, which the service's group can read.
     assert_eq!(control.ask(&json!({ "do": "write", "path": "state", "text": "x" }))["error"], Value::Null);
     let spool = machine.dir.join(format!("data/jobs/{}/1", id.job));
@@ -431,7 +479,13 @@ fn a_killed_warden_loses_nothing() {
     let id = new_id();
     let (handle, mut control) = machine.create(id);
     let mut driver = container(id, NodeName::driver());
-    driver.argv = ["/usr/bin/python3", "-c", "import time\nfor n in range(20):\n    print(n, flush=True)\n    time.sleep(0.1)\nexit(4)"].map(str::to_owned).into();
+    driver.argv = [
+        "/usr/bin/python3",
+        "-c",
+        "import time\nfor n in range(20):\n    print(n, flush=True)\n    time.sleep(0.1)\nexit(4)",
+    ]
+    .map(str::to_owned)
+    .into();
     control.start(&driver);
     machine.restart_warden();
     let list = block(machine.client().list_sandboxes()).unwrap();
@@ -470,7 +524,8 @@ fn containers_die_with_their_shim() {
     let sleeper = ContainerSpec { argv: vec!["/bin/sleep".into(), "600".into()], ..container(id, NodeName::driver()) };
     control.start(&sleeper);
     let about = control.ask(&json!({ "do": "about", "data": "/" }));
-    let pid = about["status"].as_str().unwrap().lines().find_map(|line| line.strip_prefix("Pid:\t")?.parse().ok()).unwrap();
+    let pid =
+        about["status"].as_str().unwrap().lines().find_map(|line| line.strip_prefix("Pid:\t")?.parse().ok()).unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
     let started = Instant::now();
     while machine.leftovers().iter().any(|left| left.starts_with("process")) {
@@ -479,7 +534,11 @@ fn containers_die_with_their_shim() {
     }
     let list = block(machine.client().list_sandboxes()).unwrap();
     assert_eq!(list.iter().map(|state| (state.id, state.shim_alive)).collect::<Vec<_>>(), [(id, false)]);
-    assert!(!machine.leftovers().iter().any(|left| !left.starts_with("range")), "only its name is left: {:?}", machine.leftovers());
+    assert!(
+        !machine.leftovers().iter().any(|left| !left.starts_with("range")),
+        "only its name is left: {:?}",
+        machine.leftovers()
+    );
     assert!(matches!(block(machine.client().create_sandbox(&spec(id))), Err(warden::Error::Ended(_))));
     machine.destroy(id);
     machine.destroy(id);
@@ -498,7 +557,10 @@ fn what_a_killed_warden_left_half_done_is_done_or_cleared() {
         let (_handle, mut control) = machine.create(id);
         let node = NodeName::executor(1);
         let program = "print('ran')\nimport time\ntime.sleep(0.2)";
-        let spec = ContainerSpec { argv: ["/usr/bin/python3", "-c", program].map(str::to_owned).into(), ..container(id, node.clone()) };
+        let spec = ContainerSpec {
+            argv: ["/usr/bin/python3", "-c", program].map(str::to_owned).into(),
+            ..container(id, node.clone())
+        };
         let pid = nix::unistd::Pid::from_raw(i32::try_from(machine.warden.id()).unwrap());
         let killer = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(delay * 3));
@@ -532,11 +594,26 @@ fn two_sandboxes_share_no_id() {
     let mut maps = Vec::new();
     for id in &ids {
         let (_handle, mut control) = machine.create(*id);
-        maps.push(control.python(&container(*id, NodeName::driver()), "print(open('/proc/self/uid_map').read().split()[1])")["out"].clone());
+        maps.push(
+            control.python(&container(*id, NodeName::driver()), "print(open('/proc/self/uid_map').read().split()[1])")
+                ["out"]
+                .clone(),
+        );
     }
     maps.sort_by_key(ToString::to_string);
     maps.dedup();
     assert_eq!(maps.len(), 4);
+}
+
+fn the_doctor_finds_this_machine_fit() {
+    let machine = Machine::start();
+    for finding in warden::doctor(&machine.config) {
+        println!("{}: {}", finding.what, finding.found);
+        assert!(finding.good || !finding.needed, "{finding:?}");
+    }
+    assert!(
+        fs::read_dir("/run").unwrap().flatten().all(|entry| !entry.file_name().to_string_lossy().contains("doctor"))
+    );
 }
 
 fn a_start_is_quick() {
@@ -550,7 +627,12 @@ fn a_start_is_quick() {
         control.start(&container(id, NodeName::driver()));
         let all = started.elapsed();
         machine.destroy(id);
-        println!("sandbox {} ms, with container {} ms, destroyed {} ms", made.as_millis(), all.as_millis(), (started.elapsed() - all).as_millis());
+        println!(
+            "sandbox {} ms, with container {} ms, destroyed {} ms",
+            made.as_millis(),
+            all.as_millis(),
+            (started.elapsed() - all).as_millis()
+        );
         times.push(all);
     }
     times.sort();

@@ -95,9 +95,11 @@ impl Machine {
         }
         for process in fs::read_dir("/proc").unwrap().flatten() {
             let status = fs::read_to_string(process.path().join("status")).unwrap_or_default();
-            let uid = status.lines().find_map(|line| line.strip_prefix("Uid:\t")?.split('\t').next()?.parse::<u32>().ok());
+            let uid =
+                status.lines().find_map(|line| line.strip_prefix("Uid:\t")?.split('\t').next()?.parse::<u32>().ok());
             let command = fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
-            let ours = uid.is_some_and(|uid| uid >= self.config.uid_base && uid < 1_000_000_000) || command.contains("\0monitor\0");
+            let ours = uid.is_some_and(|uid| uid >= self.config.uid_base && uid < 1_000_000_000)
+                || command.contains("\0monitor\0");
             if ours && !status.contains("State:\tZ") {
                 found.push(format!("process {}", command.replace('\0', " ")));
             }

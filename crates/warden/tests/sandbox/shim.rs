@@ -28,9 +28,8 @@ pub fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     let after = |flag: &str| args.iter().position(|arg| arg == flag).and_then(|at| args.get(at + 1)).unwrap().clone();
     // SAFETY: the warden gives these descriptors to every shim, and nothing else owns them.
-    let (control, _objects, pods) = unsafe {
-        (UnixListener::from_raw_fd(3), OwnedFd::from_raw_fd(4), TcpListener::from_raw_fd(5))
-    };
+    let (control, _objects, pods) =
+        unsafe { (UnixListener::from_raw_fd(3), OwnedFd::from_raw_fd(4), TcpListener::from_raw_fd(5)) };
     // What the pods API would be: says hello.
     std::thread::spawn(move || {
         for stream in pods.incoming().flatten() {
@@ -62,7 +61,8 @@ impl Shim {
         let outcome = match command["do"].as_str().unwrap() {
             "start" => {
                 let spec: ContainerSpec = serde_json::from_value(command["spec"].clone()).unwrap();
-                let pipes: Vec<(std::io::PipeReader, std::io::PipeWriter)> = (0..3).map(|_| std::io::pipe().unwrap()).collect();
+                let pipes: Vec<(std::io::PipeReader, std::io::PipeWriter)> =
+                    (0..3).map(|_| std::io::pipe().unwrap()).collect();
                 let mut readers = Vec::new();
                 let mut writers: Vec<OwnedFd> = Vec::new();
                 for (reader, writer) in pipes {
@@ -71,7 +71,8 @@ impl Shim {
                 }
                 let exit = writers.pop().unwrap();
                 let (stderr, stdout) = (writers.pop().unwrap(), writers.pop().unwrap());
-                let started = runtime.block_on(self.client.start_container(&spec, ContainerIo { stdout, stderr, exit }));
+                let started =
+                    runtime.block_on(self.client.start_container(&spec, ContainerIo { stdout, stderr, exit }));
                 if started.is_ok() {
                     let read = |mut reader: std::io::PipeReader| {
                         std::thread::spawn(move || {
