@@ -2,6 +2,7 @@
 import hashlib
 import io
 import os
+import socket
 import urllib.error
 import urllib.request
 
@@ -155,11 +156,9 @@ def presigned(s3):
 
 
 def checksums(s3):
-    for algorithm in ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"]:
-        try:
-            put = s3.put_object(Bucket="boto", Key=f"sum-{algorithm}", Body=b"summed", ChecksumAlgorithm=algorithm)
-        except ImportError:
-            continue  # the client itself lacks this one
+    # The client computes the other algorithms only with an extension of its own; the store's own tests have them.
+    for algorithm in ["CRC32", "SHA1", "SHA256"]:
+        put = s3.put_object(Bucket="boto", Key=f"sum-{algorithm}", Body=b"summed", ChecksumAlgorithm=algorithm)
         assert put[f"Checksum{algorithm}"], put
         got = s3.get_object(Bucket="boto", Key=f"sum-{algorithm}", ChecksumMode="ENABLED")
         assert got[f"Checksum{algorithm}"] == put[f"Checksum{algorithm}"] and got["Body"].read() == b"summed"
@@ -171,11 +170,22 @@ def strangers():
     refused("SignatureDoesNotMatch", client(aws_secret_access_key="wrong").list_buckets)
 
 
+def name_on_loopback():
+    """Every name below `localhost` is this machine (RFC 6761); not every resolver knows."""
+    resolve = socket.getaddrinfo
+
+    def getaddrinfo(host, *arguments, **named):
+        return resolve("127.0.0.1" if host.endswith(".localhost") else host, *arguments, **named)
+
+    socket.getaddrinfo = getaddrinfo
+
+
 def main():
     s3 = client(config={"s3": {"addressing_style": "path"}})
     for law in [buckets, objects, ranges, conditions, listing, multipart, copies, presigned, checksums]:
         law(s3)
     strangers()
+    name_on_loopback()
     virtual = client(config={"s3": {"addressing_style": "virtual"}}, endpoint_url=os.environ["S3_NAMED"])
     assert virtual.get_object(Bucket="boto", Key="once")["Body"].read() == b"2", "virtual-host style"
     refused("BucketNotEmpty", s3.delete_bucket, Bucket="boto")
