@@ -22,7 +22,7 @@ use crate::failure::Failure;
 
 /// Casemate: secure data processing on your own machines.
 #[derive(Debug, Parser)]
-#[command(name = "casemate", version, about, propagate_version = true, disable_help_subcommand = true)]
+#[command(name = "casemate", version, about, disable_help_subcommand = true)]
 struct Cli {
     #[command(flatten)]
     global: cli::Global,

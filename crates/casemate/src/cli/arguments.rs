@@ -59,7 +59,7 @@ fn option(command: &Command, root: &Command, text: &str) -> Option<bool> {
     }
     let global = root.get_arguments().filter(|argument| argument.is_global_set());
     let found = command.get_arguments().chain(global).find(|argument| match name.strip_prefix("--") {
-        Some(long) => argument.get_long() == Some(long),
+        Some(long) => argument.get_long_and_visible_aliases().is_some_and(|names| names.contains(&long)),
         None => {
             let mut letters = name.strip_prefix('-').unwrap_or_default().chars();
             let letter = letters.next();
@@ -89,6 +89,7 @@ mod tests {
             ("casemate --output json job submit --wait a.py 7", "casemate --output json job submit --wait -- a.py 7"),
             ("casemate job submit a.py --ttl PT8S t 1000", "casemate job submit --ttl PT8S -- a.py t 1000"),
             ("casemate job submit a.py --rows=5 -v --ttl=PT8S", "casemate job submit --ttl=PT8S -- a.py --rows=5 -v"),
+            ("casemate job submit a.jar --class Main --num-executors=2 x", "casemate job submit --class Main --num-executors=2 -- a.jar x"),
             ("casemate job submit a.py -- --ttl x", "casemate job submit -- a.py --ttl x"),
             ("casemate job submit --tll x a.py", "casemate job submit --tll -- x a.py"),
             ("casemate job submit a.py -5 -", "casemate job submit -- a.py -5 -"),

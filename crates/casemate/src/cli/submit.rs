@@ -268,7 +268,7 @@ everything does.
 
 Examples:
   casemate job submit my.py arg1
-  casemate job submit --wait app.jar --main-class com.example.Main --executors 2 --executor-memory 4g
+  casemate job submit --wait app.jar --main-class com.example.Main --executors 2
   casemate job submit s3://code/main.py -- --name of-the-program";
 
 #[cfg(test)]

@@ -20,11 +20,11 @@ pub enum AccountCommand {
         #[arg(value_name = "ACCOUNT")]
         id: AccountId,
         /// E-mail address of who answers for it
-        #[arg(long, value_name = "ADDRESS", default_value = "")]
-        email: String,
+        #[arg(long, value_name = "ADDRESS")]
+        email: Option<String>,
         /// Name of who answers for it
-        #[arg(long, value_name = "NAME", default_value = "")]
-        name: String,
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
         #[command(flatten)]
         data: DataArgs,
     },
@@ -66,6 +66,7 @@ pub async fn account(command: AccountCommand, global: &Global) -> Result<(), Fai
     match command {
         AccountCommand::Create { id, email, name, data } => {
             let office = Office::open(global, &data).await?;
+            let (email, name) = (email.unwrap_or_default(), name.unwrap_or_default());
             let made = office.identity.create_account(&id, &email, &name, &office.by).await;
             let made = made.doing(format!("cannot create account {id}"))?;
             output::print(global.output, &describe_account(&made), || format!("account {id} created"))?;
