@@ -106,6 +106,15 @@ impl Cgroups {
         self.memory.join(path).join(if self.pure_v2 { "memory.events" } else { "memory.oom_control" })
     }
 
+    /// What this machine has, for people.
+    pub fn layout(&self) -> &'static str {
+        match (self.pure_v2, self.tracking == self.memory) {
+            (true, _) => "version 2",
+            (false, true) => "version 1",
+            (false, false) => "versions 1 and 2",
+        }
+    }
+
     /// Controllers that limits need and the machine lacks.
     pub fn missing_controllers(&self) -> Vec<&'static str> {
         let second = fs::read_to_string(self.tracking.join("cgroup.controllers")).unwrap_or_default();
@@ -118,7 +127,11 @@ impl Cgroups {
     /// Whether swap can be limited: asked of the kernel, since a limit that it lacks is an error to the runtime.
     pub fn limits_swap(&self) -> bool {
         match self.pure_v2 {
-            true => Path::new("/proc/swaps").exists(),
+            // The root itself has neither limit; any group with the one must have the other.
+            true => children(&self.memory)
+                .iter()
+                .find(|group| group.join("memory.max").exists())
+                .map_or_else(|| Path::new("/proc/swaps").exists(), |group| group.join("memory.swap.max").exists()),
             false => self.memory.join("memory.memsw.limit_in_bytes").exists(),
         }
     }

@@ -121,7 +121,7 @@ fn control_groups() -> Result<String, String> {
     if !missing.is_empty() {
         return Err(format!("without {}", missing.join(", ")));
     }
-    let layout = if groups.pure_v2 { "version 2" } else { "version 1" };
+    let layout = groups.layout();
     Ok(match groups.limits_swap() {
         true => layout.to_owned(),
         false => format!("{layout}; swap cannot be limited, so keep it off"),

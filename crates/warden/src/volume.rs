@@ -174,20 +174,16 @@ fn attach(image: &OwnedFd, name: &Path) -> io::Result<(PathBuf, OwnedFd)> {
         }
         let path = PathBuf::from(format!("/dev/loop{number}"));
         let device: OwnedFd = fs::OpenOptions::new().read(true).write(true).open(&path)?.into();
-        // Straight to the disk where the file system below can: the volume has a page cache of its own already.
-        for flags in [LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO, LO_FLAGS_AUTOCLEAR] {
-            config.info.flags = flags;
-            // SAFETY: the request reads one `loop_config`, which outlives the call.
-            if unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &raw const config) } == 0 {
-                return Ok((path, device));
-            }
-            let cause = io::Error::last_os_error();
-            match cause.raw_os_error() {
-                Some(libc::EINVAL) => {}
-                // Somebody else took it meanwhile.
-                Some(libc::EBUSY) => break,
-                _ => return Err(cause),
-            }
+        // Through the page cache: straight to the disk, each block that a sparse image gets would be waited for.
+        config.info.flags = LO_FLAGS_AUTOCLEAR;
+        // SAFETY: the request reads one `loop_config`, which outlives the call.
+        if unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &raw const config) } == 0 {
+            return Ok((path, device));
+        }
+        let cause = io::Error::last_os_error();
+        // Somebody else may have taken it meanwhile.
+        if cause.raw_os_error() != Some(libc::EBUSY) {
+            return Err(cause);
         }
     }
     Err(io::Error::other("no loop device is free"))
@@ -280,7 +276,6 @@ const DATA: &str = "data";
 const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
 const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
-const LO_FLAGS_DIRECT_IO: u32 = 16;
 const KEY_SIZE: usize = 64;
 const ADD_KEY_SIZE: usize = 80;
 const FSCRYPT_KEY_SPEC_TYPE_IDENTIFIER: u32 = 2;
