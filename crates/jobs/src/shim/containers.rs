@@ -174,7 +174,7 @@ fn is_deserted(pipe: &OwnedFd) -> bool {
 const TRIES: usize = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long the processes that hold an end of a pipe may take to be gone once the warden is.
-const SETTLE: Duration = Duration::from_secs(3);
+const SETTLE: Duration = Duration::from_secs(10);
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a warden may take to come back.
 const WARDEN_PATIENCE: Duration = Duration::from_secs(300);

@@ -34,7 +34,10 @@ use jiff::Timestamp;
 use model::{EndReason, SandboxId};
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
-    sys::socket::{getsockopt, sockopt},
+    sys::{
+        socket::{getsockopt, sockopt},
+        stat::{Mode, umask},
+    },
 };
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -100,6 +103,8 @@ pub fn run(args: Args) -> Result<(), Error> {
     let pods = std::net::TcpListener::from(inherited(5)?);
     control.set_nonblocking(true)?;
     pods.set_nonblocking(true)?;
+    // `serve` reads the spool by its group, whatever umask the warden was started with.
+    umask(Mode::from_bits_truncate(0o027));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // Calls of the warden wait there, one for each executor at most, and readers of the log.

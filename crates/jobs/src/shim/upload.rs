@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use model::{BucketName, JobId, NodeName};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -41,17 +41,17 @@ impl Uploads {
         let mut failures = Vec::new();
         let mut active = FuturesUnordered::new();
         let mut finishing = false;
-        loop {
-            if finishing && active.is_empty() && parts.is_empty() {
-                break;
-            }
+        while !(finishing && active.is_empty() && parts.is_empty()) {
             tokio::select! {
-                Some(part) = parts.recv(), if active.len() < AT_ONCE => active.push(self.part(part)),
+                Some(part) = parts.recv(), if active.len() < AT_ONCE => active.push(self.part(part).boxed()),
                 Some(outcome) = active.next(), if !active.is_empty() => failures.extend(outcome.err()),
-                () = finished.cancelled(), if !finishing => finishing = true,
+                () = finished.cancelled(), if !finishing => {
+                    finishing = true;
+                    active.push(self.platform().boxed());
+                }
             }
         }
-        failures.extend(self.platform().await.err());
+        drop(active);
         failures
     }
 
@@ -137,7 +137,7 @@ fn send(reader: &Reader, part: &Part, pieces: &mpsc::Sender<std::io::Result<Byte
 }
 
 /// Each holds a few hundred KiB.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 3;
 const PIECES: usize = 2;
 /// While `serve` is there, uploads are tried for so long.
 const PATIENCE: Duration = Duration::from_secs(600);
