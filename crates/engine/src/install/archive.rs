@@ -31,12 +31,12 @@ pub(super) fn make(home: &Path, engine: &Installed, progress: &mut dyn FnMut(Pro
         home,
         engine,
         spec: &spec(engine)?,
-        properties: None,
+        properties: Some("spark.hadoop.fs.s3a.attempts.maximum=1\nspark.hadoop.fs.s3a.retry.limit=1\nspark.sql.shuffle.partitions=2\n"),
         files: &[("rehearsal.py", PROGRAM.as_bytes())],
         driver_options: &option("driver"),
         executor_options: &option("executor"),
         place: &place,
-        limit: Duration::from_secs(600),
+        limit: Duration::from_secs(240),
     });
     write(true)?;
     let outcome = outcome?;

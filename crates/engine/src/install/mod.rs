@@ -155,6 +155,8 @@ pub fn install(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Installed, Error> {
     std::fs::create_dir_all(dir).map_err(file_error("create", dir))?;
+    // The programs that are driven run in directories of their own.
+    let dir = &dir.canonicalize().map_err(file_error("find", dir))?;
     let _turn = lock(dir)?;
     let version = what.version();
     let found = Engines::open(dir)?.find(version);

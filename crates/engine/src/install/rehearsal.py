@@ -1,4 +1,6 @@
 """What most jobs begin with, so that its classes are in the engine's class-data archives."""
+from xml.etree import ElementTree
+
 from pyspark.sql import SparkSession, functions as F
 
 spark = SparkSession.builder.getOrCreate()
@@ -15,18 +17,25 @@ for kind in ("parquet", "csv", "json"):
     path = "file:///scratch/rehearsal-" + kind
     left.write.mode("overwrite").format(kind).save(path)
     assert spark.read.format(kind).load(path).count() == 1000
+print("formats", flush=True)
 left.createOrReplaceTempView("rows")
 spark.sql("select week, max(id) from rows where name like '1%' group by week").collect()
 
 # S3A up to its first requests; the store of a rehearsal holds nothing.
 conf = context._jsc.hadoopConfiguration()
+# A class path that archives are made with has no directory, so /conf is not on it now.
+for known in ElementTree.parse("/conf/core-site.xml").getroot():
+    conf.set(known.findtext("name"), known.findtext("value"))
 path = jvm.org.apache.hadoop.fs.Path("s3a://rehearsal/empty")
 files = path.getFileSystem(conf)
+print("file system", flush=True)
 files.create(path).close()
 try:
     spark.read.parquet("s3a://rehearsal/absent").count()
 except Exception as cause:
     print("absent:", type(cause).__name__)
+
+print("object storage", flush=True)
 
 # The way of a JAR, whose loading differs from a Python program's.
 classes = ["org.apache.spark.deploy.JavaMainApplication", "org.apache.spark.util.ChildFirstURLClassLoader",

@@ -88,6 +88,8 @@ pub fn executor(wish: &PodWish, engine: &Installed, sizing: &Sizing, region: &st
     }
     argv.extend(conf::MODULE_OPTIONS.iter().filter(|known| !asked.contains(*known)).map(|known| (*known).to_owned()));
     argv.extend(asked.iter().map(|option| (*option).to_owned()));
+    // An executor reads the secret from its file only where it sees that its master is a Kubernetes one.
+    argv.push("-Dspark.master=k8s://casemate".to_owned());
     argv.push(format!("-Xmx{}", variable("SPARK_EXECUTOR_MEMORY")));
     argv.push(CLASS_PATH.to_owned());
     argv.push(EXECUTOR_BACKEND.to_owned());

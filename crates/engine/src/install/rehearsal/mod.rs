@@ -60,7 +60,7 @@ pub struct Outcome {
     pub executors: usize,
     /// From the start of the driver to its end.
     pub took: Duration,
-    /// What was asked of the pods API: method, path, status.
+    /// What was asked of the pods API and of the object store: method, path, and of the former the status.
     pub requests: Vec<String>,
 }
 
@@ -101,7 +101,10 @@ pub fn run(rehearsal: &Rehearsal) -> Result<Outcome, Error> {
     }
     let outcome = std::thread::scope(|scope| {
         scope.spawn(|| http::serve(&pods, &host.stop, |request, stream| host.answer(&request, stream)));
-        scope.spawn(|| http::serve(&objects, &host.stop, objects::answer));
+        scope.spawn(|| http::serve(&objects, &host.stop, |request, stream| {
+            lock(&host.requests).push(format!("{} {}", request.method, request.target));
+            objects::answer(&request, stream)
+        }));
         let outcome = supervise(rehearsal, &context, &host);
         host.stop.store(true, Ordering::Relaxed);
         outcome
@@ -188,7 +191,10 @@ fn supervise(rehearsal: &Rehearsal, context: &DriverContext, host: &Host) -> Res
             _ if began.elapsed() > rehearsal.limit => {
                 return Err(Error::Tool {
                     doing: "rehearsing a job".into(),
-                    why: format!("it did not end in {:?}; its output is in {}", rehearsal.limit, place.display()),
+                    why: format!(
+                        "it did not end in {:?}; its output is in {}; last requests: {:?}",
+                        rehearsal.limit, place.display(), lock(&host.requests).iter().rev().take(8).collect::<Vec<_>>(),
+                    ),
                 });
             }
             _ => std::thread::sleep(TICK),
@@ -232,12 +238,12 @@ fn start(rehearsal: &Rehearsal, launch: &Launch, node: &str) -> Result<Child, Er
     command.args(["--mount", "--propagation", "private", "/bin/sh", "-c", ENTER, "enter"]).args(homes);
     command.arg(&rehearsal.engine.java_home).arg(&launch.cwd);
     command.args(launch.env.iter().map(|(name, value)| format!("{name}={value}")));
-    command.arg("--").args(&launch.argv);
+    command.args(&launch.argv);
     command.stdin(Stdio::null()).stdout(output("out")?).stderr(output("err")?).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     command.spawn().map_err(|cause| Error::Tool { doing: "rehearsing a job".into(), why: format!("unshare: {cause}") })
 }
 
-/// Builds the root, then becomes the process. Arguments: engine, place, Java home, directory, variables, `--`, program.
+/// Builds the root, then becomes the process. Arguments: engine, place, Java home, directory, variables, program.
 const ENTER: &str = r#"
 set -e
 engine=$1; place=$2; java=$3; cwd=$4; shift 4

@@ -5,10 +5,11 @@ use std::net::TcpStream;
 use super::http::{Request, reply};
 
 /// Answers a request of S3A.
-pub(super) fn answer(request: Request, stream: &mut TcpStream) -> std::io::Result<()> {
+pub(super) fn answer(request: &Request, stream: &mut TcpStream) -> std::io::Result<()> {
     let xml = "Content-Type: application/xml\r\n";
     match request.method.as_str() {
-        "PUT" if request.body.is_empty() => reply(stream, 200, EMPTY_ETAG, b""),
+        // Of length nothing, plain or in signed chunks.
+        "PUT" if request.body.is_empty() || request.body.starts_with(b"0;") => reply(stream, 200, EMPTY_ETAG, b""),
         "PUT" | "POST" => reply(stream, 403, xml, error("AccessDenied").as_bytes()),
         "DELETE" => reply(stream, 204, "", b""),
         "GET" if request.target.contains("list-type=2") || request.target.contains("prefix=") => {
