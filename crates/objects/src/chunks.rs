@@ -214,6 +214,6 @@ impl Stream for Filtered {
 const CHUNK: &str = "AWS4-HMAC-SHA256-PAYLOAD";
 const TRAILER: &str = "AWS4-HMAC-SHA256-TRAILER";
 /// Clients send chunks of 64 KiB to 1 MiB.
-const MOST_CHUNK: usize = 8 << 20;
+const MOST_CHUNK: usize = 2 << 20;
 const MOST_LINE: usize = 1024;
 const MOST_TRAILER: usize = 16 << 10;

@@ -19,7 +19,7 @@ use hyper_util::{
 };
 use model::Region;
 use s3s::{
-    Body, S3Error, S3ErrorCode,
+    Body, S3Error, S3ErrorCode, S3Result,
     config::{S3Config, StaticConfigProvider},
     s3_error,
     service::S3ServiceBuilder,
@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Access, Store, Via,
     call::{Call, Session},
+    crowd::{Crowd, Places},
     host::Domains,
     patience::{TimedBody, TimedWrites},
     region,
@@ -55,6 +56,7 @@ pub(crate) struct Ground {
     pub region: Region,
     domains: Domains,
     config: Arc<StaticConfigProvider>,
+    crowd: Crowd,
 }
 
 impl Gate {
@@ -71,6 +73,7 @@ impl Gate {
             region: config.region,
             domains: Domains::new(&config.domains),
             config: Arc::new(StaticConfigProvider::new(Arc::new(limits))),
+            crowd: Crowd::new(),
         }))
     }
 
@@ -79,11 +82,12 @@ impl Gate {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let places = self.0.crowd.places(via);
         let service = service_fn(move |request| {
-            let gate = self.clone();
+            let (gate, places) = (self.clone(), Arc::clone(&places));
             async move {
                 // A task of its own: a call whose client goes away is finished, and in the audit log, all the same.
-                let call = tokio::spawn(async move { gate.call(request, peer, via).await });
+                let call = tokio::spawn(async move { gate.call(request, peer, via, &places).await });
                 Ok::<_, Infallible>(call.await.unwrap_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR)))
             }
         });
@@ -116,17 +120,13 @@ impl Gate {
     }
 
     /// One call, from request to answer.
-    async fn call(&self, request: Request<Incoming>, peer: SocketAddr, via: Via) -> Response<Body> {
+    async fn call(&self, request: Request<Incoming>, peer: SocketAddr, via: Via, places: &Places) -> Response<Body> {
         let call = Arc::new(Call::new(Arc::clone(&self.0), peer, via, &request));
         let is_head = request.method() == Method::HEAD;
         let stalled = Arc::new(AtomicBool::new(false));
-        let mut response = match refused(&request) {
-            Some(refusal) => refusal.to_http_response().unwrap_or_else(|_| plain(StatusCode::BAD_REQUEST)),
-            None => {
-                let timed = Arc::clone(&stalled);
-                let request = request.map(|body| Body::http_body_unsync(TimedBody::new(body, BODY_PATIENCE, timed)));
-                self.s3(&call, request).await
-            }
+        let mut response = match self.answer(&call, request, places, &stalled).await {
+            Ok(response) => response,
+            Err(refusal) => refusal.to_http_response().unwrap_or_else(|_| plain(StatusCode::BAD_REQUEST)),
         };
         if response.status().is_server_error() && stalled.load(Ordering::Acquire) {
             // Where a body is read whole before the operation sees it, `s3s` takes its failure for one of ours.
@@ -145,6 +145,24 @@ impl Gate {
             response.headers_mut().insert("x-amz-request-id", id);
         }
         response
+    }
+
+    /// The answer of a call that has got a place.
+    async fn answer(
+        &self,
+        call: &Arc<Call>,
+        request: Request<Incoming>,
+        places: &Places,
+        stalled: &Arc<AtomicBool>,
+    ) -> S3Result<Response<Body>> {
+        let _place = places.call().await?;
+        if let Some(refusal) = refused(&request) {
+            return Err(refusal);
+        }
+        let stalled = Arc::clone(stalled);
+        let request = request.map(|body| Body::http_body_unsync(TimedBody::new(body, BODY_PATIENCE, stalled)));
+        let (head, body) = self.s3(call, request).await.into_parts();
+        Ok(Response::from_parts(head, places.answer(body).await?))
     }
 
     async fn s3(&self, call: &Arc<Call>, request: Request<Body>) -> Response<Body> {
@@ -209,6 +227,7 @@ const HTTP2_STREAMS: u32 = 64;
 const HTTP2_HEADERS: u32 = 32 * 1024;
 const HEADER_PATIENCE: Duration = Duration::from_secs(60);
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
-const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+/// Readers such as S3A hold an answer open while they work on what they have of it.
+const WRITE_PATIENCE: Duration = Duration::from_secs(300);
 /// How long a request that is under way may go on after the stop.
 const LAST_PATIENCE: Duration = Duration::from_secs(20);

@@ -14,6 +14,7 @@ mod access;
 mod call;
 mod chunks;
 mod committer;
+mod crowd;
 mod digests;
 mod error;
 mod garbage;

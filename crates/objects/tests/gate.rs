@@ -124,6 +124,30 @@ async fn a_connection_that_does_nothing_ends_at_the_stop() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http_2_is_spoken_too() {
+    use http_body_util::{BodyExt as _, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+
+    let stack = Stack::start().await;
+    stack.store.create_bucket(&project('a'), &bucket("data")).await.unwrap();
+    let io = TokioIo::new(TcpStream::connect(stack.public).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let body = vec![7; 1_000_000];
+    for (method, sent) in [("PUT", body.clone()), ("GET", Vec::new())] {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(signed(stack.public, method, "key"))
+            .body(Full::new(bytes::Bytes::from(sent)))
+            .unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        let read = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(read.len(), if method == "GET" { body.len() } else { 0 });
+    }
+}
+
 fn query() -> audit::Query {
     audit::Query { limit: 5, ..audit::Query::default() }
 }
