@@ -132,7 +132,8 @@ pub(crate) async fn logout(call: Call) -> Result<Reply, ApiError> {
 /// grants nothing; it says which command does.
 pub(crate) async fn validation_page(call: Call) -> Result<Reply, ApiError> {
     let token = call.param("token")?;
-    let pending = call.api.identity.pending(token).await?.ok_or_else(|| ApiError::not_found("token", "of this page"))?;
+    let pending =
+        call.api.identity.pending(token).await?.ok_or_else(|| ApiError::not_found("token", "of this page"))?;
     let mut rules = String::new();
     for rule in &pending.rules {
         rules.push_str(&format!("<li>{} {}</li>\n", rule.method.as_str(), escape(&rule.path)));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use identity::Refusal;
 use model::Faults;
 use serde_json::{Value, json};
@@ -20,8 +20,8 @@ pub struct ApiError {
     pub message: String,
     /// More, field by field.
     pub details: BTreeMap<String, String>,
-    /// A header to send along.
-    pub header: Option<(&'static str, HeaderValue)>,
+    /// What the header `Allow` says, where there is one.
+    pub allow: Option<String>,
 }
 
 impl ApiError {
@@ -32,7 +32,7 @@ impl ApiError {
             code,
             message: message.into(),
             details: BTreeMap::new(),
-            header: None,
+            allow: None,
         }
     }
 
@@ -65,7 +65,7 @@ impl ApiError {
         let message = format!("This route has the methods {allowed}");
         let mut error =
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "Client::MethodNotAllowed", "METHOD_NOT_ALLOWED", message);
-        error.header = HeaderValue::from_str(allowed).ok().map(|value| ("allow", value));
+        error.allow = Some(allowed.to_owned());
         error
     }
 
@@ -95,7 +95,12 @@ impl ApiError {
     /// The body is not JSON by its own word.
     pub fn not_json() -> ApiError {
         let message = "The body of a request is application/json";
-        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Client::UnsupportedMediaType", "UNSUPPORTED_MEDIA_TYPE", message)
+        ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "Client::UnsupportedMediaType",
+            "UNSUPPORTED_MEDIA_TYPE",
+            message,
+        )
     }
 
     /// More than there may be.
@@ -136,8 +141,14 @@ impl ApiError {
 
     /// The service failed for a reason that is in its log already.
     pub fn failed() -> ApiError {
-        let message = "Internal server error; the operator finds the cause in the log by the X-Ovh-QueryID of this answer";
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Server::InternalServerError", "INTERNAL_SERVER_ERROR", message)
+        let message =
+            "Internal server error; the operator finds the cause in the log by the X-Ovh-QueryID of this answer";
+        ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Server::InternalServerError",
+            "INTERNAL_SERVER_ERROR",
+            message,
+        )
     }
 
     /// The service cannot answer now.
@@ -173,8 +184,7 @@ impl From<Faults> for ApiError {
             None => "Client::UnprocessableEntity".to_owned(),
         };
         let message = format!("The job is not valid: {faults}");
-        let mut error =
-            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, &class, "UNPROCESSABLE_ENTITY", message);
+        let mut error = ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, &class, "UNPROCESSABLE_ENTITY", message);
         for fault in &faults.0 {
             let field: String = fault.field.chars().take(80).collect();
             let text = error.details.entry(field).or_default();
@@ -192,10 +202,9 @@ impl From<Refusal> for ApiError {
         let code = match &refusal {
             Refusal::InvalidKey => "INVALID_KEY",
             Refusal::NoCredential => "NOT_CREDENTIAL",
-            Refusal::InvalidCredential
-            | Refusal::PendingCredential
-            | Refusal::Timestamp
-            | Refusal::Signature => "INVALID_CREDENTIAL",
+            Refusal::InvalidCredential | Refusal::PendingCredential | Refusal::Timestamp | Refusal::Signature => {
+                "INVALID_CREDENTIAL"
+            }
             Refusal::SourceIp => "FORBIDDEN",
             Refusal::Internal(cause) => return ApiError::internal(cause),
         };
@@ -221,7 +230,8 @@ impl From<jobs::Error> for ApiError {
             jobs::Error::Invalid(faults) => faults.into(),
             jobs::Error::NotFound => ApiError::not_found("jobId", "of this call"),
             jobs::Error::NotAuthorized => {
-                let message = "Data processing is not switched on for this project: POST .../dataProcessing/authorization";
+                let message =
+                    "Data processing is not switched on for this project: POST .../dataProcessing/authorization";
                 ApiError::refused(message)
             }
             cause => ApiError::internal(&cause),
@@ -233,7 +243,9 @@ impl From<objects::Error> for ApiError {
     fn from(error: objects::Error) -> ApiError {
         match &error {
             objects::Error::NoSuchBucket { bucket } => ApiError::not_found("name", bucket.as_str()),
-            objects::Error::BucketExists { .. } | objects::Error::NotEmpty { .. } => ApiError::conflict(error.to_string()),
+            objects::Error::BucketExists { .. } | objects::Error::NotEmpty { .. } => {
+                ApiError::conflict(error.to_string())
+            }
             cause => ApiError::internal(cause),
         }
     }

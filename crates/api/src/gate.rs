@@ -147,7 +147,8 @@ fn find_route(routes: &[&'static Route], parts: &Parts) -> Result<&'static Route
 }
 
 async fn read_body(parts: &Parts, body: Body, timeout: Duration) -> Result<Bytes, ApiError> {
-    let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let announced =
+        parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > LARGEST_BODY as u64) {
         return Err(ApiError::too_large());
     }
@@ -357,8 +358,8 @@ fn render(result: Result<Reply, ApiError>) -> Response {
         },
         Err(error) => {
             let bytes = error.body().to_string().into_bytes();
-            let header = error.header.map(|(name, value)| (http::HeaderName::from_static(name), value));
-            (error.status, JSON, bytes, header.into_iter().collect())
+            let allow = error.allow.and_then(|methods| HeaderValue::from_str(&methods).ok());
+            (error.status, JSON, bytes, allow.into_iter().map(|value| (header::ALLOW, value)).collect())
         }
     };
     let mut response = Response::new(Body::from(bytes));
@@ -367,7 +368,10 @@ fn render(result: Result<Reply, ApiError>) -> Response {
     answer.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+    answer.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    );
     answer.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     answer.extend(headers);
     response
@@ -399,8 +403,14 @@ mod tests {
     #[test]
     fn a_host_that_is_neither_public_nor_loopback_is_not_believed() {
         let config = Config { public_urls: vec!["https://api.example.org/".into()], ..Config::default() };
-        for host in ["evil.example.org", "localhost.evil.org", "127.0.0.1@evil.org", "127.0.0.1.evil.org:80", "10.0.0.1"] {
-            assert_eq!(seen_urls(&config, &parts(host, "/1.0/me?a=b")), ["https://api.example.org/1.0/me?a=b"], "{host}");
+        for host in
+            ["evil.example.org", "localhost.evil.org", "127.0.0.1@evil.org", "127.0.0.1.evil.org:80", "10.0.0.1"]
+        {
+            assert_eq!(
+                seen_urls(&config, &parts(host, "/1.0/me?a=b")),
+                ["https://api.example.org/1.0/me?a=b"],
+                "{host}"
+            );
         }
         for host in ["127.0.0.1:8080", "localhost:1", "[::1]:8080"] {
             let urls = seen_urls(&config, &parts(host, "/1.0/me"));

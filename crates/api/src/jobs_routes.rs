@@ -100,7 +100,12 @@ fn read_request(body: &Map<String, Value>) -> (JobRequest, Faults) {
     for (name, value) in body {
         if !FIELDS.contains(&name.as_str()) && !SHOWN_ONLY.contains(&name.as_str()) {
             let known = FIELDS.join(", ");
-            faults.add(name, Some(&value.to_string()), "odp.job.unknownField", format!("no such field; known: {known}"));
+            faults.add(
+                name,
+                Some(&value.to_string()),
+                "odp.job.unknownField",
+                format!("no such field; known: {known}"),
+            );
         }
     }
     let mut text = |name: &str| match body.get(name) {
@@ -123,7 +128,8 @@ fn read_request(body: &Map<String, Value>) -> (JobRequest, Faults) {
     match body.get("engineParameters") {
         None | Some(Value::Null) => {}
         Some(Value::Array(list)) => {
-            request.parameters = list.iter().take(MOST_PARAMETERS).filter_map(|item| read_parameter(item, &mut faults)).collect();
+            request.parameters =
+                list.iter().take(MOST_PARAMETERS).filter_map(|item| read_parameter(item, &mut faults)).collect();
         }
         Some(other) => {
             let message = "a JSON list of objects, each with name and value";
@@ -136,7 +142,12 @@ fn read_request(body: &Map<String, Value>) -> (JobRequest, Faults) {
 fn read_parameter(item: &Value, faults: &mut Faults) -> Option<EngineParameter> {
     const CLASS: &str = "odp.job.engineParameters.invalid";
     let Some(Value::String(name)) = item.get("name") else {
-        faults.add("engineParameters", Some(&item.to_string()), CLASS, "each is an object with name and value, both JSON strings");
+        faults.add(
+            "engineParameters",
+            Some(&item.to_string()),
+            CLASS,
+            "each is an object with name and value, both JSON strings",
+        );
         return None;
     };
     match item.get("value") {
@@ -157,7 +168,8 @@ fn with_faults_of_values(mut faults: Faults, request: &JobRequest, rules: &SpecR
     if let Err(more) = JobSpec::parse(request, rules) {
         let known: Vec<String> = faults.0.iter().map(|fault| fault.field.clone()).collect();
         let missing = known.iter().any(|field| field == "engineParameters");
-        let consequence = |field: &str, value: Option<&str>| known.iter().any(|name| name == field) || (missing && value.is_none());
+        let consequence =
+            |field: &str, value: Option<&str>| known.iter().any(|name| name == field) || (missing && value.is_none());
         faults.0.extend(more.0.into_iter().filter(|fault| !consequence(&fault.field, fault.value.as_deref())));
     }
     faults
@@ -181,7 +193,12 @@ mod tests {
             versions: vec!["3.5.9".parse().expect("a version")],
         };
         if faults.0.is_empty() {
-            return JobSpec::parse(&request, &rules).err().into_iter().flat_map(|more| more.0).map(|fault| fault.field).collect();
+            return JobSpec::parse(&request, &rules)
+                .err()
+                .into_iter()
+                .flat_map(|more| more.0)
+                .map(|fault| fault.field)
+                .collect();
         }
         with_faults_of_values(faults, &request, &rules).0.into_iter().map(|fault| fault.field).collect()
     }
@@ -197,7 +214,10 @@ mod tests {
                 {"name": "executor_cores", "value": "17"},
             ],
         }));
-        assert_eq!(found, ["colour", "containerName", "main_application_code", "driver_cores", "engineVersion", "executor_cores"]);
+        assert_eq!(
+            found,
+            ["colour", "containerName", "main_application_code", "driver_cores", "engineVersion", "executor_cores"]
+        );
     }
 
     #[test]

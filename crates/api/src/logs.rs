@@ -32,7 +32,9 @@ pub(crate) async fn read(call: Call) -> Result<Reply, ApiError> {
         // that second would be the same for ever, so such an answer goes on past it.
         let next_second = LogId((from.0 / SECOND + 1).saturating_mul(SECOND));
         let mut size = bytes(&logs.lines);
-        while let Some(last) = logs.lines.last().map(|line| line.id).filter(|id| *id < next_second && size < MOST_OF_A_SECOND) {
+        while let Some(last) =
+            logs.lines.last().map(|line| line.id).filter(|id| *id < next_second && size < MOST_OF_A_SECOND)
+        {
             query.after = Some(last);
             let more = call.api.jobs.logs(project, id, &query).await?;
             if more.lines.is_empty() {
@@ -69,7 +71,8 @@ fn parse_after(text: &str) -> Result<LogId, ApiError> {
 
 /// A time by RFC 3339, or `now`, or `now-` and a number with `s`, `m`, `h`, `d` or `w`.
 fn parse_from(text: &str, now: Timestamp) -> Result<LogId, ApiError> {
-    let wrong = || ApiError::bad_field("from", "a time by RFC 3339 such as 2024-05-01T12:00:00Z, or one such as now-2h");
+    let wrong =
+        || ApiError::bad_field("from", "a time by RFC 3339 such as 2024-05-01T12:00:00Z, or one such as now-2h");
     let nanoseconds = match text.strip_prefix("now") {
         Some("") => now.as_nanosecond(),
         Some(rest) => {
@@ -84,7 +87,8 @@ fn parse_from(text: &str, now: Timestamp) -> Result<LogId, ApiError> {
                 _ => return Err(wrong()),
             };
             let digits = &rest[..rest.len() - 1];
-            let number: u32 = digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit())).ok_or_else(wrong)?;
+            let number: u32 =
+                digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit())).ok_or_else(wrong)?;
             now.as_nanosecond() - i128::from(number) * seconds * i128::from(SECOND)
         }
         None => {
@@ -121,7 +125,8 @@ mod tests {
         ] {
             assert_eq!(parse_from(text, now).map(|id| id.0), Ok(seconds * SECOND), "{text}");
         }
-        for text in ["", "yesterday", "now-", "now-h", "now+2h", "now-2y", "now--2h", "now-+2h", "2023-11-14", "now-2é"] {
+        for text in ["", "yesterday", "now-", "now-h", "now+2h", "now-2y", "now--2h", "now-+2h", "2023-11-14", "now-2é"]
+        {
             assert!(parse_from(text, now).is_err(), "{text}");
         }
     }

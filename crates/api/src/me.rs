@@ -122,8 +122,27 @@ pub(crate) async fn one_call(call: Call) -> Result<Reply, ApiError> {
 
 /// Fields of the old service that say nothing here.
 const ABSENT: [&str; 22] = [
-    "address", "area", "birthCity", "birthDay", "city", "companyNationalIdentificationNumber", "complementaryAddress",
-    "corporationType", "customerCode", "fax", "firstname", "italianSDI", "nationalIdentificationNumber", "organisation",
-    "phone", "phoneCountry", "phoneType", "purposeOfPurchase", "sex", "spareEmail", "vat", "zip",
+    "address",
+    "area",
+    "birthCity",
+    "birthDay",
+    "city",
+    "companyNationalIdentificationNumber",
+    "complementaryAddress",
+    "corporationType",
+    "customerCode",
+    "fax",
+    "firstname",
+    "italianSDI",
+    "nationalIdentificationNumber",
+    "organisation",
+    "phone",
+    "phoneCountry",
+    "phoneType",
+    "purposeOfPurchase",
+    "sex",
+    "spareEmail",
+    "vat",
+    "zip",
 ];
 const NEWEST: u32 = 1000;

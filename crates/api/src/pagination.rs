@@ -81,8 +81,10 @@ impl Wish {
                 }
             }
         }
-        let mut rows: Vec<Value> =
-            rows.into_iter().filter(|row| self.conditions.iter().all(|condition| condition.holds(&row[&condition.field]))).collect();
+        let mut rows: Vec<Value> = rows
+            .into_iter()
+            .filter(|row| self.conditions.iter().all(|condition| condition.holds(&row[&condition.field])))
+            .collect();
         if let Some(field) = &self.sort {
             rows.sort_by(|a, b| compare(&a[field], &text(&b[field])));
         }
@@ -179,7 +181,9 @@ fn read_filter(header: &str) -> Result<Vec<Condition>, ApiError> {
 
 fn read_condition(part: &str) -> Result<Condition, ApiError> {
     let form = || ApiError::bad_field(FILTER, "field:operator=value, each percent-encoded, several joined by '&'");
-    let decode = |text: &str| percent::decode(text.trim(), false).map_err(|fault| ApiError::bad_field(FILTER, fault.to_string()));
+    let decode = |text: &str| {
+        percent::decode(text.trim(), false).map_err(|fault| ApiError::bad_field(FILTER, fault.to_string()))
+    };
     // A client may have encoded the whole of it, its ':' and '=' included.
     let whole = decode(part)?;
     let (field, op, value) = match part.split_once('=').and_then(|(left, value)| Some((left.split_once(':')?, value))) {
@@ -285,7 +289,8 @@ mod tests {
     use super::*;
 
     fn wish(headers: &[(&str, &str)]) -> Result<Wish, ApiError> {
-        let find = |name: &str| headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| *value);
+        let find =
+            |name: &str| headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| *value);
         let find = |name: &str| if name == "x-pagination-mode" { Some(PAGES) } else { find(name) };
         Wish::from_headers(find).map(|wish| wish.expect("a wish"))
     }

@@ -83,9 +83,8 @@ impl Call {
         {
             return Err(ApiError::not_json());
         }
-        serde_json::from_slice(&self.body).map_err(|fault| {
-            ApiError::bad_request(format!("The body is not the JSON that is expected here: {fault}"))
-        })
+        serde_json::from_slice(&self.body)
+            .map_err(|fault| ApiError::bad_request(format!("The body is not the JSON that is expected here: {fault}")))
     }
 }
 
@@ -95,7 +94,8 @@ pub(crate) fn parse_query(raw: &str) -> Result<Vec<(String, String)>, ApiError> 
     for part in raw.split('&').filter(|part| !part.is_empty()) {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
         let decode = |text: &str| {
-            percent::decode(text, true).map_err(|fault| ApiError::bad_request(format!("The query cannot be read: {fault}")))
+            percent::decode(text, true)
+                .map_err(|fault| ApiError::bad_request(format!("The query cannot be read: {fault}")))
         };
         let (name, value) = (decode(name)?, decode(value)?);
         if query.iter().any(|(known, _)| *known == name) {

@@ -65,7 +65,8 @@ pub(crate) async fn create(call: Call) -> Result<Reply, ApiError> {
     }
     find_region(&call)?;
     let body: Body = call.json()?;
-    let name: BucketName = body.name.parse().map_err(|fault: model::InvalidId| ApiError::bad_field("name", fault.to_string()))?;
+    let name: BucketName =
+        body.name.parse().map_err(|fault: model::InvalidId| ApiError::bad_field("name", fault.to_string()))?;
     if body.encryption.and_then(|asked| asked.algorithm).is_some_and(|algorithm| algorithm != "AES256") {
         return Err(ApiError::bad_field("encryption", "AES256: every object is encrypted"));
     }
@@ -132,8 +133,8 @@ pub(crate) async fn presign(call: Call) -> Result<Reply, ApiError> {
     let bucket = find(&call).await?;
     let body: Body = call.json()?;
     let seconds = u64::try_from(body.expire).ok().filter(|seconds| (1..=LONGEST_EXPIRY).contains(seconds));
-    let seconds =
-        seconds.ok_or_else(|| ApiError::bad_field("expire", format!("a number of seconds from 1 to {LONGEST_EXPIRY}")))?;
+    let seconds = seconds
+        .ok_or_else(|| ApiError::bad_field("expire", format!("a number of seconds from 1 to {LONGEST_EXPIRY}")))?;
     if !matches!(body.method.as_str(), "GET" | "PUT") {
         return Err(ApiError::bad_field("method", "GET or PUT"));
     }
@@ -152,7 +153,9 @@ pub(crate) async fn presign(call: Call) -> Result<Reply, ApiError> {
         &body.object,
         Duration::from_secs(seconds),
     );
-    Reply::json(&json!({ "method": body.method, "url": url, "signedHeaders": { "host": host(&call.api.config.objects_url) } }))
+    Reply::json(
+        &json!({ "method": body.method, "url": url, "signedHeaders": { "host": host(&call.api.config.objects_url) } }),
+    )
 }
 
 struct SigningKey {
@@ -163,7 +166,8 @@ struct SigningKey {
 /// The key that a project's URLs are signed with: one a project, of a user whose description says what it is for.
 /// Removing that user ends all the URLs that were given out.
 async fn signing_key(identity: &Identity, project: &ProjectId, call: &Call) -> Result<SigningKey, ApiError> {
-    // Of two calls that both find none, each makes one; the older stays and both use it.
+    // Of two calls that both find none, each makes one, and the later takes its own away again. No key that signed a
+    // URL is ever taken away here.
     for _ in 0..3 {
         let user = match signing_user(identity, project).await? {
             Some(user) => user,

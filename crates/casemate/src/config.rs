@@ -233,7 +233,8 @@ impl Service {
         match nix::unistd::User::from_name(name) {
             Ok(Some(user)) => Ok(Service { uid: user.uid.as_raw(), gid: user.gid.as_raw() }),
             _ if config.user.is_none() => Ok(Service { uid: UNNAMED_SERVICE_ID, gid: UNNAMED_SERVICE_ID }),
-            _ => Err(Failure::new(format!("there is no user '{name}'")).help("create it, or set `user` to a name or number that exists")),
+            _ => Err(Failure::new(format!("there is no user '{name}'"))
+                .help("create it, or set `user` to a name or number that exists")),
         }
     }
 }

@@ -5,7 +5,8 @@
 /// `CASEMATE_KILL_MARKER` and gets SIGKILL; once the file exists the point does nothing.
 #[cfg(feature = "failpoints")]
 pub fn arm() {
-    let (Ok(point), Some(marker)) = (std::env::var("CASEMATE_KILL_AT"), std::env::var_os("CASEMATE_KILL_MARKER")) else {
+    let (Ok(point), Some(marker)) = (std::env::var("CASEMATE_KILL_AT"), std::env::var_os("CASEMATE_KILL_MARKER"))
+    else {
         return;
     };
     let act = move || {

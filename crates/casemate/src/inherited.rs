@@ -18,7 +18,9 @@ pub fn take() -> Vec<TcpListener> {
     }
     let count = number("LISTEN_FDS").unwrap_or(0).clamp(0, 16);
     (FIRST..FIRST + count)
-        .filter(|fd| nix::fcntl::fcntl(borrow(*fd), nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).is_ok())
+        .filter(|fd| {
+            nix::fcntl::fcntl(borrow(*fd), nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).is_ok()
+        })
         .map(|fd| {
             // SAFETY: the service manager gave us this descriptor, it is open (just checked), and nothing else
             // in this process owns it: this function runs once, before anything opens descriptors.

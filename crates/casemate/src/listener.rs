@@ -53,7 +53,12 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Failure> {
 
 /// Accepts until `stop`, then waits for the open connections, at most [`DRAIN`].
 /// `serve` gets each stream, TLS already done, with the client's address.
-pub async fn accept<F, Fut>(listener: std::net::TcpListener, tls: Option<TlsAcceptor>, stop: CancellationToken, serve: F) -> Result<(), Failure>
+pub async fn accept<F, Fut>(
+    listener: std::net::TcpListener,
+    tls: Option<TlsAcceptor>,
+    stop: CancellationToken,
+    serve: F,
+) -> Result<(), Failure>
 where
     F: Fn(Box<dyn Connection>, SocketAddr, CancellationToken) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,

@@ -3,8 +3,8 @@
 
 mod cli;
 mod config;
-mod faults;
 mod failure;
+mod faults;
 mod inherited;
 mod listener;
 mod operator;
@@ -66,11 +66,13 @@ fn main() -> ExitCode {
         Command::Serve(args) => processes::serve(args, inherited).map(|()| ExitCode::SUCCESS),
         Command::Warden(args) => processes::warden(args).map(|()| ExitCode::SUCCESS),
         Command::Shim(args) => processes::shim(args),
-        Command::FirstRun(args) => runtime(1).and_then(|runtime| runtime.block_on(operator::first_run(args))).map(|()| ExitCode::SUCCESS),
-        Command::Doctor(args) => operator::doctor(args, &cli.global),
-        Command::Operator(command) => {
-            runtime(1).and_then(|runtime| runtime.block_on(operator::run(command, &cli.global))).map(|()| ExitCode::SUCCESS)
+        Command::FirstRun(args) => {
+            runtime(1).and_then(|runtime| runtime.block_on(operator::first_run(args))).map(|()| ExitCode::SUCCESS)
         }
+        Command::Doctor(args) => operator::doctor(args, &cli.global),
+        Command::Operator(command) => runtime(1)
+            .and_then(|runtime| runtime.block_on(operator::run(command, &cli.global)))
+            .map(|()| ExitCode::SUCCESS),
         Command::Client(command) => runtime(1).map(|runtime| runtime.block_on(cli::run(command, &cli.global))),
     };
     outcome.unwrap_or_else(|failure| {
@@ -119,7 +121,11 @@ mod tests {
 
     #[test]
     fn the_configuration_of_a_part_is_its_own_wherever_it_stands() {
-        for line in ["casemate serve --config a.toml", "casemate first-run --config a.toml --parent 1", "casemate --config a.toml key list"] {
+        for line in [
+            "casemate serve --config a.toml",
+            "casemate first-run --config a.toml --parent 1",
+            "casemate --config a.toml key list",
+        ] {
             let cli = Cli::parse_from(line.split(' '));
             assert_eq!(cli.global.config.as_deref(), Some(std::path::Path::new("a.toml")), "{line}");
         }

@@ -1,13 +1,6 @@
 //! The service: opens the rooms over the data directory, and gives each listener its protocol.
 
-use std::{
-    fs::DirBuilder,
-    net::SocketAddr,
-    os::unix::fs::DirBuilderExt,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs::DirBuilder, net::SocketAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 
 use audit::Audit;
 use axum::{Router, extract::ConnectInfo};
@@ -125,9 +118,8 @@ impl Rooms {
     pub async fn open(config: &Config) -> Result<Rooms, Failure> {
         let (db, audit, keys, identity) = open_identity(config).await?;
         make_private(&config.data.join("jobs"))?;
-        let store = Store::open(&config.data.join("objects"), Arc::clone(&keys))
-            .await
-            .doing("cannot open the object store")?;
+        let store =
+            Store::open(&config.data.join("objects"), Arc::clone(&keys)).await.doing("cannot open the object store")?;
         Ok(Rooms { db, audit, keys, identity, store })
     }
 

@@ -214,7 +214,8 @@ impl Stack {
         let started = Instant::now();
         while warden::Client::connect(&socket).await.is_err() {
             if let Some(status) = self.warden.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
-                return Err(Failure::new(format!("the warden ended at once ({status})")).help("`casemate doctor` says what this machine lacks"));
+                return Err(Failure::new(format!("the warden ended at once ({status})"))
+                    .help("`casemate doctor` says what this machine lacks"));
             }
             if started.elapsed() > START_LIMIT {
                 return Err(Failure::new("the warden does not answer"));
@@ -367,8 +368,12 @@ pub fn make_data_directory(data: &Path, service: Service) -> Result<(), Failure>
     }
     let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(data).doing(&what)?);
     if owner != service.uid {
-        return Err(Failure::new(format!("the data directory {} belongs to user {owner}, not to user {}", data.display(), service.uid))
-            .help("set `user` in the configuration to its owner, or choose another directory"));
+        return Err(Failure::new(format!(
+            "the data directory {} belongs to user {owner}, not to user {}",
+            data.display(),
+            service.uid
+        ))
+        .help("set `user` in the configuration to its owner, or choose another directory"));
     }
     Ok(())
 }

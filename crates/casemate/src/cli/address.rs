@@ -46,7 +46,9 @@ impl std::str::FromStr for Place {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         match (Address::parse(text), text.contains("://")) {
-            (Some(address), _) if address.key.is_empty() => Err("the address names a bucket but no object in it".to_owned()),
+            (Some(address), _) if address.key.is_empty() => {
+                Err("the address names a bucket but no object in it".to_owned())
+            }
             (Some(address), _) => Ok(Place::Remote(address)),
             (None, true) => Err("a local path, or an address such as s3://bucket/main.py".to_owned()),
             (None, false) => Ok(Place::Local(PathBuf::from(text))),

@@ -89,7 +89,10 @@ mod tests {
             ("casemate --output json job submit --wait a.py 7", "casemate --output json job submit --wait -- a.py 7"),
             ("casemate job submit a.py --ttl PT8S t 1000", "casemate job submit --ttl PT8S -- a.py t 1000"),
             ("casemate job submit a.py --rows=5 -v --ttl=PT8S", "casemate job submit --ttl=PT8S -- a.py --rows=5 -v"),
-            ("casemate job submit a.jar --class Main --num-executors=2 x", "casemate job submit --class Main --num-executors=2 -- a.jar x"),
+            (
+                "casemate job submit a.jar --class Main --num-executors=2 x",
+                "casemate job submit --class Main --num-executors=2 -- a.jar x",
+            ),
             ("casemate job submit a.py -- --ttl x", "casemate job submit -- a.py --ttl x"),
             ("casemate job submit --tll x a.py", "casemate job submit --tll -- x a.py"),
             ("casemate job submit a.py -5 -", "casemate job submit -- a.py -5 -"),

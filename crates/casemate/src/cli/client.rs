@@ -47,7 +47,8 @@ impl Client {
     /// The project that commands are about.
     pub fn project(&self) -> Result<&str, Failure> {
         self.profile.project.as_deref().ok_or_else(|| {
-            Failure::new("the profile names no project").help("add project = \"...\" to the profile; `casemate project list` shows them")
+            Failure::new("the profile names no project")
+                .help("add project = \"...\" to the profile; `casemate project list` shows them")
         })
     }
 
@@ -56,7 +57,9 @@ impl Client {
         if let Some(region) = &self.profile.region {
             return Ok(region.clone());
         }
-        let regions = self.get(&format!("/cloud/project/{}/region", encode(self.project()?)), "cannot ask for the regions").await?;
+        let regions = self
+            .get(&format!("/cloud/project/{}/region", encode(self.project()?)), "cannot ask for the regions")
+            .await?;
         let first = regions.body[0].as_str().map(str::to_owned);
         first.ok_or_else(|| Failure::new("the service has no region"))
     }
@@ -77,7 +80,13 @@ impl Client {
     }
 
     /// Reads with more headers, trying for as long as `patience` when the service is away.
-    pub async fn get_with(&self, path: &str, headers: &[(&str, String)], patience: Duration, what: &str) -> Result<Answer, Failure> {
+    pub async fn get_with(
+        &self,
+        path: &str,
+        headers: &[(&str, String)],
+        patience: Duration,
+        what: &str,
+    ) -> Result<Answer, Failure> {
         let started = std::time::Instant::now();
         loop {
             match self.signed(Method::GET, path, "", headers).await {
@@ -100,7 +109,13 @@ impl Client {
     }
 
     /// Sends a signed call. A call whose signature is refused was not done, so it is sent again by the service's clock.
-    async fn signed(&self, method: Method, path: &str, body: &str, headers: &[(&str, String)]) -> Result<Answer, Fault> {
+    async fn signed(
+        &self,
+        method: Method,
+        path: &str,
+        body: &str,
+        headers: &[(&str, String)],
+    ) -> Result<Answer, Fault> {
         match self.send(&method, path, body, headers).await {
             Err(Fault::Refused(StatusCode::FORBIDDEN, said)) if said["errorCode"] == "INVALID_CREDENTIAL" => {
                 if self.learn_shift().await {
@@ -133,7 +148,8 @@ impl Client {
         }
         let response = request.send().await.map_err(Fault::Unreachable)?;
         let status = response.status();
-        let elements = response.headers().get("x-pagination-elements").and_then(|value| value.to_str().ok()?.parse().ok());
+        let elements =
+            response.headers().get("x-pagination-elements").and_then(|value| value.to_str().ok()?.parse().ok());
         let text = response.text().await.map_err(Fault::Unreachable)?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         if status.is_success() { Ok(Answer { body, elements }) } else { Err(Fault::Refused(status, body)) }
@@ -179,7 +195,10 @@ impl Fault {
         match self {
             Fault::Unreachable(cause) => !cause.is_builder(),
             Fault::Refused(status, _) => {
-                matches!(*status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+                matches!(
+                    *status,
+                    StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+                )
             }
         }
     }
@@ -192,7 +211,8 @@ fn refusal(status: StatusCode, body: &Value, what: &str) -> Failure {
     match details {
         Some(details) => {
             for (field, text) in details {
-                failure = failure.cause(super::output::printable(&format!("{field}: {}", text.as_str().unwrap_or_default())));
+                failure =
+                    failure.cause(super::output::printable(&format!("{field}: {}", text.as_str().unwrap_or_default())));
             }
         }
         None => {
@@ -207,14 +227,17 @@ fn refusal(status: StatusCode, body: &Value, what: &str) -> Failure {
         Some("INVALID_KEY" | "INVALID_CREDENTIAL" | "NOT_CREDENTIAL") => {
             failure.help("check the keys of the profile; `casemate key create` makes new ones")
         }
-        Some("NOT_GRANTED_CALL") => failure.help("the access rules of this consumer key do not grant the call; make one whose rules do"),
+        Some("NOT_GRANTED_CALL") => {
+            failure.help("the access rules of this consumer key do not grant the call; make one whose rules do")
+        }
         _ => failure,
     }
 }
 
 /// An HTTP client for addresses like `base`. The system's certificates are read only where TLS needs them.
 pub fn http(base: &str) -> reqwest::ClientBuilder {
-    let builder = reqwest::Client::builder().connect_timeout(CONNECT).user_agent(concat!("casemate/", env!("CARGO_PKG_VERSION")));
+    let builder =
+        reqwest::Client::builder().connect_timeout(CONNECT).user_agent(concat!("casemate/", env!("CARGO_PKG_VERSION")));
     if base.starts_with("https:") { builder } else { builder.tls_certs_only(None) }
 }
 

@@ -189,9 +189,14 @@ impl Shown {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        let reason = job["reason"].as_str().map(|reason| format!(": {}", output::printable(reason))).unwrap_or_default();
+        let reason =
+            job["reason"].as_str().map(|reason| format!(": {}", output::printable(reason))).unwrap_or_default();
         let status = output::printable(output::field(job, "status"));
-        eprintln!("job {} {status} after {:.1} s{reason}", output::field(job, "id"), self.started.elapsed().as_secs_f64());
+        eprintln!(
+            "job {} {status} after {:.1} s{reason}",
+            output::field(job, "id"),
+            self.started.elapsed().as_secs_f64()
+        );
     }
 }
 
@@ -236,9 +241,14 @@ mod tests {
 
     #[test]
     fn only_a_completed_job_ends_in_success() {
-        for (status, code, expected) in
-            [("COMPLETED", 0, 0), ("FAILED", 7, 7), ("FAILED", 0, 1), ("FAILED", 256, 1), ("TERMINATED", 143, 143), ("FAILED", -1, 255)]
-        {
+        for (status, code, expected) in [
+            ("COMPLETED", 0, 0),
+            ("FAILED", 7, 7),
+            ("FAILED", 0, 1),
+            ("FAILED", 256, 1),
+            ("TERMINATED", 143, 143),
+            ("FAILED", -1, 255),
+        ] {
             assert_eq!(exit_code(&json!({ "status": status, "returnCode": code })), expected, "{status} {code}");
         }
     }

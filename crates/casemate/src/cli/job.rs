@@ -123,7 +123,8 @@ async fn list(args: &ListArgs, client: &Client) -> Result<Vec<Value>, Failure> {
             ("X-Pagination-Sort-Order", "DESC".to_owned()),
             ("X-Pagination-Filter", filters.join("&")),
         ];
-        let answer = client.get_with(&client.jobs()?, &headers, super::client::PATIENCE, "cannot list the jobs").await?;
+        let answer =
+            client.get_with(&client.jobs()?, &headers, super::client::PATIENCE, "cannot list the jobs").await?;
         let page = answer.body.as_array().cloned().unwrap_or_default();
         let total = answer.elements.unwrap_or(0);
         let last = page.len() < PAGE || number * PAGE as u64 >= total;
@@ -142,7 +143,15 @@ fn table(jobs: &[Value]) -> String {
         .map(|job| {
             let field = |name: &str| output::field(job, name).to_owned();
             let code = if job["endDate"].is_null() { "-".to_owned() } else { job["returnCode"].to_string() };
-            vec![field("id"), field("name"), field("status"), code, field("engineVersion"), whole_seconds(&field("creationDate")), duration(job)]
+            vec![
+                field("id"),
+                field("name"),
+                field("status"),
+                code,
+                field("engineVersion"),
+                whole_seconds(&field("creationDate")),
+                duration(job),
+            ]
         })
         .collect();
     output::table(&["id", "name", "status", "code", "version", "created", "ran"], &rows)
@@ -162,7 +171,8 @@ fn duration(job: &Value) -> String {
 
 fn describe(job: &Value) -> String {
     let mut text = String::new();
-    let mut line = |name: &str, value: &str| text.push_str(&format!("{:<20}{}\n", format!("{name}:"), output::printable(value)));
+    let mut line =
+        |name: &str, value: &str| text.push_str(&format!("{:<20}{}\n", format!("{name}:"), output::printable(value)));
     let field = |name: &str| output::field(job, name);
     line("id", field("id"));
     line("name", field("name"));

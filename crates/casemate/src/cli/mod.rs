@@ -27,7 +27,14 @@ pub struct Global {
     #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORM")]
     pub output: Output,
     /// Profile of the client configuration
-    #[arg(long, global = true, value_name = "NAME", env = "CASEMATE_PROFILE", hide_env_values = true, default_value = "default")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "CASEMATE_PROFILE",
+        hide_env_values = true,
+        default_value = "default"
+    )]
     pub profile: String,
     /// Configuration file: the client's for job, bucket and object, the server's for all other commands
     #[arg(long, global = true, value_name = "FILE")]

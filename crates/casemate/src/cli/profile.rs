@@ -42,7 +42,10 @@ pub struct Profile {
 
 impl std::fmt::Debug for Profile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Profile").field("endpoint", &self.endpoint).field("project", &self.project).finish_non_exhaustive()
+        f.debug_struct("Profile")
+            .field("endpoint", &self.endpoint)
+            .field("project", &self.project)
+            .finish_non_exhaustive()
     }
 }
 
@@ -78,7 +81,8 @@ pub fn read(given: Option<&Path>, name: &str) -> Result<Profile, Failure> {
     })?;
     let known = file.profile.keys().cloned().collect::<Vec<_>>().join(", ");
     let profile = file.profile.remove(name).ok_or_else(|| {
-        Failure::new(format!("there is no profile '{name}' in {}", path.display())).help(format!("profiles there: {known}"))
+        Failure::new(format!("there is no profile '{name}' in {}", path.display()))
+            .help(format!("profiles there: {known}"))
     })?;
     if !profile.endpoint.starts_with("https://") && !profile.endpoint.starts_with("http://") {
         return Err(Failure::new(format!("the endpoint of profile '{name}' is not a URL"))
@@ -96,7 +100,9 @@ fn place(given: Option<&Path>) -> Result<PathBuf, Failure> {
         let base = named("XDG_CONFIG_HOME").or_else(|| named("HOME").map(|home| home.join(".config")))?;
         Some(base.join("casemate/config.toml"))
     };
-    named("CASEMATE_CONFIG").or_else(own).ok_or_else(|| Failure::new("there is no client configuration").help("name it by --config"))
+    named("CASEMATE_CONFIG")
+        .or_else(own)
+        .ok_or_else(|| Failure::new("there is no client configuration").help("name it by --config"))
 }
 
 #[cfg(test)]
@@ -107,10 +113,18 @@ mod tests {
     fn what_is_wrong_with_a_configuration_is_told_without_its_secrets() {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("client.toml");
-        std::fs::write(&file, "[profile.default]\nendpoint = \"http://127.0.0.1:1/1.0\"\napplication_secret = s3cr3t\n").expect("written");
+        std::fs::write(
+            &file,
+            "[profile.default]\nendpoint = \"http://127.0.0.1:1/1.0\"\napplication_secret = s3cr3t\n",
+        )
+        .expect("written");
         let said = read(Some(&file), "default").expect_err("not valid").to_string();
         assert!(!said.contains("s3cr3t"), "{said}");
-        std::fs::write(&file, "[profile.other]\nendpoint=\"x\"\napplication_key=\"\"\napplication_secret=\"\"\nconsumer_key=\"\"\n").expect("written");
+        std::fs::write(
+            &file,
+            "[profile.other]\nendpoint=\"x\"\napplication_key=\"\"\napplication_secret=\"\"\nconsumer_key=\"\"\n",
+        )
+        .expect("written");
         assert!(read(Some(&file), "default").expect_err("no such profile").to_string().contains("other"));
         assert!(read(Some(&file), "other").expect_err("no URL").to_string().contains("endpoint"));
     }

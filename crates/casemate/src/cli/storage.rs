@@ -110,7 +110,9 @@ pub async fn object(command: ObjectCommand, client: &Client, output: Output) -> 
         ObjectCommand::Put { file, mut target } => {
             if target.key.is_empty() || target.key.ends_with('/') {
                 let name = file.file_name().and_then(|name| name.to_str());
-                target.key.push_str(name.ok_or_else(|| Failure::new(format!("{} has no name to give the object", file.display())))?);
+                target.key.push_str(
+                    name.ok_or_else(|| Failure::new(format!("{} has no name to give the object", file.display())))?,
+                );
             }
             let size = transfer::upload(client, &file, &target).await?;
             let shown = json!({ "bucket": target.bucket, "key": target.key, "size": size });
@@ -119,7 +121,8 @@ pub async fn object(command: ObjectCommand, client: &Client, output: Output) -> 
         ObjectCommand::Get { source, target } if target.as_os_str() == "-" => transfer::print(client, &source).await?,
         ObjectCommand::Get { source, target } => {
             let (size, file) = transfer::download(client, &source, &target).await?;
-            let shown = json!({ "bucket": source.bucket, "key": source.key, "size": size, "file": file.display().to_string() });
+            let shown =
+                json!({ "bucket": source.bucket, "key": source.key, "size": size, "file": file.display().to_string() });
             output::print(output, &shown, || format!("{source} -> {}, {}", file.display(), bytes(size)))?;
         }
         ObjectCommand::List { address } => list(client, &address, output).await?,
@@ -139,7 +142,9 @@ pub async fn object(command: ObjectCommand, client: &Client, output: Output) -> 
 
 /// Makes a bucket.
 pub async fn create_bucket(client: &Client, name: &str) -> Result<Value, Failure> {
-    let made = client.post(&buckets_path(client).await?, &json!({ "name": name }), &format!("cannot create bucket {name}")).await?;
+    let made = client
+        .post(&buckets_path(client).await?, &json!({ "name": name }), &format!("cannot create bucket {name}"))
+        .await?;
     Ok(made.body)
 }
 
@@ -186,7 +191,11 @@ async fn list(client: &Client, address: &Address, output: Output) -> Result<(), 
                 for object in &objects {
                     let size = object["size"].as_u64().unwrap_or(0);
                     let key = output::printable(output::field(object, "key"));
-                    output::line(&format!("{:>10}  {:20}  {key}", bytes(size), whole_seconds(output::field(object, "lastModified"))))?;
+                    output::line(&format!(
+                        "{:>10}  {:20}  {key}",
+                        bytes(size),
+                        whole_seconds(output::field(object, "lastModified"))
+                    ))?;
                 }
             }
         }

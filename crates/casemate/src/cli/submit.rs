@@ -158,7 +158,8 @@ async fn bring(args: &SubmitArgs, main: &Path, client: &Client) -> Result<Code, 
     for file in files {
         let name = file_name(file)?;
         if named.iter().any(|(known, other)| *known == name && *other != file) {
-            return Err(Failure::new(format!("two of the files have the name {name}")).help("the job has them side by side in one directory"));
+            return Err(Failure::new(format!("two of the files have the name {name}"))
+                .help("the job has them side by side in one directory"));
         }
         named.push((name, file));
     }
@@ -277,9 +278,15 @@ mod tests {
 
     #[test]
     fn a_size_is_told_in_mebibytes() {
-        for (text, expected) in
-            [("1024", "1024"), ("2g", "2048"), ("2GiB", "2048"), ("512m", "512"), ("2t", "2t"), ("many", "many"), ("", "")]
-        {
+        for (text, expected) in [
+            ("1024", "1024"),
+            ("2g", "2048"),
+            ("2GiB", "2048"),
+            ("512m", "512"),
+            ("2t", "2t"),
+            ("many", "many"),
+            ("", ""),
+        ] {
             assert_eq!(mebibytes(text), expected, "{text}");
         }
         assert_eq!(mebibytes("99999999999999999999g"), "99999999999999999999g");

@@ -38,7 +38,9 @@ pub async fn upload(client: &Client, file: &Path, target: &Address) -> Result<u6
         return Err(Failure::new(what).cause("it is not a file").help("an S3 client moves whole directories"));
     }
     if meta.len() > LARGEST_PUT {
-        return Err(Failure::new(what).cause("it is larger than 5 GiB, the bound of one write").help("an S3 client writes it in parts"));
+        return Err(Failure::new(what)
+            .cause("it is larger than 5 GiB, the bound of one write")
+            .help("an S3 client writes it in parts"));
     }
     let url = presign(client, target, "PUT", &what).await?;
     let bar = progress(meta.len(), &format!("{} -> {target}", file.display()));

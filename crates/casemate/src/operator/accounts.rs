@@ -78,7 +78,12 @@ pub async fn account(command: AccountCommand, global: &Global) -> Result<(), Fai
             let shown = accounts.iter().map(describe_account).collect();
             output::print(global.output, &Value::Array(shown), || {
                 let row = |account: &Account| {
-                    vec![account.id.to_string(), account.name.clone(), account.email.clone(), account.created.strftime(DAY).to_string()]
+                    vec![
+                        account.id.to_string(),
+                        account.name.clone(),
+                        account.email.clone(),
+                        account.created.strftime(DAY).to_string(),
+                    ]
                 };
                 output::table(&["account", "name", "email", "created"], &accounts.iter().map(row).collect::<Vec<_>>())
             })?;
@@ -120,7 +125,9 @@ impl Office {
         let accounts = self.identity.accounts().await.doing("cannot list the accounts")?;
         match (named, accounts.as_slice()) {
             (Some(id), known) if known.iter().any(|account| account.id == id) => Ok(id),
-            (Some(id), _) => Err(Failure::new(format!("there is no account {id}")).help("`casemate account list` shows them")),
+            (Some(id), _) => {
+                Err(Failure::new(format!("there is no account {id}")).help("`casemate account list` shows them"))
+            }
             (None, [only]) => Ok(only.id.clone()),
             (None, []) => Err(Failure::new("there is no account").help("`casemate account create ACCOUNT` makes one")),
             (None, _) => Err(Failure::new("there are several accounts").help("name one by --account")),
@@ -132,10 +139,14 @@ impl Office {
         let projects = self.identity.projects(Some(account)).await.doing("cannot list the projects")?;
         match (named, projects.as_slice()) {
             (Some(id), known) if known.iter().any(|project| project.id == id) => Ok(id),
-            (Some(id), _) => Err(Failure::new(format!("account {account} has no project {id}")).help("`casemate project list` shows them")),
+            (Some(id), _) => Err(Failure::new(format!("account {account} has no project {id}"))
+                .help("`casemate project list` shows them")),
             (None, [only]) => Ok(only.id.clone()),
-            (None, []) => Err(Failure::new(format!("account {account} has no project")).help("`casemate project create NAME` makes one")),
-            (None, _) => Err(Failure::new(format!("account {account} has several projects")).help("name one by --project")),
+            (None, []) => Err(Failure::new(format!("account {account} has no project"))
+                .help("`casemate project create NAME` makes one")),
+            (None, _) => {
+                Err(Failure::new(format!("account {account} has several projects")).help("name one by --project"))
+            }
         }
     }
 }

@@ -74,7 +74,8 @@ pub async fn engine(command: EngineCommand, global: &Global) -> Result<(), Failu
     match command {
         EngineCommand::List { place } => {
             let dir = directory(&place, global)?.0;
-            let engines = if dir.exists() { Engines::open(&dir).doing("cannot read the engines")?.list() } else { Vec::new() };
+            let engines =
+                if dir.exists() { Engines::open(&dir).doing("cannot read the engines")?.list() } else { Vec::new() };
             let shown = engines.iter().map(describe).collect();
             output::print(global.output, &Value::Array(shown), || table(&engines, &dir))
         }
@@ -104,12 +105,21 @@ pub async fn engine(command: EngineCommand, global: &Global) -> Result<(), Failu
             let dir = directory(&place, global)?.0;
             let versions = match version {
                 Some(version) => vec![version],
-                None => Engines::open(&dir).doing("cannot read the engines")?.list().into_iter().map(|engine| engine.version).collect(),
+                None => Engines::open(&dir)
+                    .doing("cannot read the engines")?
+                    .list()
+                    .into_iter()
+                    .map(|engine| engine.version)
+                    .collect(),
             };
             for version in &versions {
-                install::verify(&dir, version).doing(format!("Spark {version} is not as it was installed")).map_err(|failure| {
-                    failure.help(format!("`casemate engine remove {version}`, then `casemate engine install {version}`"))
-                })?;
+                install::verify(&dir, version).doing(format!("Spark {version} is not as it was installed")).map_err(
+                    |failure| {
+                        failure.help(format!(
+                            "`casemate engine remove {version}`, then `casemate engine install {version}`"
+                        ))
+                    },
+                )?;
             }
             output::print(global.output, &json!({ "verified": versions }), || {
                 versions.iter().map(|version| format!("Spark {version}: every file is as it was installed\n")).collect()
@@ -204,7 +214,8 @@ fn table(engines: &[Installed], dir: &std::path::Path) -> String {
     }
     let row = |engine: &Installed| {
         let dates = [engine.available, engine.end_of_support, engine.end_of_life].map(|date: Date| date.to_string());
-        [vec![format!("Spark {}", engine.version), engine.scala.clone(), engine.hadoop.clone()], dates.to_vec()].concat()
+        [vec![format!("Spark {}", engine.version), engine.scala.clone(), engine.hadoop.clone()], dates.to_vec()]
+            .concat()
     };
     let rows: Vec<Vec<String>> = engines.iter().map(row).collect();
     output::table(&["engine", "scala", "hadoop", "available", "support ends", "life ends"], &rows)

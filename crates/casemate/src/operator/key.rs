@@ -98,7 +98,9 @@ pub async fn key(command: KeyCommand, global: &Global) -> Result<(), Failure> {
         KeyCommand::Validate { token, account, expires, data } => {
             let office = Office::open(global, &data).await?;
             let id = office.identity.validate(&token, account.as_ref(), expires, &office.by).await;
-            let id = id.doing("cannot grant the key").map_err(|failure| failure.help("a token is good once, for 24 hours"))?;
+            let id = id
+                .doing("cannot grant the key")
+                .map_err(|failure| failure.help("a token is good once, for 24 hours"))?;
             output::print(global.output, &json!({ "credentialId": id }), || format!("key {id} is valid"))?;
             office.close().await
         }
@@ -123,7 +125,10 @@ async fn create(args: CreateArgs, global: &Global) -> Result<(), Failure> {
     match global.output {
         Output::Text => {
             let text = toml::to_string(&file).doing("cannot write the client configuration")?;
-            output::line(&format!("# Client configuration of Casemate; key {id}. Keep it secret: this is the only time it is shown.\n{}", text.trim_end()))?;
+            output::line(&format!(
+                "# Client configuration of Casemate; key {id}. Keep it secret: this is the only time it is shown.\n{}",
+                text.trim_end()
+            ))?;
         }
         Output::Json => {
             let mut shown = serde_json::to_value(&file).doing("cannot print the key")?;
@@ -145,8 +150,10 @@ impl Office {
         expires: Option<Timestamp>,
     ) -> Result<(i64, Profile), Failure> {
         let what = "cannot make the key";
-        let application = self.identity.create_application(account, name, "made by the operator", &self.by).await.doing(what)?;
-        let made = self.identity.create_credential(&application.application, request, expires, &self.by).await.doing(what)?;
+        let application =
+            self.identity.create_application(account, name, "made by the operator", &self.by).await.doing(what)?;
+        let made =
+            self.identity.create_credential(&application.application, request, expires, &self.by).await.doing(what)?;
         let profile = Profile {
             endpoint: self.endpoint(),
             application_key: application.application.key,
@@ -199,11 +206,18 @@ async fn list(account: Option<AccountId>, data: &DataArgs, global: &Global) -> R
                 let owner = credential.account.as_ref().map_or("-".to_owned(), ToString::to_string);
                 let status = credential.status_at(now).as_str().to_owned();
                 let times = [Some(credential.created), credential.expiration, credential.last_use].map(day);
-                [vec![credential.id.to_string(), "api".to_owned(), name(credential), owner, status], times.to_vec()].concat()
+                [vec![credential.id.to_string(), "api".to_owned(), name(credential), owner, status], times.to_vec()]
+                    .concat()
             })
             .collect();
         rows.extend(access.iter().map(|key| {
-            let kind = vec![key.access.clone(), "s3".to_owned(), "-".to_owned(), key.project.to_string(), "validated".to_owned()];
+            let kind = vec![
+                key.access.clone(),
+                "s3".to_owned(),
+                "-".to_owned(),
+                key.project.to_string(),
+                "validated".to_owned(),
+            ];
             [kind, vec![day(Some(key.created)), "-".to_owned(), "-".to_owned()]].concat()
         }));
         output::table(&["key", "kind", "name", "of", "status", "created", "ends", "last use"], &rows)

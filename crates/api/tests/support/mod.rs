@@ -1,0 +1,218 @@
+//! The API over real rooms in a directory of its own. Only the warden is not there, so that jobs wait.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use api::{ApiState, Config, router};
+use async_trait::async_trait;
+use audit::{Actor, Audit};
+use axum::{Router, body::Body, extract::ConnectInfo};
+use db::Db;
+use engine::Engines;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use identity::{AccessRule, CredentialRequest, Identity};
+use jiff::Timestamp;
+use jobs::{BoxError, JobKeys, Jobs, Parts, Surroundings};
+use keys::Keys;
+use model::{AccountId, BucketName, Cores, MiB, ProjectId, SandboxId};
+use objects::Store;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+/// What jobs see of the object store; no job starts here, so the rest is never asked for.
+struct Beside(Store);
+
+#[async_trait]
+impl Surroundings for Beside {
+    async fn object_size(&self, project: &ProjectId, bucket: &BucketName, key: &str) -> Result<Option<u64>, BoxError> {
+        match self.0.head(project, bucket, key).await {
+            Ok(found) => Ok(found.map(|object| object.size)),
+            Err(objects::Error::NoSuchBucket { .. }) => Ok(None),
+            Err(cause) => Err(cause.into()),
+        }
+    }
+    async fn ensure_log_bucket(&self, _project: &ProjectId) -> Result<(), BoxError> {
+        Err("no job starts here".into())
+    }
+    async fn open_keys(&self, _project: &ProjectId, _sandbox: SandboxId) -> Result<JobKeys, BoxError> {
+        Err("no job starts here".into())
+    }
+    async fn close_keys(&self, _sandbox: SandboxId) -> Result<(), BoxError> {
+        Ok(())
+    }
+    fn open_gate(&self, _sandbox: SandboxId, _objects: std::net::TcpListener) -> Result<(), BoxError> {
+        Err("no job starts here".into())
+    }
+    fn close_gate(&self, _sandbox: SandboxId) {}
+}
+
+/// A running API with one account, one project and keys.
+pub struct World {
+    _dir: tempfile::TempDir,
+    pub router: Router,
+    pub identity: Identity,
+    pub audit: Audit,
+    pub account: AccountId,
+    pub project: ProjectId,
+    pub keys: Credentials,
+}
+
+/// What a client signs with.
+#[derive(Clone)]
+pub struct Credentials {
+    pub application: String,
+    pub secret: String,
+    pub consumer: String,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+impl World {
+    pub async fn new() -> World {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path();
+        let db = Db::open(&path.join("casemate.sqlite")).await.expect("a database");
+        let audit = Audit::new(db.clone());
+        let room = Arc::new(Keys::open(&path.join("keys")).expect("keys"));
+        let identity = Identity::new(db.clone(), audit.clone(), Arc::clone(&room));
+        let store = Store::open(&path.join("objects"), Arc::clone(&room)).await.expect("a store");
+        for version in ["3.5.9", "4.1.4"] {
+            engine(path, version);
+        }
+        let engines = Arc::new(Engines::open(&path.join("engines")).expect("engines"));
+        let regions = vec!["GRA".parse().expect("a region")];
+        let jobs = Jobs::new(Parts {
+            db,
+            audit: audit.clone(),
+            keys: room,
+            warden: warden::Client::new(&path.join("no-warden.sock")),
+            engines: Arc::clone(&engines),
+            surroundings: Arc::new(Beside(store.clone())),
+            config: jobs::Config {
+                regions: regions.clone(),
+                max_running: 1,
+                cores: Cores(1000),
+                memory: MiB::gib(1000),
+                log_retention: Duration::from_secs(3600),
+                spool: path.join("jobs"),
+                log_address_base: "http://127.0.0.1:9000".into(),
+            },
+        });
+        let config = Config { public_urls: vec![BASE.into()], regions, ..Config::default() };
+        let state = ApiState {
+            identity: identity.clone(),
+            jobs,
+            objects: store,
+            audit: audit.clone(),
+            engines,
+            config: Arc::new(config),
+        };
+        let account: AccountId = "ab1234-casemate".parse().expect("an account");
+        let by = Actor::operator();
+        identity.create_account(&account, "a@example.org", "A", &by).await.expect("an account");
+        let project = identity.create_project(&account, "first", &by).await.expect("a project").id;
+        let keys = credentials(&identity, &account, AccessRule::everything()).await;
+        World { _dir: dir, router: router(state), identity, audit, account, project, keys }
+    }
+
+    /// A credential of this account with these rules.
+    pub async fn key(&self, rules: &[(&str, &str)]) -> Credentials {
+        let rules = rules.iter().map(|(method, path)| AccessRule::parse(method, path).expect("a rule")).collect();
+        credentials(&self.identity, &self.account, rules).await
+    }
+
+    /// A path below this project.
+    pub fn path(&self, rest: &str) -> String {
+        format!("/1.0/cloud/project/{}{rest}", self.project)
+    }
+
+    /// A signed call.
+    pub async fn call(&self, method: &str, path: &str, body: &Value) -> Answer {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.send(signed(&self.keys, method, path, &body, Timestamp::now().as_second())).await
+    }
+
+    /// Reads, signed, with more headers.
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = signed(&self.keys, "GET", path, "", Timestamp::now().as_second());
+        for (name, value) in headers {
+            request.headers_mut().insert(
+                http::HeaderName::from_bytes(name.as_bytes()).expect("a name"),
+                value.parse().expect("a value"),
+            );
+        }
+        self.send(request).await
+    }
+
+    /// Any request.
+    pub async fn send(&self, mut request: Request<Body>) -> Answer {
+        let peer: std::net::SocketAddr = "192.0.2.7:4711".parse().expect("an address");
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let response = self.router.clone().oneshot(request).await.expect("an answer");
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.expect("a body").to_bytes();
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// What a client sends to submit a job with these parameters.
+    pub fn submit_body(&self, parameters: &[(&str, &str)]) -> Value {
+        let parameters: Vec<Value> =
+            parameters.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+        json!({
+            "containerName": "code", "engine": "spark", "engineVersion": "3.5.9", "name": "n", "region": "GRA",
+            "engineParameters": parameters,
+        })
+    }
+}
+
+async fn credentials(identity: &Identity, account: &AccountId, rules: Vec<AccessRule>) -> Credentials {
+    let by = Actor::operator();
+    let application = identity.create_application(account, "app", "", &by).await.expect("an application");
+    let request = CredentialRequest { rules, ..CredentialRequest::default() };
+    let made = identity.create_credential(&application.application, &request, None, &by).await.expect("a credential");
+    Credentials {
+        application: application.application.key.clone(),
+        secret: application.secret.to_string(),
+        consumer: made.consumer_key.to_string(),
+    }
+}
+
+/// A request signed as the SDKs do.
+pub fn signed(keys: &Credentials, method: &str, path: &str, body: &str, at: i64) -> Request<Body> {
+    let text = format!("{}+{}+{method}+{BASE}{path}+{body}+{at}", keys.secret, keys.consumer);
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "api.example.org")
+        .header("content-type", "application/json")
+        .header("x-ovh-application", &keys.application)
+        .header("x-ovh-consumer", &keys.consumer)
+        .header("x-ovh-timestamp", at.to_string())
+        .header("x-ovh-signature", format!("$1${}", hex::encode(digest)))
+        .body(Body::from(body.to_owned()))
+        .expect("a request")
+}
+
+/// An engine as far as it can be listed: its manifest.
+fn engine(dir: &Path, version: &str) {
+    let home = dir.join(format!("engines/spark-{version}"));
+    std::fs::create_dir_all(&home).expect("a directory");
+    let manifest = json!({
+        "engine": {
+            "version": version, "scala": "2.12", "hadoop": "3.3.4", "description": "Spark", "available": "2024-01-01",
+            "end_of_support": "2124-10-01", "end_of_life": "2125-01-01", "java_home": "/usr", "jars": [], "archives": false,
+        },
+        "files": {},
+    });
+    std::fs::write(home.join("manifest.json"), manifest.to_string()).expect("a manifest");
+}
+
+pub const BASE: &str = "https://api.example.org";
