@@ -80,6 +80,12 @@ impl Machine {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// The name of this machine's control groups.
+    fn group(&self) -> String {
+        let name = self.dir.to_string_lossy().replace('/', "-");
+        format!("casemate{name}-run")
+    }
+
     /// What is left of this machine's sandboxes anywhere.
     pub fn leftovers(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -93,18 +99,16 @@ impl Machine {
                 found.push(format!("loop {backing}"));
             }
         }
+        // Other Casemates may run on this machine: ours are in groups of our name, or have our directory in their command.
         for process in fs::read_dir("/proc").unwrap().flatten() {
-            let status = fs::read_to_string(process.path().join("status")).unwrap_or_default();
-            let uid =
-                status.lines().find_map(|line| line.strip_prefix("Uid:\t")?.split('\t').next()?.parse::<u32>().ok());
-            let command = fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
-            let ours = uid.is_some_and(|uid| uid >= self.config.uid_base && uid < 1_000_000_000)
-                || command.contains("\0monitor\0");
-            if ours && !status.contains("State:\tZ") {
+            let read = |name: &str| fs::read_to_string(process.path().join(name)).unwrap_or_default();
+            let (group, command) = (read("cgroup"), read("cmdline"));
+            let ours = group.contains(&self.group()) || (command.contains(&place) && command.contains("\0monitor\0"));
+            if ours && !read("status").contains("State:\tZ") {
                 found.push(format!("process {}", command.replace('\0', " ")));
             }
         }
-        cgroups(Path::new("/sys/fs/cgroup"), 0, &mut found);
+        cgroups(Path::new("/sys/fs/cgroup"), &self.group(), 0, &mut found);
         for scratch in fs::read_dir(self.dir.join("data/scratch")).into_iter().flatten().flatten() {
             found.push(format!("image {}", scratch.path().display()));
         }
@@ -117,13 +121,13 @@ impl Machine {
     }
 }
 
-fn cgroups(dir: &Path, depth: u32, found: &mut Vec<String>) {
+fn cgroups(dir: &Path, name: &str, depth: u32, found: &mut Vec<String>) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
-        let name = entry.path().to_string_lossy().into_owned();
-        if name.contains("casemate-var-tmp-casemate-test-warden") && name.contains('.') {
-            found.push(format!("cgroup {name}"));
+        let path = entry.path().to_string_lossy().into_owned();
+        if path.contains(name) && path.contains('.') {
+            found.push(format!("cgroup {path}"));
         } else if depth < 4 {
-            cgroups(&entry.path(), depth + 1, found);
+            cgroups(&entry.path(), name, depth + 1, found);
         }
     }
 }
@@ -219,7 +223,7 @@ fn config(dir: &Path) -> Config {
         service_gid: SERVICE,
         runtime: "/usr/sbin/runc".into(),
         java_home: fs::canonicalize("/usr/lib/jvm/java-17-openjdk-amd64").unwrap_or_else(|_| "/usr/lib/jvm".into()),
-        uid_base: 700_000_000,
+        uid_base: 850_000_000,
         scratch_encryption: ScratchEncryption::Fscrypt,
         executable: "/proc/self/exe".into(),
     }
