@@ -94,10 +94,15 @@ fn parse_from(text: &str, now: Timestamp) -> Result<LogId, ApiError> {
         None => {
             // An offset's '+' that was not encoded arrives as a space.
             let time = text.parse::<Timestamp>().or_else(|_| text.replace(' ', "+").parse::<Timestamp>());
-            time.map_err(|_| wrong())?.as_nanosecond()
+            time.or_else(|_| without_zone(text).ok_or_else(wrong))?.as_nanosecond()
         }
     };
     Ok(LogId(u64::try_from(nanoseconds.max(0)).unwrap_or(u64::MAX)))
+}
+
+/// `ovh-spark-submit` names no zone, and means UTC.
+fn without_zone(text: &str) -> Option<Timestamp> {
+    text.contains('T').then(|| format!("{text}Z").parse().ok()).flatten()
 }
 
 const SECOND: u64 = 1_000_000_000;
@@ -120,6 +125,7 @@ mod tests {
             ("2023-11-14T22:13:20Z", 1_700_000_000),
             ("2023-11-14T23:13:20+01:00", 1_700_000_000),
             ("2023-11-14T23:13:20 01:00", 1_700_000_000),
+            ("2023-11-14T22:13:20.000", 1_700_000_000),
             ("1960-01-01T00:00:00Z", 0),
             ("now-4000000000s", 0),
         ] {
