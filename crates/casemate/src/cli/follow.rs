@@ -132,8 +132,8 @@ async fn watch(client: &Client, id: &str, with_log: bool, output: Output) -> Res
     loop {
         let job = find(client, id).await?;
         shown.status(output::field(&job, "status"));
-        while with_log {
-            let lines = log.next().await?;
+        loop {
+            let lines = if with_log { log.next().await? } else { Vec::new() };
             if lines.is_empty() {
                 break;
             }
