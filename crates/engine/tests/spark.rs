@@ -70,8 +70,9 @@ fn a_sum_is_computed_on_an_executor_and_the_exit_code_is_the_programs() {
         spark = SparkSession.builder.getOrCreate()\n\
         print('SUM', spark.sparkContext.parallelize(range(101), 4).map(lambda n: n).sum())\n\
         print('VERSION', spark.version, sys.argv[1:], os.getcwd())\n\
-        print('SECRET', [name for name in os.environ if 'SECRET' in name])\n\
-        there = spark.sparkContext.parallelize([0], 1).map(lambda _: [n for n in os.environ if 'SECRET' in n]).collect()\n\
+        ours = ['AUTH_SECRET', 'ACCESS_KEY']\n\
+        print('SECRET', [name for name in os.environ if any(part in name for part in ours)])\n\
+        there = spark.sparkContext.parallelize([0], 1).map(lambda _: [n for n in os.environ if any(p in n for p in ours)]).collect()\n\
         print('THERE', there)\n\
         sys.exit(7)\n";
     let bench = Bench::new();
@@ -101,7 +102,7 @@ fn executors_come_and_go_with_the_work_within_the_sizing() {
         print('IDLE', live())\n\
         print('AGAIN', context.parallelize(range(8), 2).sum())\n";
     let properties = "spark.dynamicAllocation.enabled=true\nspark.dynamicAllocation.maxExecutors=9\n\
-        spark.dynamicAllocation.executorIdleTimeout=3s\nspark.dynamicAllocation.schedulerBacklogTimeout=200ms\n";
+        spark.dynamicAllocation.executorIdleTimeout=3s\nspark.dynamicAllocation.schedulerBacklogTimeout=1s\n";
     let bench = Bench::new();
     for engine in &bench.engines {
         let outcome = bench.run(engine, program, &[], Some(properties), 2);

@@ -117,9 +117,12 @@ fn dependencies(hadoop: &str, sdk: &str) -> String {
     } else {
         ("com.amazonaws", &["aws-java-sdk-s3", "aws-java-sdk-dynamodb", "aws-java-sdk-sts"])
     };
+    let bundles = [("software.amazon.awssdk", "bundle"), ("com.amazonaws", "aws-java-sdk-bundle"), ("org.wildfly.openssl", "*")]
+        .map(|(group, artifact)| format!("<exclusion><groupId>{group}</groupId><artifactId>{artifact}</artifactId></exclusion>"));
     let mut text = format!(
         "<dependency><groupId>org.apache.hadoop</groupId><artifactId>hadoop-aws</artifactId><version>{hadoop}</version>\
-         <exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions></dependency>\n"
+         <exclusions>{}</exclusions></dependency>\n",
+        bundles.concat()
     );
     for module in modules {
         text.push_str(&format!(
