@@ -22,6 +22,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("a_node_dies_of_too_much_memory_and_it_is_told", a_node_dies_of_too_much_memory_and_it_is_told),
     ("a_node_has_its_cores_and_no_more", a_node_has_its_cores_and_no_more),
     ("a_full_volume_is_told_and_is_as_large_as_was_asked", a_full_volume_is_told_and_is_as_large_as_was_asked),
+    ("a_volume_goes_without_being_written", a_volume_goes_without_being_written),
     ("a_volume_is_encrypted", a_volume_is_encrypted),
     ("the_gates_come_to_the_job", the_gates_come_to_the_job),
     ("a_shim_has_no_right_beyond_its_sandbox", a_shim_has_no_right_beyond_its_sandbox),
@@ -250,8 +251,11 @@ fn an_end_says_how() {
     .map(str::to_owned)
     .into();
     control.start(&sleeper);
-    std::thread::sleep(Duration::from_millis(500));
-    assert_eq!(control.ask(&json!({ "do": "signal", "id": id, "node": "executor-2" }))["error"], Value::Null);
+    // The first process of a container does not hear a signal before it has a handler for it; after its end none is sent.
+    for _ in 0..10 {
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(control.ask(&json!({ "do": "signal", "id": id, "node": "executor-2" }))["error"], Value::Null);
+    }
     assert_eq!(control.wait(&second.node)["exit"]["code"], 7);
     // A program that is not there says so, and leaves the node free for the next try.
     let mut absent = container(id, NodeName::executor(3));
@@ -310,6 +314,30 @@ fn a_full_volume_is_told_and_is_as_large_as_was_asked() {
     let size: u64 = out.split(' ').next().unwrap().parse().unwrap();
     assert!((50..=64).contains(&size) && out.contains(" 28"), "{told}");
     assert_eq!(told["exit"], json!({ "code": 1, "signal": null, "oom": false, "storage_full": true }), "{told}");
+}
+
+fn a_volume_goes_without_being_written() {
+    let machine = Machine::start();
+    let id = new_id();
+    let (_handle, mut control) = machine.create(id);
+    let big = ContainerSpec { storage: MiB::gib(2), ..container(id, NodeName::executor(1)) };
+    let program =
+        "with open('/scratch/filler', 'wb') as file:\n    for _ in range(200):\n        file.write(b'x' * (1 << 20))";
+    assert_eq!(control.python(&big, program)["exit"]["code"], 0);
+    // Sectors that the volume's device was given to write.
+    let written = |device: &str| -> u64 {
+        let stat = fs::read_to_string(format!("/sys/block/{device}/stat")).unwrap();
+        stat.split_whitespace().nth(6).unwrap().parse().unwrap()
+    };
+    let image = machine.dir.join(format!("data/scratch/{id}/executor-1.img"));
+    let device = fs::read_dir("/sys/block").unwrap().flatten().find(|device| {
+        let backing = fs::read_to_string(device.path().join("loop/backing_file")).unwrap_or_default();
+        std::path::Path::new(backing.trim()) == image
+    });
+    let device = device.unwrap().file_name().into_string().unwrap();
+    let before = written(&device);
+    assert_eq!(control.ask(&json!({ "do": "remove", "id": id, "node": "executor-1" }))["error"], Value::Null);
+    assert!((written(&device) - before) * 512 < 50 << 20, "{} sectors", written(&device) - before);
 }
 
 fn a_volume_is_encrypted() {
@@ -533,7 +561,7 @@ fn containers_die_with_their_shim() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
     let started = Instant::now();
     while machine.leftovers().iter().any(|left| left.starts_with("process")) {
-        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", machine.leftovers());
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", machine.leftovers());
         std::thread::sleep(Duration::from_millis(50));
     }
     let list = block(machine.client().list_sandboxes()).unwrap();
@@ -640,7 +668,8 @@ fn a_start_is_quick() {
         times.push(all);
     }
     times.sort();
-    assert!(times[2] < Duration::from_millis(400), "{times:?}");
+    // About 120 ms on an idle machine of two cores.
+    assert!(times[2] < Duration::from_millis(600), "{times:?}");
 }
 
 fn an_idle_warden_and_a_monitor_are_small() {
