@@ -1,9 +1,6 @@
 //! Follows a job: its status for the person who waits, its log line by line, and its end.
 
-use std::{
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{process::ExitCode, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
@@ -151,7 +148,6 @@ async fn watch(client: &Client, id: &str, with_log: bool, output: Output) -> Res
 struct Shown {
     bar: Option<ProgressBar>,
     last: String,
-    started: Instant,
 }
 
 impl Shown {
@@ -164,7 +160,7 @@ impl Shown {
                 Err(_) => bar,
             }
         });
-        Shown { bar, last: String::new(), started: Instant::now() }
+        Shown { bar, last: String::new() }
     }
 
     fn status(&mut self, status: &str) {

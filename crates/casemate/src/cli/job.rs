@@ -158,7 +158,7 @@ fn table(jobs: &[Value]) -> String {
 }
 
 /// How long a job ran, or has run.
-fn duration(job: &Value) -> String {
+pub fn duration(job: &Value) -> String {
     let time = |name: &str| job[name].as_str()?.parse::<jiff::Timestamp>().ok();
     let Some(started) = time("startDate") else { return "-".to_owned() };
     let seconds = time("endDate").unwrap_or_else(jiff::Timestamp::now).as_second() - started.as_second();
@@ -172,7 +172,7 @@ fn duration(job: &Value) -> String {
 fn describe(job: &Value) -> String {
     let mut text = String::new();
     let mut line =
-        |name: &str, value: &str| text.push_str(&format!("{:<20}{}\n", format!("{name}:"), output::printable(value)));
+        |name: &str, value: &str| text.push_str(&format!("{:<28}{}\n", format!("{name}:"), output::printable(value)));
     let field = |name: &str| output::field(job, name);
     line("id", field("id"));
     line("name", field("name"));

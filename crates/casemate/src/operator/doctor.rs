@@ -11,7 +11,6 @@ use crate::{
     cli::{Global, Output, output},
     config::{Config, Service},
     failure::Failure,
-    privileges,
 };
 
 /// Arguments of `casemate doctor`.
@@ -55,13 +54,7 @@ pub fn doctor(args: DoctorArgs, global: &Global) -> Result<ExitCode, Failure> {
 }
 
 fn look(config: &Config) -> Vec<Finding> {
-    let mut findings = vec![Finding {
-        what: "root".to_owned(),
-        good: privileges::is_root(),
-        needed: true,
-        found: if privileges::is_root() { "this is root".to_owned() } else { "this is not root".to_owned() },
-        help: (!privileges::is_root()).then(|| "run it as root; the rest is what can be seen without".to_owned()),
-    }];
+    let mut findings = Vec::new();
     match Service::of(config).and_then(|service| config.warden(service)) {
         Ok(config) => findings.extend(warden::doctor(&config).into_iter().map(|finding| Finding {
             what: finding.what.to_owned(),
