@@ -188,11 +188,7 @@ impl Shown {
         let reason =
             job["reason"].as_str().map(|reason| format!(": {}", output::printable(reason))).unwrap_or_default();
         let status = output::printable(output::field(job, "status"));
-        eprintln!(
-            "job {} {status} after {:.1} s{reason}",
-            output::field(job, "id"),
-            self.started.elapsed().as_secs_f64()
-        );
+        eprintln!("job {} {status}, ran {}{reason}", output::field(job, "id"), super::job::duration(job));
     }
 }
 
