@@ -15,7 +15,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def report(name, outcome, detail=""):
-    print("ESCAPE " + json.dumps({"name": name, "outcome": outcome, "detail": str(detail)[:2000]}), flush=True)
+    print("ESCAPE " + json.dumps({"name": name, "outcome": outcome, "detail": str(detail)[:20000]}), flush=True)
 
 
 def attempt(name, act):
