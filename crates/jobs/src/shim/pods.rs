@@ -182,27 +182,56 @@ async fn answer(
 }
 
 /// Events one a line, until the client leaves or the API stops.
+///
+/// The newest event is said again a few times. Events are states, so that this changes nothing, but it frees a driver
+/// of Spark 3 that would else wait for ever: OkHttp closes a watch by reading what is left of it for 100 ms at most,
+/// and where an event comes within that time, the thread that reads it takes the time limit of the closing one away.
 fn follow(host: Arc<Host>, watch: Watch, stop: CancellationToken) -> Body {
-    let (changes, cursor) = (host.changed.subscribe(), watch.cursor);
-    let events = stream::unfold((changes, cursor), move |(mut changes, mut cursor)| {
+    let start = Followed { changes: host.changed.subscribe(), cursor: watch.cursor, newest: None, echoes: ECHOES };
+    let events = stream::unfold(start, move |mut at| {
         let (host, watch, stop) = (host.clone(), watch.clone(), stop.clone());
         async move {
             loop {
-                changes.mark_unchanged();
-                let (lines, next) = host.lock().pods.events_since(&watch, cursor);
-                cursor = next;
-                if !lines.is_empty() {
+                at.changes.mark_unchanged();
+                let (lines, next) = host.lock().pods.events_since(&watch, at.cursor);
+                at.cursor = next;
+                if let Some(newest) = lines.last() {
                     let piece = Frame::data(Bytes::from(lines.concat()));
-                    return Some((Ok::<_, Infallible>(piece), (changes, cursor)));
+                    (at.newest, at.echoes) = (Some(Bytes::copy_from_slice(newest)), ECHOES);
+                    return Some((Ok::<_, Infallible>(piece), at));
                 }
-                tokio::select! {
-                    changed = changes.changed() => changed.ok()?,
+                let echo = at.newest.clone().zip(at.echoes.split_first());
+                let pause = async {
+                    match echo {
+                        Some((newest, (pause, left))) => {
+                            tokio::time::sleep(*pause).await;
+                            (newest, left)
+                        }
+                        None => std::future::pending().await,
+                    }
+                };
+                let (newest, left) = tokio::select! {
+                    changed = at.changes.changed() => {
+                        changed.ok()?;
+                        continue;
+                    }
                     () = stop.cancelled() => return None,
-                }
+                    echo = pause => echo,
+                };
+                at.echoes = left;
+                return Some((Ok(Frame::data(newest)), at));
             }
         }
     });
     BodyExt::boxed(StreamBody::new(Box::pin(events) as std::pin::Pin<Box<dyn futures::Stream<Item = _> + Send + Sync>>))
+}
+
+/// Where one watch stands.
+struct Followed {
+    changes: tokio::sync::watch::Receiver<u64>,
+    cursor: u64,
+    newest: Option<Bytes>,
+    echoes: &'static [Duration],
 }
 
 fn refuse(status: StatusCode, reason: &str, message: &str) -> Response<Body> {
@@ -225,6 +254,8 @@ const MOST_CONNECTIONS: usize = 64;
 const BODIES: usize = 2;
 const MOST_EFFECTS: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Pauses before the newest event is said again.
+const ECHOES: &[Duration] = &[Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(3)];
 
 #[cfg(test)]
 mod tests {
