@@ -93,7 +93,7 @@ show() {
     key=$("$program" object list "s3://$bucket/results/$1/" --output json | "$VENV/bin/python" -c '
 import json, sys
 print(next(item["key"] for item in json.load(sys.stdin) if item["key"].endswith(".parquet")))')
-    "$program" object get "s3://$bucket/$key" "$place/$1.parquet"
+    "$program" object get "s3://$bucket/$key" "$place/$1.parquet" >/dev/null
     printf '\n%s (s3://%s/%s)\n' "$2" "$bucket" "$key"
     "$VENV/bin/python" demo/show.py "$place/$1.parquet"
 }
