@@ -1,4 +1,5 @@
 //! How a benchmark says what it found: one line a target.
+#![allow(dead_code, reason = "each benchmark uses its part")]
 
 /// Prints `target NAME: FIGURE UNIT, bound BOUND UNIT, met` or `missed`: at most `bound` meets it.
 pub fn at_most(name: &str, figure: f64, bound: f64, unit: &str) {
