@@ -33,7 +33,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         parameters: Vec::new(),
     };
     let content = std::fs::read(jar)?;
-    let options: Vec<String> = std::env::var("JAVA_ARGS").iter().flat_map(|text| text.split(' ')).map(str::to_owned).collect();
+    let options: Vec<String> =
+        std::env::var("JAVA_ARGS").iter().flat_map(|text| text.split(' ')).map(str::to_owned).collect();
     for number in 0..times {
         let place = std::env::temp_dir().join(format!("rehearse-{}-{number}", std::process::id()));
         let outcome = run(&Rehearsal {

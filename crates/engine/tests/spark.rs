@@ -31,7 +31,14 @@ impl Bench {
         Bench { dir, engines, _turn: turn }
     }
 
-    fn run(&self, engine: &Installed, program: &str, arguments: &[&str], properties: Option<&str>, executors: u32) -> Outcome {
+    fn run(
+        &self,
+        engine: &Installed,
+        program: &str,
+        arguments: &[&str],
+        properties: Option<&str>,
+        executors: u32,
+    ) -> Outcome {
         let place = tempfile::tempdir().expect("directory");
         let node = NodeSize { cores: Cores(1), memory: MiB(1024), overhead: MiB(384) };
         let spec = JobSpec {

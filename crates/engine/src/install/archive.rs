@@ -1,11 +1,7 @@
 //! Class-data archives: the classes of a job's start, loaded and checked once at install and mapped into memory by each
 //! JVM from then on. They take more of a job's start away than its isolation adds.
 
-use std::{
-    fs,
-    path::Path,
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
 use model::{Cores, JobSpec, MiB, NodeSize, Program, Sizing};
 
@@ -21,17 +17,27 @@ pub(super) fn make(home: &Path, engine: &Installed, progress: &mut dyn FnMut(Pro
     let cds = home.join("cds");
     fs::create_dir_all(&cds).map_err(file_error("create", &cds))?;
     let class_path = cds.join("classpath");
-    let write = |directories| fs::write(&class_path, class_path_file(&engine.jars, directories)).map_err(file_error("write", &class_path));
+    let write = |directories| {
+        fs::write(&class_path, class_path_file(&engine.jars, directories)).map_err(file_error("write", &class_path))
+    };
     // An archive cannot be made with a directory in the class path, only used with one.
     write(false)?;
     let place = home.with_extension("rehearsal");
     super::remove_tree(&place)?;
-    let option = |node: &str| vec![format!("-XX:ArchiveClassesAtExit=/scratch/{node}.jsa"), "-Xlog:cds=off".to_owned(), "-Xlog:cds+dynamic=off".to_owned()];
+    let option = |node: &str| {
+        vec![
+            format!("-XX:ArchiveClassesAtExit=/scratch/{node}.jsa"),
+            "-Xlog:cds=off".to_owned(),
+            "-Xlog:cds+dynamic=off".to_owned(),
+        ]
+    };
     let outcome = run(&Rehearsal {
         home,
         engine,
         spec: &spec(engine)?,
-        properties: Some("spark.hadoop.fs.s3a.attempts.maximum=1\nspark.hadoop.fs.s3a.retry.limit=1\nspark.sql.shuffle.partitions=2\n"),
+        properties: Some(
+            "spark.hadoop.fs.s3a.attempts.maximum=1\nspark.hadoop.fs.s3a.retry.limit=1\nspark.sql.shuffle.partitions=2\n",
+        ),
         files: &[("rehearsal.py", PROGRAM.as_bytes())],
         driver_options: &option("driver"),
         executor_options: &option("executor"),
@@ -42,10 +48,14 @@ pub(super) fn make(home: &Path, engine: &Installed, progress: &mut dyn FnMut(Pro
     let outcome = outcome?;
     outcome.output.lines().for_each(|line| progress(Progress::Detail(line.to_owned())));
     if outcome.code != 0 {
-        let said = outcome.errors.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("; ");
+        let said =
+            outcome.errors.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("; ");
         return match said.contains("unshare") {
             true => Ok(false),
-            false => Err(Error::Tool { doing: "rehearsing a job".into(), why: format!("it ended with {}: {said}", outcome.code) }),
+            false => Err(Error::Tool {
+                doing: "rehearsing a job".into(),
+                why: format!("it ended with {}: {said}", outcome.code),
+            }),
         };
     }
     for node in ["driver", "executor"] {

@@ -42,7 +42,11 @@ pub(super) fn spark(
 }
 
 fn package_in(place: &Path, version: &str) -> Option<PathBuf> {
-    let names = [format!("pyspark-{version}.tar.gz"), format!("pyspark-{version}-py2.py3-none-any.whl"), format!("pyspark-{version}-py3-none-any.whl")];
+    let names = [
+        format!("pyspark-{version}.tar.gz"),
+        format!("pyspark-{version}-py2.py3-none-any.whl"),
+        format!("pyspark-{version}-py3-none-any.whl"),
+    ];
     names.into_iter().map(|name| place.join(name)).find(|path| path.is_file())
 }
 
@@ -113,12 +117,18 @@ fn has_sdk_2(hadoop: &str) -> bool {
 /// The few modules that S3A uses, in place of a bundle of all of AWS.
 fn dependencies(hadoop: &str, sdk: &str) -> String {
     let (group, modules): (&str, &[&str]) = if has_sdk_2(hadoop) {
-        ("software.amazon.awssdk", &["s3", "s3-transfer-manager", "sts", "apache-client", "netty-nio-client", "url-connection-client"])
+        (
+            "software.amazon.awssdk",
+            &["s3", "s3-transfer-manager", "sts", "apache-client", "netty-nio-client", "url-connection-client"],
+        )
     } else {
         ("com.amazonaws", &["aws-java-sdk-s3", "aws-java-sdk-dynamodb", "aws-java-sdk-sts"])
     };
-    let bundles = [("software.amazon.awssdk", "bundle"), ("com.amazonaws", "aws-java-sdk-bundle"), ("org.wildfly.openssl", "*")]
-        .map(|(group, artifact)| format!("<exclusion><groupId>{group}</groupId><artifactId>{artifact}</artifactId></exclusion>"));
+    let bundles =
+        [("software.amazon.awssdk", "bundle"), ("com.amazonaws", "aws-java-sdk-bundle"), ("org.wildfly.openssl", "*")]
+            .map(|(group, artifact)| {
+                format!("<exclusion><groupId>{group}</groupId><artifactId>{artifact}</artifactId></exclusion>")
+            });
     let mut text = format!(
         "<dependency><groupId>org.apache.hadoop</groupId><artifactId>hadoop-aws</artifactId><version>{hadoop}</version>\
          <exclusions>{}</exclusions></dependency>\n",
@@ -193,16 +203,24 @@ mod tests {
             fs::write(jars.join(name), name).expect("file");
         }
         for name in [
-            "io.netty.netty-codec-4.1.9.Final.jar", "software.amazon.awssdk.annotations-2.35.4.jar",
-            "org.reactivestreams.reactive-streams-1.0.4.jar", "netty-codec-4.1.9.Final.jar", "README",
+            "io.netty.netty-codec-4.1.9.Final.jar",
+            "software.amazon.awssdk.annotations-2.35.4.jar",
+            "org.reactivestreams.reactive-streams-1.0.4.jar",
+            "netty-codec-4.1.9.Final.jar",
+            "README",
         ] {
             fs::write(from.join(name), name).expect("file");
         }
         copy_jars(&from, &jars).expect("copied");
-        assert_eq!(names(&jars).expect("names"), [
-            "annotations-17.0.0.jar", "netty-codec-4.2.13.Final.jar", "org.reactivestreams.reactive-streams-1.0.4.jar",
-            "software.amazon.awssdk.annotations-2.35.4.jar",
-        ]);
+        assert_eq!(
+            names(&jars).expect("names"),
+            [
+                "annotations-17.0.0.jar",
+                "netty-codec-4.2.13.Final.jar",
+                "org.reactivestreams.reactive-streams-1.0.4.jar",
+                "software.amazon.awssdk.annotations-2.35.4.jar",
+            ]
+        );
     }
 
     #[test]

@@ -22,7 +22,10 @@ pub(super) fn unpack(package: &Path, home: &Path, progress: &mut dyn FnMut(Progr
     let source = package.extension().is_some_and(|kind| kind == "gz");
     let (spark, pyspark) = if source {
         let mut tar = Command::new("tar");
-        tar.args(["--extract", "--no-same-owner", "--strip-components=1", "--file"]).arg(package).arg("--directory").arg(&raw);
+        tar.args(["--extract", "--no-same-owner", "--strip-components=1", "--file"])
+            .arg(package)
+            .arg("--directory")
+            .arg(&raw);
         tool::run("unpacking Spark", &mut tar, progress)?;
         (raw.join("deps"), raw.join("pyspark"))
     } else {
@@ -67,13 +70,19 @@ impl Found {
     pub(super) fn read(home: &Path) -> Result<Found, Error> {
         let jars = names(&home.join("jars"))?;
         let between = |start: &str, end: fn(char) -> bool| {
-            jars.iter().find_map(|name| name.strip_prefix(start)).map(|rest| rest.split(end).next().unwrap_or_default().to_owned())
+            jars.iter()
+                .find_map(|name| name.strip_prefix(start))
+                .map(|rest| rest.split(end).next().unwrap_or_default().to_owned())
         };
         let scala = between("spark-core_", |c| c == '-');
-        let hadoop = between("hadoop-client-api-", |c| c.is_ascii_alphabetic()).map(|text| text.trim_end_matches('.').to_owned());
+        let hadoop = between("hadoop-client-api-", |c| c.is_ascii_alphabetic())
+            .map(|text| text.trim_end_matches('.').to_owned());
         match (scala, hadoop) {
             (Some(scala), Some(hadoop)) => Ok(Found { scala, hadoop }),
-            _ => Err(Error::Tool { doing: "reading Spark's JARs".into(), why: "there is no spark-core or hadoop-client-api".into() }),
+            _ => Err(Error::Tool {
+                doing: "reading Spark's JARs".into(),
+                why: "there is no spark-core or hadoop-client-api".into(),
+            }),
         }
     }
 }
@@ -84,7 +93,9 @@ pub(super) fn class_path_order(home: &Path) -> Result<Vec<String>, Error> {
     jars.retain(|name| name.ends_with(".jar"));
     let rank = |name: &String| {
         let artifact = artifact(name);
-        FIRST.iter().position(|first| artifact == *first || artifact.strip_prefix(first).is_some_and(|rest| rest.starts_with('_')))
+        FIRST.iter().position(|first| {
+            artifact == *first || artifact.strip_prefix(first).is_some_and(|rest| rest.starts_with('_'))
+        })
     };
     jars.sort_by_key(|name| (rank(name).unwrap_or(FIRST.len()), name.clone()));
     Ok(jars)
@@ -151,7 +162,22 @@ fn remove(path: &Path) -> Result<(), Error> {
 
 /// A class that no archive has is looked for from the front.
 const FIRST: [&str; 18] = [
-    "scala-library", "spark-core", "spark-catalyst", "spark-sql", "spark-sql-api", "spark-common-utils", "spark-kubernetes",
-    "spark-network-common", "spark-unsafe", "hadoop-client-api", "hadoop-client-runtime", "jackson-databind", "jackson-core",
-    "netty-common", "netty-buffer", "netty-transport", "log4j-core", "log4j-api",
+    "scala-library",
+    "spark-core",
+    "spark-catalyst",
+    "spark-sql",
+    "spark-sql-api",
+    "spark-common-utils",
+    "spark-kubernetes",
+    "spark-network-common",
+    "spark-unsafe",
+    "hadoop-client-api",
+    "hadoop-client-runtime",
+    "jackson-databind",
+    "jackson-core",
+    "netty-common",
+    "netty-buffer",
+    "netty-transport",
+    "log4j-core",
+    "log4j-api",
 ];

@@ -42,7 +42,9 @@ pub(super) fn verify(home: &Path) -> Result<(), Error> {
             Some(_) => {}
         }
     }
-    faults.extend(found.keys().filter(|name| !manifest.files.contains_key(*name)).map(|name| format!("{name} is strange")));
+    faults.extend(
+        found.keys().filter(|name| !manifest.files.contains_key(*name)).map(|name| format!("{name} is strange")),
+    );
     if faults.is_empty() { Ok(()) } else { Err(Error::Damaged(faults)) }
 }
 

@@ -190,7 +190,10 @@ pub fn install(
     let available = what.release().map_or(options.today, |release| release.available);
     let mut engine = Installed {
         version: version.clone(),
-        description: format!("Apache Spark {version}, Scala {}, Hadoop {}, Java 17, Python 3", found.scala, found.hadoop),
+        description: format!(
+            "Apache Spark {version}, Scala {}, Hadoop {}, Java 17, Python 3",
+            found.scala, found.hadoop
+        ),
         scala: found.scala,
         hadoop: found.hadoop,
         available,

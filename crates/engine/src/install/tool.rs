@@ -9,7 +9,11 @@ use super::Progress;
 use crate::Error;
 
 /// Runs a program to its end. Its lines go to `progress`; the last of them are in the error.
-pub(super) fn run(doing: &str, command: &mut Command, progress: &mut dyn FnMut(Progress)) -> Result<Vec<String>, Error> {
+pub(super) fn run(
+    doing: &str,
+    command: &mut Command,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<String>, Error> {
     let failed = |why: String| Error::Tool { doing: doing.to_owned(), why };
     let name = command.get_program().to_string_lossy().into_owned();
     let (reader, writer) = std::io::pipe().map_err(|cause| failed(cause.to_string()))?;

@@ -240,13 +240,15 @@ impl Pods {
         }
         if wish.executor <= self.newest {
             return Err(Refusal::forbidden(format!(
-                "executor {} is not a new one: the newest is {}", wish.executor, self.newest
+                "executor {} is not a new one: the newest is {}",
+                wish.executor, self.newest
             )));
         }
         let running = self.pods.values().filter(|pod| !pod.ended).count();
         if running >= self.sizing.executors as usize {
             return Err(Refusal::forbidden(format!(
-                "exceeded quota: the job's sizing has {} executors, and {running} are there", self.sizing.executors
+                "exceeded quota: the job's sizing has {} executors, and {running} are there",
+                self.sizing.executors
             )));
         }
         self.newest = wish.executor;
@@ -365,6 +367,9 @@ fn line(kind: &str, object: &Value) -> Vec<u8> {
 
 /// Bytes of a body at the most: a config map's bound in Kubernetes, and some.
 pub const MAX_BODY: usize = 2 * 1024 * 1024;
+/// What a host writes into a quiet watch every second or so: blank before the next line of JSON, it means nothing to a
+/// client, and its reader wakes up to see that it was closed.
+pub const HEARTBEAT: &[u8] = b" ";
 /// Seconds that an executor has to end by itself once its pod is deleted.
 pub const GRACE_SECONDS: u64 = 30;
 const MAX_EVENTS: usize = 256;

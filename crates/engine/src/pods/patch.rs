@@ -34,7 +34,8 @@ pub(super) fn apply(object: &mut Value, change: &Value) -> Result<(), Refusal> {
 fn apply_operation(metadata: &mut Value, operation: &Value) -> Result<(), Refusal> {
     let path = operation["path"].as_str().unwrap_or_default();
     let kind = operation["op"].as_str().unwrap_or_default();
-    let refused = || Refusal::forbidden(format!("only labels and annotations of a pod can be changed, not {path:.200}"));
+    let refused =
+        || Refusal::forbidden(format!("only labels and annotations of a pod can be changed, not {path:.200}"));
     let rest = path.strip_prefix("/metadata/").ok_or_else(refused)?;
     let (part, key) = rest.split_once('/').map_or((rest, None), |(part, key)| (part, Some(key)));
     let part = PARTS.into_iter().find(|known| *known == part).ok_or_else(refused)?;

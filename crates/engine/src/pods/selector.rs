@@ -19,9 +19,11 @@ impl Selector {
     /// `a=b,c!=d,e in (f,g),h notin (i),j,!k`
     pub(super) fn add_labels(&mut self, text: &str) -> Result<(), Refusal> {
         for term in split_outside_parentheses(text) {
-            self.0.push(Term::read(term.trim()).ok_or_else(|| {
-                Refusal::new(400, "BadRequest", format!("unable to parse requirement: {term:.80}"))
-            })?);
+            self.0.push(
+                Term::read(term.trim()).ok_or_else(|| {
+                    Refusal::new(400, "BadRequest", format!("unable to parse requirement: {term:.80}"))
+                })?,
+            );
         }
         Ok(())
     }

@@ -30,7 +30,11 @@ impl Refusal {
     }
 
     pub(super) fn method(method: &str) -> Refusal {
-        Refusal::new(405, "MethodNotAllowed", format!("the server does not allow {method:.16} on the requested resource"))
+        Refusal::new(
+            405,
+            "MethodNotAllowed",
+            format!("the server does not allow {method:.16} on the requested resource"),
+        )
     }
 
     pub(super) fn object(&self) -> Value {

@@ -62,7 +62,8 @@ fn events(pods: &Pods, watch: &Watch, cursor: &mut u64) -> Vec<Value> {
 }
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
-const MINE: &str = "watch=true&labelSelector=spark-app-selector%3Dspark-1%2Cspark-role%3Dexecutor&allowWatchBookmarks=true";
+const MINE: &str =
+    "watch=true&labelSelector=spark-app-selector%3Dspark-1%2Cspark-role%3Dexecutor&allowWatchBookmarks=true";
 
 #[test]
 fn the_life_of_an_executor_is_seen_by_a_watch() {
@@ -163,7 +164,10 @@ fn what_reaches_beyond_an_executor_is_refused() {
         ("/spec/containers/0/args", json!(["driver"])),
         ("/spec/containers/0/securityContext", json!({ "privileged": true })),
         ("/spec/containers/0/envFrom", json!([{ "secretRef": { "name": "x" } }])),
-        ("/spec/containers/0/env", json!([{ "name": "A", "valueFrom": { "secretKeyRef": { "name": "x", "key": "y" } } }])),
+        (
+            "/spec/containers/0/env",
+            json!([{ "name": "A", "valueFrom": { "secretKeyRef": { "name": "x", "key": "y" } } }]),
+        ),
         ("/spec/containers/0/resources/requests/memory", json!("1409Mi")),
         ("/spec/containers/0/resources/limits/memory", json!("100Gi")),
         ("/spec/containers/0/resources/requests/cpu", json!("3")),
@@ -210,7 +214,11 @@ fn what_spark_asks_for_beside_pods_is_answered() {
         ("POST", "/api/v1/namespaces/default/persistentvolumeclaims", 403),
     ] {
         let (found, body) = ask(&mut pods, method, target, &json!({}));
-        assert_eq!((found, &body["kind"], &body["code"]), (status, &json!("Status"), &json!(status)), "{method} {target}");
+        assert_eq!(
+            (found, &body["kind"], &body["code"]),
+            (status, &json!("Status"), &json!(status)),
+            "{method} {target}"
+        );
     }
 }
 
@@ -227,7 +235,11 @@ fn a_watch_that_has_slept_too_long_is_told_so() {
     let seen = events(&pods, &watch, &mut cursor);
     assert_eq!((&seen[0]["type"], &seen[0]["object"]["code"]), (&json!("ERROR"), &json!(410)));
     let fresh = self::watch(&mut pods, "watch=1");
-    assert_eq!(pods.events_since(&fresh, fresh.cursor).0.len(), 1, "without a revision a watch begins with what is there");
+    assert_eq!(
+        pods.events_since(&fresh, fresh.cursor).0.len(),
+        1,
+        "without a revision a watch begins with what is there"
+    );
 }
 
 fn set(object: &mut Value, pointer: &str, value: Value) {

@@ -40,20 +40,24 @@ impl PodWish {
         }
         let executor = pod["metadata"]["labels"][EXECUTOR_ID].as_str().and_then(|text| text.parse::<u32>().ok());
         let executor = executor.filter(|number| (1..=MAX_EXECUTOR_NUMBER).contains(number)).ok_or_else(|| {
-            Refusal::forbidden(format!("metadata.labels.{EXECUTOR_ID}: a number from 1 to {MAX_EXECUTOR_NUMBER} is expected"))
+            Refusal::forbidden(format!(
+                "metadata.labels.{EXECUTOR_ID}: a number from 1 to {MAX_EXECUTOR_NUMBER} is expected"
+            ))
         })?;
         let resources = &container["resources"];
         let cores = cores(resources)?;
         let memory = memory(resources)?;
         if cores > sizing.executor.cores {
             return Err(Refusal::forbidden(format!(
-                "exceeded quota: {cores} cores asked for, the job's sizing has {} an executor", sizing.executor.cores
+                "exceeded quota: {cores} cores asked for, the job's sizing has {} an executor",
+                sizing.executor.cores
             )));
         }
         if memory > sizing.executor.total_memory() {
             return Err(Refusal::forbidden(format!(
                 "exceeded quota: {} MiB of memory asked for, the job's sizing has {} MiB an executor, overhead included",
-                memory.0, sizing.executor.total_memory().0
+                memory.0,
+                sizing.executor.total_memory().0
             )));
         }
         let env = environment(container, &name)?;
@@ -99,7 +103,9 @@ fn is_asked_for(value: &Value) -> bool {
 fn refuse_volumes(spec: &Value) -> Result<(), Refusal> {
     for volume in spec["volumes"].as_array().into_iter().flatten() {
         let harmless = volume.as_object().is_some_and(|fields| {
-            fields.iter().all(|(key, value)| ["name", "emptyDir", "configMap"].contains(&key.as_str()) || !is_asked_for(value))
+            fields
+                .iter()
+                .all(|(key, value)| ["name", "emptyDir", "configMap"].contains(&key.as_str()) || !is_asked_for(value))
         });
         if !harmless {
             return Err(Refusal::forbidden("spec.volumes: only emptyDir and configMap volumes are offered to jobs"));
@@ -130,7 +136,9 @@ fn environment(container: &Value, pod: &str) -> Result<Vec<(String, String)>, Re
         };
         bytes += name.len() + value.len();
         if bytes > MAX_ENVIRONMENT || value.contains('\0') {
-            return Err(Refusal::invalid(format!("spec.containers[0].env: at most {MAX_ENVIRONMENT} bytes without NUL")));
+            return Err(Refusal::invalid(format!(
+                "spec.containers[0].env: at most {MAX_ENVIRONMENT} bytes without NUL"
+            )));
         }
         env.push((name.to_owned(), value));
     }
@@ -201,13 +209,41 @@ pub(super) const EXECUTOR_ID: &str = "spark-exec-id";
 
 /// Taken by no job: each would reach beyond its own container, or start something else than an executor.
 const FORBIDDEN_OF_POD: [&str; 24] = [
-    "hostNetwork", "hostPID", "hostIPC", "hostAliases", "nodeName", "nodeSelector", "affinity", "tolerations",
-    "topologySpreadConstraints", "priority", "priorityClassName", "preemptionPolicy", "runtimeClassName", "securityContext",
-    "initContainers", "ephemeralContainers", "serviceAccount", "serviceAccountName", "automountServiceAccountToken",
-    "shareProcessNamespace", "imagePullSecrets", "resourceClaims", "dnsConfig", "overhead",
+    "hostNetwork",
+    "hostPID",
+    "hostIPC",
+    "hostAliases",
+    "nodeName",
+    "nodeSelector",
+    "affinity",
+    "tolerations",
+    "topologySpreadConstraints",
+    "priority",
+    "priorityClassName",
+    "preemptionPolicy",
+    "runtimeClassName",
+    "securityContext",
+    "initContainers",
+    "ephemeralContainers",
+    "serviceAccount",
+    "serviceAccountName",
+    "automountServiceAccountToken",
+    "shareProcessNamespace",
+    "imagePullSecrets",
+    "resourceClaims",
+    "dnsConfig",
+    "overhead",
 ];
 const FORBIDDEN_OF_CONTAINER: [&str; 9] = [
-    "command", "securityContext", "envFrom", "volumeDevices", "livenessProbe", "readinessProbe", "startupProbe", "stdin", "tty",
+    "command",
+    "securityContext",
+    "envFrom",
+    "volumeDevices",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "stdin",
+    "tty",
 ];
 /// Spark numbers on for each executor that it replaces; far more than a job can use up.
 const MAX_EXECUTOR_NUMBER: u32 = 100_000;

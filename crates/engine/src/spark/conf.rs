@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::{MiB, NodeSize};
 
 use super::{DriverContext, properties};
-use crate::{Error, engines::order};
+use crate::Error;
 
 /// One file of `/conf`. Some hold the job's secrets: readable by the job's user, writable by nobody in there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +25,13 @@ pub fn conf_files(context: &DriverContext, properties: Option<&str>) -> Result<V
         file("driver.args", driver_arguments(context, &user)),
         file("core-site.xml", core_site(context)),
         file("log4j2.properties", LOG4J2.to_owned()),
-        file("credentials", format!(
-            "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n", context.access_key, context.secret_key
-        )),
+        file(
+            "credentials",
+            format!(
+                "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+                context.access_key, context.secret_key
+            ),
+        ),
         file("rpc-secret", context.rpc_secret.to_owned()),
     ])
 }
@@ -62,10 +66,6 @@ fn is_ours(name: &str) -> bool {
 fn spark_defaults(context: &DriverContext, user: &BTreeMap<String, String>) -> String {
     let mut all: BTreeMap<&str, String> = DEFAULTS.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     all.insert("spark.app.name", context.spec.name.clone());
-    if order(&context.engine.version) >= vec![4] {
-        // Spark 4 writes a structured log by default where this is on; people read text.
-        all.insert("spark.log.structuredLogging.enabled", "false".to_owned());
-    }
     all.extend(user.iter().filter(|(name, _)| !is_ours(name)).map(|(name, value)| (name.as_str(), value.clone())));
     let sizing = &context.spec.sizing;
     let (driver, executor) = (sizing.driver, sizing.executor);
@@ -87,6 +87,10 @@ fn spark_defaults(context: &DriverContext, user: &BTreeMap<String, String>) -> S
         // Executors read /conf.
         ("spark.kubernetes.executor.disableConfigMap", "true".to_owned()),
         ("spark.kubernetes.allocation.batch.delay", "200ms".to_owned()),
+        // Spark 3.5 can wait for ever when it closes a watch (OkHttp reads on to the end of the answer, in a race with its
+        // own reader), and a driver that has done its work would not end. Asking is cheap over loopback.
+        ("spark.kubernetes.executor.enableApiWatcher", "false".to_owned()),
+        ("spark.kubernetes.executor.apiPollingInterval", "1s".to_owned()),
         ("spark.authenticate", "true".to_owned()),
         ("spark.authenticate.secret.file", "/conf/rpc-secret".to_owned()),
         ("spark.network.crypto.enabled", "true".to_owned()),
@@ -175,17 +179,35 @@ const DEFAULTS: [(&str, &str); 3] = [
 ];
 
 const OURS: [&str; 20] = [
-    "spark.master", "spark.submit.deployMode", "spark.driver.host", "spark.driver.bindAddress", "spark.driver.cores",
-    "spark.driver.memory", "spark.driver.memoryOverhead", "spark.driver.memoryOverheadFactor", "spark.executor.cores",
-    "spark.executor.memory", "spark.executor.memoryOverhead", "spark.executor.memoryOverheadFactor", "spark.executor.instances",
+    "spark.master",
+    "spark.submit.deployMode",
+    "spark.driver.host",
+    "spark.driver.bindAddress",
+    "spark.driver.cores",
+    "spark.driver.memory",
+    "spark.driver.memoryOverhead",
+    "spark.driver.memoryOverheadFactor",
+    "spark.executor.cores",
+    "spark.executor.memory",
+    "spark.executor.memoryOverhead",
+    "spark.executor.memoryOverheadFactor",
+    "spark.executor.instances",
     // Each would make the pod larger than the job's sizing.
-    "spark.executor.pyspark.memory", "spark.memory.offHeap.enabled", "spark.memory.offHeap.size",
+    "spark.executor.pyspark.memory",
+    "spark.memory.offHeap.enabled",
+    "spark.memory.offHeap.size",
     // Fetched from where the job cannot reach.
-    "spark.jars.packages", "spark.jars.repositories", "spark.jars.excludes",
+    "spark.jars.packages",
+    "spark.jars.repositories",
+    "spark.jars.excludes",
     "spark.local.dir",
 ];
 const OUR_PREFIXES: [&str; 6] = [
-    "spark.kubernetes.", "spark.authenticate", "spark.network.crypto.", "spark.ssl.", "spark.executor.resource.",
+    "spark.kubernetes.",
+    "spark.authenticate",
+    "spark.network.crypto.",
+    "spark.ssl.",
+    "spark.executor.resource.",
     "spark.driver.resource.",
 ];
 

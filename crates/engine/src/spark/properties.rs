@@ -23,7 +23,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<(String, String)>, Error> {
                 None => break,
             }
         }
-        properties.push(split(&line).ok_or_else(|| Error::Properties(format!("line {}: a wrong \\u escape", number + 1)))?);
+        properties
+            .push(split(&line).ok_or_else(|| Error::Properties(format!("line {}: a wrong \\u escape", number + 1)))?);
     }
     Ok(properties)
 }
@@ -115,8 +116,17 @@ mod tests {
     #[test]
     fn every_form_of_the_format_is_read() {
         let text = "# remark\n! remark\n\na.b 1\nc=2\n d : 3 \ne.f=x=y:z\ng=one,\\\n   two\nh=\\u0041\\tB\ni\nj\\ k=l\nm=C:\\\\x\n";
-        let expected =
-            [("a.b", "1"), ("c", "2"), ("d", "3"), ("e.f", "x=y:z"), ("g", "one,two"), ("h", "A\tB"), ("i", ""), ("j k", "l"), ("m", "C:\\x")];
+        let expected = [
+            ("a.b", "1"),
+            ("c", "2"),
+            ("d", "3"),
+            ("e.f", "x=y:z"),
+            ("g", "one,two"),
+            ("h", "A\tB"),
+            ("i", ""),
+            ("j k", "l"),
+            ("m", "C:\\x"),
+        ];
         assert_eq!(pairs(text), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert!(parse("a=\\u12").is_err());
         assert!(parse("a=\\uzzzz").is_err());

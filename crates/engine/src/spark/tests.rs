@@ -21,9 +21,14 @@ pub(crate) fn engine(version: &str, available: Date) -> Installed {
 }
 
 fn spec(parameters: &[(&str, &str)]) -> JobSpec {
-    let parameters = parameters.iter().map(|(name, value)| EngineParameter { name: (*name).into(), value: (*value).into() });
-    let request =
-        JobRequest { name: Some("flights".into()), container_name: Some("code".into()), parameters: parameters.collect(), ..JobRequest::default() };
+    let parameters =
+        parameters.iter().map(|(name, value)| EngineParameter { name: (*name).into(), value: (*value).into() });
+    let request = JobRequest {
+        name: Some("flights".into()),
+        container_name: Some("code".into()),
+        parameters: parameters.collect(),
+        ..JobRequest::default()
+    };
     let rules = SpecRules {
         regions: vec!["GRA".parse().expect("a region")],
         versions: vec!["3.5.9".parse().expect("a version")],
@@ -34,7 +39,10 @@ fn spec(parameters: &[(&str, &str)]) -> JobSpec {
 const PYTHON: [(&str, &str); 3] =
     [("job_type", "python"), ("main_application_code", "jobs/main.py"), ("arguments_json", r#"["--name","a, b"]"#)];
 const JAVA: [(&str, &str); 4] = [
-    ("job_type", "java"), ("main_application_code", "app.jar"), ("main_class_name", "com.example.App"), ("executor_num", "3"),
+    ("job_type", "java"),
+    ("main_application_code", "app.jar"),
+    ("main_class_name", "com.example.App"),
+    ("executor_num", "3"),
 ];
 
 fn with<T>(spec: &JobSpec, act: impl FnOnce(&DriverContext) -> T) -> T {
@@ -107,9 +115,14 @@ fn a_properties_file_cannot_change_what_is_the_platforms() {
     let files = with(&spec(&PYTHON), |context| conf_files(context, Some(hostile))).expect("files");
     let defaults = file(&files, "spark-defaults.conf");
     for line in [
-        "spark.master=k8s://http://127.0.0.1:9001", "spark.driver.host=127.0.0.1", "spark.authenticate=true",
-        "spark.network.crypto.enabled=true", "spark.executor.memory=1024m", "spark.executor.instances=1",
-        "spark.sql.shuffle.partitions=7", "spark.kubernetes.namespace=default",
+        "spark.master=k8s://http://127.0.0.1:9001",
+        "spark.driver.host=127.0.0.1",
+        "spark.authenticate=true",
+        "spark.network.crypto.enabled=true",
+        "spark.executor.memory=1024m",
+        "spark.executor.instances=1",
+        "spark.sql.shuffle.partitions=7",
+        "spark.kubernetes.namespace=default",
     ] {
         assert_eq!(defaults.lines().filter(|shown| *shown == line).count(), 1, "{line} in {defaults}");
     }
@@ -127,7 +140,8 @@ fn dynamic_allocation_stays_within_the_sizing() {
     let files = with(&spec(&JAVA), |context| conf_files(context, Some(asked))).expect("files");
     let defaults = file(&files, "spark-defaults.conf");
     for line in [
-        "spark.dynamicAllocation.maxExecutors=3", "spark.dynamicAllocation.minExecutors=3",
+        "spark.dynamicAllocation.maxExecutors=3",
+        "spark.dynamicAllocation.minExecutors=3",
         "spark.dynamicAllocation.shuffleTracking.enabled=true",
     ] {
         assert!(defaults.lines().any(|shown| shown == line), "{line} in {defaults}");

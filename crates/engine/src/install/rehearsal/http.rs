@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::Host;
@@ -44,7 +44,8 @@ where
     F: Fn(Request, &mut TcpStream) -> std::io::Result<()>,
 {
     let timeout = Some(Duration::from_millis(100));
-    let Ok(reading) = stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(timeout)).and_then(|()| stream.try_clone())
+    let Ok(reading) =
+        stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(timeout)).and_then(|()| stream.try_clone())
     else {
         return;
     };
@@ -126,7 +127,8 @@ impl Host {
     /// Answers a request to the pods API.
     pub(super) fn answer(&self, request: &Request, stream: &mut TcpStream) -> std::io::Result<()> {
         let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
-        let asked = pods::Request { method: &request.method, path, query, upgrade: request.upgrade, body: &request.body };
+        let asked =
+            pods::Request { method: &request.method, path, query, upgrade: request.upgrade, body: &request.body };
         let answer = super::lock(&self.pods).handle(&asked);
         let status = match &answer {
             Answer::Reply(response) => response.status,
@@ -134,16 +136,23 @@ impl Host {
         };
         super::lock(&self.requests).push(format!("{} {} {status}", request.method, request.target));
         let watch = match answer {
-            Answer::Reply(response) => return reply(stream, response.status, "Content-Type: application/json\r\n", &response.body),
+            Answer::Reply(response) => {
+                return reply(stream, response.status, "Content-Type: application/json\r\n", &response.body);
+            }
             Answer::Watch(watch) => watch,
         };
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")?;
         let mut cursor = watch.cursor;
+        let mut heard = Instant::now();
         while !self.stop.load(Ordering::Relaxed) {
             let (lines, next) = super::lock(&self.pods).events_since(&watch, cursor);
             cursor = next;
             for line in lines {
                 stream.write_all(&[format!("{:x}\r\n", line.len()).as_bytes(), &line, b"\r\n"].concat())?;
+            }
+            if heard.elapsed() > Duration::from_secs(1) {
+                heard = Instant::now();
+                stream.write_all(&[b"1\r\n", pods::HEARTBEAT, b"\r\n"].concat())?;
             }
             std::thread::sleep(super::TICK);
         }

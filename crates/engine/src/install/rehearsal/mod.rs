@@ -11,7 +11,10 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError, atomic::{AtomicBool, Ordering}},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -101,10 +104,12 @@ pub fn run(rehearsal: &Rehearsal) -> Result<Outcome, Error> {
     }
     let outcome = std::thread::scope(|scope| {
         scope.spawn(|| http::serve(&pods, &host.stop, |request, stream| host.answer(&request, stream)));
-        scope.spawn(|| http::serve(&objects, &host.stop, |request, stream| {
-            lock(&host.requests).push(format!("{} {}", request.method, request.target));
-            objects::answer(&request, stream)
-        }));
+        scope.spawn(|| {
+            http::serve(&objects, &host.stop, |request, stream| {
+                lock(&host.requests).push(format!("{} {}", request.method, request.target));
+                objects::answer(&request, stream)
+            })
+        });
         let outcome = supervise(rehearsal, &context, &host);
         host.stop.store(true, Ordering::Relaxed);
         outcome
@@ -161,7 +166,8 @@ fn supervise(rehearsal: &Rehearsal, context: &DriverContext, host: &Host) -> Res
         }
         let mut gone = Vec::new();
         for (name, (child, stop)) in &mut executors {
-            let late = stop.is_some_and(|when| Instant::now() > when) || ended.is_some_and(|(_, at)| began.elapsed() > at + LINGER);
+            let late = stop.is_some_and(|when| Instant::now() > when)
+                || ended.is_some_and(|(_, at)| began.elapsed() > at + LINGER);
             if late {
                 let _ = child.0.kill();
             }
@@ -176,7 +182,11 @@ fn supervise(rehearsal: &Rehearsal, context: &DriverContext, host: &Host) -> Res
         }
         match ended {
             Some((code, took)) if executors.is_empty() => {
-                let read = |name: &str| fs::read(place.join(name)).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
+                let read = |name: &str| {
+                    fs::read(place.join(name))
+                        .map(|text| String::from_utf8_lossy(&text).into_owned())
+                        .unwrap_or_default()
+                };
                 let executor_errors = (1..=started).map(|number| read(&format!("executor-{number}.err"))).collect();
                 return Ok(Outcome {
                     code,
@@ -193,7 +203,9 @@ fn supervise(rehearsal: &Rehearsal, context: &DriverContext, host: &Host) -> Res
                     doing: "rehearsing a job".into(),
                     why: format!(
                         "it did not end in {:?}; its output is in {}; last requests: {:?}",
-                        rehearsal.limit, place.display(), lock(&host.requests).iter().rev().take(8).collect::<Vec<_>>(),
+                        rehearsal.limit,
+                        place.display(),
+                        lock(&host.requests).iter().rev().take(8).collect::<Vec<_>>(),
                     ),
                 });
             }
@@ -239,7 +251,12 @@ fn start(rehearsal: &Rehearsal, launch: &Launch, node: &str) -> Result<Child, Er
     command.arg(&rehearsal.engine.java_home).arg(&launch.cwd);
     command.args(launch.env.iter().map(|(name, value)| format!("{name}={value}")));
     command.args(&launch.argv);
-    command.stdin(Stdio::null()).stdout(output("out")?).stderr(output("err")?).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command
+        .stdin(Stdio::null())
+        .stdout(output("out")?)
+        .stderr(output("err")?)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     command.spawn().map_err(|cause| Error::Tool { doing: "rehearsing a job".into(), why: format!("unshare: {cause}") })
 }
 
