@@ -21,29 +21,17 @@ pub struct Actor {
 impl Actor {
     /// The service itself.
     pub fn system() -> Actor {
-        Actor {
-            account: None,
-            identity: "system".to_owned(),
-            source_ip: None,
-            request_id: None,
-        }
+        Actor { account: None, identity: "system".to_owned(), source_ip: None, request_id: None }
     }
 
     /// The operator, by a command on the machine.
     pub fn operator() -> Actor {
-        Actor {
-            identity: "operator".to_owned(),
-            ..Actor::system()
-        }
+        Actor { identity: "operator".to_owned(), ..Actor::system() }
     }
 
     /// Somebody who did not say, or did not prove, who they are.
     pub fn anonymous(source_ip: Option<IpAddr>) -> Actor {
-        Actor {
-            identity: "anonymous".to_owned(),
-            source_ip,
-            ..Actor::system()
-        }
+        Actor { identity: "anonymous".to_owned(), source_ip, ..Actor::system() }
     }
 }
 
@@ -116,10 +104,7 @@ impl Entry {
             resource: self.resource.clone(),
             decision: self.decision.as_str().to_owned(),
             result: self.result.clone(),
-            request_id: self
-                .request_id
-                .clone()
-                .or_else(|| self.actor.request_id.clone()),
+            request_id: self.request_id.clone().or_else(|| self.actor.request_id.clone()),
             detail: self.detail.to_string(),
         }
     }

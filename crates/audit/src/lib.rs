@@ -23,10 +23,7 @@ pub struct Audit {
 impl Audit {
     /// The log kept in `db`. Needs a Tokio runtime; its writer ends when the last handle is dropped.
     pub fn new(db: Db) -> Audit {
-        Audit {
-            writer: Writer::start(db.clone()),
-            db,
-        }
+        Audit { writer: Writer::start(db.clone()), db }
     }
 
     /// Writes an entry into the transaction of the change that it tells of.

@@ -27,10 +27,7 @@ impl Writer {
 
     pub(crate) async fn write(&self, row: Row) -> Result<(), Error> {
         let (done, answer) = oneshot::channel();
-        self.queue
-            .send(Waiting { row, done: Some(done) })
-            .await
-            .map_err(|_| Error::NotWritten)?;
+        self.queue.send(Waiting { row, done: Some(done) }).await.map_err(|_| Error::NotWritten)?;
         match answer.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(cause)) => {
@@ -43,10 +40,7 @@ impl Writer {
 
     /// Returns once it is queued.
     pub(crate) async fn enqueue(&self, row: Row) -> Result<(), Error> {
-        self.queue
-            .send(Waiting { row, done: None })
-            .await
-            .map_err(|_| Error::NotWritten)
+        self.queue.send(Waiting { row, done: None }).await.map_err(|_| Error::NotWritten)
     }
 }
 

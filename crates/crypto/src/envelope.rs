@@ -31,10 +31,8 @@ pub fn open(key: &Key, context: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8
     }
     let nonce = Nonce::try_assume_unique_for_key(&sealed[1..HEADER]).map_err(|_| Error::Malformed)?;
     let mut plaintext = Zeroizing::new(sealed[HEADER..].to_vec());
-    let length = cipher(key)?
-        .open_in_place(nonce, Aad::from(context), &mut plaintext)
-        .map_err(|_| Error::Unauthentic)?
-        .len();
+    let length =
+        cipher(key)?.open_in_place(nonce, Aad::from(context), &mut plaintext).map_err(|_| Error::Unauthentic)?.len();
     plaintext.truncate(length);
     Ok(plaintext)
 }

@@ -27,9 +27,7 @@ impl Cipher {
 
     /// Seals segment `number` in place and appends its tag.
     pub fn seal(&self, number: u64, last: bool, segment: &mut Vec<u8>) -> Result<(), Error> {
-        self.0
-            .seal_in_place_append_tag(nonce(number, last)?, Aad::empty(), segment)
-            .map_err(|_| Error::TooLong)
+        self.0.seal_in_place_append_tag(nonce(number, last)?, Aad::empty(), segment).map_err(|_| Error::TooLong)
     }
 
     /// Opens segment `number` in place; what is returned is the plaintext at the front of `sealed`.

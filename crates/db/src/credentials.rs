@@ -83,12 +83,11 @@ pub async fn insert_application(tx: &mut Tx, application: &Application) -> Resul
 
 /// The application of that public key.
 pub async fn application_by_key(db: &Db, key: &str) -> Result<Option<Application>, Error> {
-    let row = sqlx::query(
-        "SELECT id, account, key, secret, name, description, created FROM applications WHERE key = ?",
-    )
-    .bind(key)
-    .fetch_optional(db.readers())
-    .await?;
+    let row =
+        sqlx::query("SELECT id, account, key, secret, name, description, created FROM applications WHERE key = ?")
+            .bind(key)
+            .fetch_optional(db.readers())
+            .await?;
     row.as_ref().map(application).transpose()
 }
 
@@ -183,12 +182,11 @@ pub async fn list(db: &Db, of: Option<&AccountId>) -> Result<Vec<Credential>, Er
 
 /// How many credentials of an application wait to be validated.
 pub async fn count_pending(db: &Db, application: i64) -> Result<i64, Error> {
-    let row = sqlx::query(
-        "SELECT COUNT(*) AS n FROM credentials WHERE application = ? AND status = 'pendingValidation'",
-    )
-    .bind(application)
-    .fetch_one(db.readers())
-    .await?;
+    let row =
+        sqlx::query("SELECT COUNT(*) AS n FROM credentials WHERE application = ? AND status = 'pendingValidation'")
+            .bind(application)
+            .fetch_one(db.readers())
+            .await?;
     Ok(row.try_get("n")?)
 }
 

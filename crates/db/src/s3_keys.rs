@@ -118,12 +118,11 @@ pub async fn insert(tx: &mut Tx, key: &S3Key) -> Result<(), Error> {
 
 /// The key of that access key id.
 pub async fn find(db: &Db, access: &str) -> Result<Option<S3Key>, Error> {
-    let row = sqlx::query(
-        "SELECT access, project, user_id, scope, sandbox, secret, created FROM s3_keys WHERE access = ?",
-    )
-    .bind(access)
-    .fetch_optional(db.readers())
-    .await?;
+    let row =
+        sqlx::query("SELECT access, project, user_id, scope, sandbox, secret, created FROM s3_keys WHERE access = ?")
+            .bind(access)
+            .fetch_optional(db.readers())
+            .await?;
     row.as_ref().map(key).transpose()
 }
 
@@ -142,12 +141,11 @@ pub async fn list(db: &Db, project: &ProjectId, user: Option<i64>) -> Result<Vec
 
 /// The keys of a sandbox, as this transaction sees them.
 pub async fn of_sandbox(tx: &mut Tx, sandbox: SandboxId) -> Result<Vec<S3Key>, Error> {
-    let rows = sqlx::query(
-        "SELECT access, project, user_id, scope, sandbox, secret, created FROM s3_keys WHERE sandbox = ?",
-    )
-    .bind(sandbox.to_string())
-    .fetch_all(tx.connection())
-    .await?;
+    let rows =
+        sqlx::query("SELECT access, project, user_id, scope, sandbox, secret, created FROM s3_keys WHERE sandbox = ?")
+            .bind(sandbox.to_string())
+            .fetch_all(tx.connection())
+            .await?;
     rows.iter().map(key).collect()
 }
 
@@ -163,10 +161,8 @@ pub async fn delete(tx: &mut Tx, project: &ProjectId, access: &str) -> Result<bo
 
 /// Removes the keys of a sandbox; how many there were.
 pub async fn delete_of_sandbox(tx: &mut Tx, sandbox: SandboxId) -> Result<u64, Error> {
-    let done = sqlx::query("DELETE FROM s3_keys WHERE sandbox = ?")
-        .bind(sandbox.to_string())
-        .execute(tx.connection())
-        .await?;
+    let done =
+        sqlx::query("DELETE FROM s3_keys WHERE sandbox = ?").bind(sandbox.to_string()).execute(tx.connection()).await?;
     Ok(done.rows_affected())
 }
 

@@ -182,7 +182,11 @@ mod tests {
             let text = serde_json::json!({ "engine": one, "files": {} }).to_string();
             std::fs::write(home.join(MANIFEST), text).expect("manifest");
         }
-        assert_eq!(engines.list(), std::slice::from_ref(&one), "a name that the manifest does not bear out is no engine");
+        assert_eq!(
+            engines.list(),
+            std::slice::from_ref(&one),
+            "a name that the manifest does not bear out is no engine"
+        );
         assert_eq!(engines.find(&one.version), Some(one));
     }
 }

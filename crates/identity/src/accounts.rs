@@ -10,13 +10,7 @@ use crate::{Error, Identity, random};
 
 impl Identity {
     /// Makes an account.
-    pub async fn create_account(
-        &self,
-        id: &AccountId,
-        email: &str,
-        name: &str,
-        by: &Actor,
-    ) -> Result<Account, Error> {
+    pub async fn create_account(&self, id: &AccountId, email: &str, name: &str, by: &Actor) -> Result<Account, Error> {
         let account =
             Account { id: id.clone(), email: email.to_owned(), name: name.to_owned(), created: Timestamp::now() };
         let mut tx = self.db.begin().await?;

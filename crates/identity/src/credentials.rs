@@ -281,13 +281,14 @@ impl Identity {
         let pending = self.pending(token).await?.ok_or_else(no_pending)?;
         let account = match account {
             Some(account) => account.clone(),
-            None => self
-                .applications(None)
-                .await?
-                .into_iter()
-                .find(|application| application.id == pending.application)
-                .ok_or(Error::Damaged { what: "application of a credential" })?
-                .account,
+            None => {
+                self.applications(None)
+                    .await?
+                    .into_iter()
+                    .find(|application| application.id == pending.application)
+                    .ok_or(Error::Damaged { what: "application of a credential" })?
+                    .account
+            }
         };
         self.grant(pending, account, expiration, by).await
     }

@@ -162,7 +162,9 @@ mod tests {
     #[test]
     fn what_is_not_a_rule_is_refused() {
         let long = format!("/{}", "a".repeat(600));
-        for (method, path) in [("get", "/me"), ("PATCH", "/me"), ("GET", "me"), ("GET", ""), ("GET", "/a b"), ("GET", &long)] {
+        for (method, path) in
+            [("get", "/me"), ("PATCH", "/me"), ("GET", "me"), ("GET", ""), ("GET", "/a b"), ("GET", &long)]
+        {
             assert!(AccessRule::parse(method, path).is_err(), "{method} {path}");
         }
     }

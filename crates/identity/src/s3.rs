@@ -125,7 +125,8 @@ impl Identity {
     /// The access keys of a project, of one user or all, oldest first; sandboxes' keys are not among them.
     pub async fn s3_keys(&self, project: &ProjectId, user: Option<i64>) -> Result<Vec<S3KeyInfo>, Error> {
         let rows = db::s3_keys::list(&self.db, project, user).await?;
-        let info = |row: S3Key| S3KeyInfo { access: row.access, project: row.project, user: row.user, created: row.created };
+        let info =
+            |row: S3Key| S3KeyInfo { access: row.access, project: row.project, user: row.user, created: row.created };
         Ok(rows.into_iter().map(info).collect())
     }
 
@@ -160,7 +161,9 @@ impl Identity {
         let old = db::s3_keys::of_sandbox(&mut tx, sandbox).await?;
         if old.is_empty() {
             for (row, _) in [&job, &platform] {
-                db::s3_keys::insert(&mut tx, row).await.map_err(|fault| dangling(fault, "project", project.as_str()))?;
+                db::s3_keys::insert(&mut tx, row)
+                    .await
+                    .map_err(|fault| dangling(fault, "project", project.as_str()))?;
             }
             let entry = Entry::new(Actor::system(), "sandbox.keys.created", format!("sandbox/{sandbox}"));
             self.audit.record_in(&mut tx, &entry).await?;

@@ -107,8 +107,7 @@ impl Identity {
 
 fn within_window(timestamp: &str, now: Timestamp) -> bool {
     let digits = !timestamp.is_empty() && timestamp.len() <= 12 && timestamp.bytes().all(|byte| byte.is_ascii_digit());
-    digits
-        && timestamp.parse::<i64>().is_ok_and(|seconds| seconds.abs_diff(now.as_second()) <= WINDOW.as_secs())
+    digits && timestamp.parse::<i64>().is_ok_and(|seconds| seconds.abs_diff(now.as_second()) <= WINDOW.as_secs())
 }
 
 /// Compares with the signature over each URL, all of them, in constant time each.
@@ -122,7 +121,16 @@ fn verify(request: &SignedRequest<'_>, secret: &str, consumer: &str, timestamp: 
 fn sign(secret: &str, consumer: &str, method: &str, url: &str, body: &[u8], timestamp: &str) -> String {
     let plus = b"+".as_slice();
     let parts = [
-        secret.as_bytes(), plus, consumer.as_bytes(), plus, method.as_bytes(), plus, url.as_bytes(), plus, body, plus,
+        secret.as_bytes(),
+        plus,
+        consumer.as_bytes(),
+        plus,
+        method.as_bytes(),
+        plus,
+        url.as_bytes(),
+        plus,
+        body,
+        plus,
         timestamp.as_bytes(),
     ];
     format!("$1${}", crypto::digest::sha1_hex(&parts))

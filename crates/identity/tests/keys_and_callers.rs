@@ -42,7 +42,13 @@ fn sign(secret: &str, consumer: &str, method: &str, url: &str, body: &str, at: i
     format!("$1${}", crypto::digest::sha1_hex(&[text.as_bytes()]))
 }
 
-async fn call(world: &World, secret: &str, consumer: &str, at: i64, ip: Option<&str>) -> Result<identity::Caller, Refusal> {
+async fn call(
+    world: &World,
+    secret: &str,
+    consumer: &str,
+    at: i64,
+    ip: Option<&str>,
+) -> Result<identity::Caller, Refusal> {
     let url = "https://api.example.org/1.0/me".to_owned();
     let request = SignedRequest {
         application: Some(&world.application.application.key),
@@ -67,7 +73,8 @@ async fn a_signed_call_is_its_account_and_anything_else_is_refused() {
     let application = &world.application.application;
     let (secret, now) = (world.application.secret.as_str(), Timestamp::now().as_second());
     assert_eq!((application.key.len(), secret.len()), (16, 32));
-    let key = world.identity.create_credential(application, &everything(), None, &Actor::operator()).await.expect("a key");
+    let key =
+        world.identity.create_credential(application, &everything(), None, &Actor::operator()).await.expect("a key");
     let consumer = key.consumer_key.as_str();
     assert_eq!(consumer.len(), 32);
 
@@ -87,7 +94,11 @@ async fn a_signed_call_is_its_account_and_anything_else_is_refused() {
 
     // Another application's consumer key is none of this one's.
     let other = world.identity.create_application(&world.account, "other", "", &Actor::operator()).await.expect("made");
-    let foreign = world.identity.create_credential(&other.application, &everything(), None, &Actor::operator()).await.expect("a key");
+    let foreign = world
+        .identity
+        .create_credential(&other.application, &everything(), None, &Actor::operator())
+        .await
+        .expect("a key");
     assert!(matches!(call(&world, secret, &foreign.consumer_key, now, None).await, Err(Refusal::InvalidCredential)));
 
     world.identity.expire_credential(key.id, &Actor::operator()).await.expect("ended");
@@ -98,8 +109,10 @@ async fn a_signed_call_is_its_account_and_anything_else_is_refused() {
 async fn a_copied_database_alone_cannot_sign() {
     let world = world().await;
     let application = &world.application.application;
-    let key = world.identity.create_credential(application, &everything(), None, &Actor::operator()).await.expect("a key");
-    let pending = world.identity.request_credential(application, &everything(), &Actor::operator()).await.expect("asked");
+    let key =
+        world.identity.create_credential(application, &everything(), None, &Actor::operator()).await.expect("a key");
+    let pending =
+        world.identity.request_credential(application, &everything(), &Actor::operator()).await.expect("asked");
     let s3 = world.identity.create_s3_key(&world.project, None, &Actor::operator()).await.expect("a key");
 
     // Everything that is in the database's files, the write-ahead log included, holds none of the secrets.
@@ -139,7 +152,10 @@ async fn a_credential_waits_until_somebody_who_may_grants_it() {
     assert!(matches!(call(&world, secret, &pending.consumer_key, now, None).await, Err(Refusal::PendingCredential)));
     identity.validate(&pending.token, None, None, &by).await.expect("granted");
     let caller = call(&world, secret, &pending.consumer_key, now, None).await.expect("a caller");
-    assert!(matches!(identity.validate(&pending.token, None, None, &by).await, Err(Error::NotFound { .. })), "once only");
+    assert!(
+        matches!(identity.validate(&pending.token, None, None, &by).await, Err(Error::NotFound { .. })),
+        "once only"
+    );
 
     // A narrow credential grants no wider one, and no longer one.
     let narrow = CredentialRequest {
@@ -182,7 +198,9 @@ async fn a_credential_ends_and_is_bound_to_its_addresses() {
 
     let bound = CredentialRequest { allowed_ips: vec!["192.0.2.0/24".parse().expect("a block")], ..everything() };
     let key = world.identity.create_credential(application, &bound, None, &by).await.expect("a key");
-    for (ip, allowed) in [(Some("192.0.2.77"), true), (Some("::ffff:192.0.2.77"), true), (Some("198.51.100.1"), false), (None, false)] {
+    for (ip, allowed) in
+        [(Some("192.0.2.77"), true), (Some("::ffff:192.0.2.77"), true), (Some("198.51.100.1"), false), (None, false)]
+    {
         let caller = call(&world, secret, &key.consumer_key, now, ip).await;
         assert_eq!(caller.is_ok(), allowed, "{ip:?}");
         assert!(allowed || matches!(caller, Err(Refusal::SourceIp)));
@@ -197,8 +215,12 @@ async fn what_no_rule_allows_is_denied() {
     world.identity.create_account(&other, "b@example.org", "B", &by).await.expect("an account");
     let foreign = world.identity.create_project(&other, "theirs", &by).await.expect("a project").id;
     let unknown: ProjectId = "0".repeat(32).parse().expect("an id");
-    let narrow = CredentialRequest { rules: vec![AccessRule::parse("GET", "/me").expect("a rule")], ..CredentialRequest::default() };
-    let key = world.identity.create_credential(&world.application.application, &narrow, None, &by).await.expect("a key");
+    let narrow = CredentialRequest {
+        rules: vec![AccessRule::parse("GET", "/me").expect("a rule")],
+        ..CredentialRequest::default()
+    };
+    let key =
+        world.identity.create_credential(&world.application.application, &narrow, None, &by).await.expect("a key");
     let now = Timestamp::now().as_second();
     let caller = call(&world, &world.application.secret, &key.consumer_key, now, None).await.expect("a caller");
     assert!(caller.may_call(Method::Get, "/me"));

@@ -97,28 +97,37 @@ impl Keys {
     pub fn seal(&self, project: &ProjectId, context: &str, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         let owner = owner_of_project(project);
         let key = self.project_key(project)?;
-        envelope::seal(&key, place(&owner, context).as_bytes(), plaintext).map_err(|source| Error::Sealed { owner, source })
+        envelope::seal(&key, place(&owner, context).as_bytes(), plaintext)
+            .map_err(|source| Error::Sealed { owner, source })
     }
 
     /// Opens what [`Keys::seal`] sealed for the same place.
     pub fn open_sealed(&self, project: &ProjectId, context: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
         let owner = owner_of_project(project);
         let key = self.project_key(project)?;
-        envelope::open(&key, place(&owner, context).as_bytes(), sealed).map_err(|source| Error::Sealed { owner, source })
+        envelope::open(&key, place(&owner, context).as_bytes(), sealed)
+            .map_err(|source| Error::Sealed { owner, source })
     }
 
     /// Seals a small secret under an account's key.
     pub fn seal_for_account(&self, account: &AccountId, context: &str, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         let owner = owner_of_account(account);
         let key = self.account_key(account)?;
-        envelope::seal(&key, place(&owner, context).as_bytes(), plaintext).map_err(|source| Error::Sealed { owner, source })
+        envelope::seal(&key, place(&owner, context).as_bytes(), plaintext)
+            .map_err(|source| Error::Sealed { owner, source })
     }
 
     /// Opens what [`Keys::seal_for_account`] sealed for the same place.
-    pub fn open_for_account(&self, account: &AccountId, context: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+    pub fn open_for_account(
+        &self,
+        account: &AccountId,
+        context: &str,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
         let owner = owner_of_account(account);
         let key = self.account_key(account)?;
-        envelope::open(&key, place(&owner, context).as_bytes(), sealed).map_err(|source| Error::Sealed { owner, source })
+        envelope::open(&key, place(&owner, context).as_bytes(), sealed)
+            .map_err(|source| Error::Sealed { owner, source })
     }
 
     /// A new data key of a project, for a purpose such as `object` or `log`.
@@ -135,7 +144,8 @@ impl Keys {
     pub fn unwrap(&self, project: &ProjectId, purpose: &str, wrapped: &[u8]) -> Result<Key, Error> {
         let owner = owner_of_project(project);
         let by = self.project_key(project)?;
-        envelope::unwrap(&by, place(&owner, purpose).as_bytes(), wrapped).map_err(|source| Error::Sealed { owner, source })
+        envelope::unwrap(&by, place(&owner, purpose).as_bytes(), wrapped)
+            .map_err(|source| Error::Sealed { owner, source })
     }
 
     /// Destroys a project's key: nothing that it wraps can be read after. There is no way back.

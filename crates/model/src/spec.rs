@@ -159,8 +159,20 @@ pub const PARAMETERS: [Parameter; 15] = [
     number("executor_cores", Some("1"), 1, MAX_CORES, "Cores of each executor"),
     number("driver_memory", Some("1024"), MIN_HEAP, MAX_NODE, "Memory of the driver, MiB"),
     number("executor_memory", Some("1024"), MIN_HEAP, MAX_NODE, "Memory of each executor, MiB"),
-    number("driver_memory_overhead", None, MIN_OVERHEAD, MAX_NODE, "Memory of the driver beside its heap, MiB; default max(384, memory/10)"),
-    number("executor_memory_overhead", None, MIN_OVERHEAD, MAX_NODE, "Memory of each executor beside its heap, MiB; default max(384, memory/10)"),
+    number(
+        "driver_memory_overhead",
+        None,
+        MIN_OVERHEAD,
+        MAX_NODE,
+        "Memory of the driver beside its heap, MiB; default max(384, memory/10)",
+    ),
+    number(
+        "executor_memory_overhead",
+        None,
+        MIN_OVERHEAD,
+        MAX_NODE,
+        "Memory of each executor beside its heap, MiB; default max(384, memory/10)",
+    ),
     number("executor_num", Some("1"), 1, 10, "Number of executors"),
     text("packages", false, "Maven coordinates group:artifact:version, separated by commas"),
     text("repositories", false, "Maven repositories beside the default one, separated by commas"),
@@ -180,7 +192,12 @@ impl JobSpec {
         let version = parse_version(request.engine_version.as_deref(), rules, &mut faults);
         let bucket = match request.container_name.as_deref().filter(|text| !text.is_empty()) {
             None => {
-                faults.add("containerName", None, "odp.job.containerName.fieldMissing", "the bucket of the job's code is missing");
+                faults.add(
+                    "containerName",
+                    None,
+                    "odp.job.containerName.fieldMissing",
+                    "the bucket of the job's code is missing",
+                );
                 None
             }
             Some(text) => text
@@ -196,9 +213,14 @@ impl JobSpec {
         let program = given.program(&mut faults);
         let arguments = given.arguments(&mut faults);
         let properties_file = given.key("properties_file", &mut faults);
-        let packages = given.list("packages", &mut faults, |item| item.split(':').count() == 3, "group:artifact:version");
-        let repositories =
-            given.list("repositories", &mut faults, |item| item.starts_with("https://"), "addresses that begin with https://");
+        let packages =
+            given.list("packages", &mut faults, |item| item.split(':').count() == 3, "group:artifact:version");
+        let repositories = given.list(
+            "repositories",
+            &mut faults,
+            |item| item.starts_with("https://"),
+            "addresses that begin with https://",
+        );
         let parts = (region, version, bucket, program);
         let (Some(region), Some(version), Some(bucket), Some(program)) = parts else {
             return Err(faults);
@@ -223,7 +245,12 @@ impl JobSpec {
 fn parse_name(given: Option<&str>, faults: &mut Faults) -> String {
     let name = given.unwrap_or_default().trim();
     if name.chars().count() > 128 || name.chars().any(char::is_control) {
-        faults.add("name", Some(name), "odp.job.name.invalid", "at most 128 characters, none of them a control character");
+        faults.add(
+            "name",
+            Some(name),
+            "odp.job.name.invalid",
+            "at most 128 characters, none of them a control character",
+        );
     }
     if name.is_empty() { "job".to_owned() } else { name.to_owned() }
 }
@@ -273,16 +300,31 @@ impl<'a> Given<'a> {
             match PARAMETERS.iter().find(|parameter| parameter.name == name) {
                 None => {
                     let names = PARAMETERS.map(|parameter| parameter.name).join(", ");
-                    faults.add(name, Some(value), "odp.job.engineParameters.unknown", format!("no such parameter; known: {names}"));
+                    faults.add(
+                        name,
+                        Some(value),
+                        "odp.job.engineParameters.unknown",
+                        format!("no such parameter; known: {names}"),
+                    );
                 }
                 Some(parameter) if known.insert(parameter.name, value.as_str()).is_some() => {
                     faults.add(name, Some(value), "odp.job.engineParameters.duplicate", "given more than once");
                 }
                 Some(_) if value.len() > MAX_VALUE => {
-                    faults.add(name, Some(value), "odp.job.engineParameters.tooLong", format!("at most {MAX_VALUE} bytes"));
+                    faults.add(
+                        name,
+                        Some(value),
+                        "odp.job.engineParameters.tooLong",
+                        format!("at most {MAX_VALUE} bytes"),
+                    );
                 }
                 Some(_) if value.contains('\0') => {
-                    faults.add(name, Some(value), "odp.job.engineParameters.invalid", "a NUL character is not possible here");
+                    faults.add(
+                        name,
+                        Some(value),
+                        "odp.job.engineParameters.invalid",
+                        "a NUL character is not possible here",
+                    );
                 }
                 Some(_) => {}
             }
@@ -344,7 +386,10 @@ impl<'a> Given<'a> {
                 "driver" => format!("odp.job.totalDriverMemory.{kind}"),
                 _ => format!("odp.job.totalExecutorMemory.{kind}"),
             };
-            let message = format!("with its overhead of {} MiB that is {total} MiB; {MIN_NODE} to {MAX_NODE} MiB are possible", size.overhead.0);
+            let message = format!(
+                "with its overhead of {} MiB that is {total} MiB; {MIN_NODE} to {MAX_NODE} MiB are possible",
+                size.overhead.0
+            );
             faults.add(names[1], Some(&heap.0.to_string()), &class, message);
         }
         size
@@ -353,22 +398,38 @@ impl<'a> Given<'a> {
     fn program(&self, faults: &mut Faults) -> Option<Program> {
         let file = self.key("main_application_code", faults);
         if file.is_none() && self.get("main_application_code").is_none() {
-            faults.add("main_application_code", None, "odp.job.main_application_code.fieldMissing", "the path of the main file is missing");
+            faults.add(
+                "main_application_code",
+                None,
+                "odp.job.main_application_code.fieldMissing",
+                "the path of the main file is missing",
+            );
         }
         let main_class = self.get("main_class_name");
         match self.get("job_type") {
             Some("java") => {
                 let valid = main_class.filter(|class| is_class_name(class));
                 match (main_class, valid) {
-                    (None, _) => faults.add("main_class_name", None, "odp.job.main_class_name.fieldMissing", "a java job needs its main class"),
-                    (Some(class), None) => faults.add("main_class_name", Some(class), "odp.job.main_class_name.invalid", "a Java class name such as com.example.Main"),
+                    (None, _) => faults.add(
+                        "main_class_name",
+                        None,
+                        "odp.job.main_class_name.fieldMissing",
+                        "a java job needs its main class",
+                    ),
+                    (Some(class), None) => faults.add(
+                        "main_class_name",
+                        Some(class),
+                        "odp.job.main_class_name.invalid",
+                        "a Java class name such as com.example.Main",
+                    ),
                     _ => {}
                 }
                 Some(Program::Java { jar: file?, main_class: valid?.to_owned() })
             }
             Some("python") => Some(Program::Python { file: file? }),
             other => {
-                let class = if other.is_some() { "odp.job.job_type.unsupportedValue" } else { "odp.job.job_type.fieldMissing" };
+                let class =
+                    if other.is_some() { "odp.job.job_type.unsupportedValue" } else { "odp.job.job_type.fieldMissing" };
                 faults.add("job_type", other, class, "java or python");
                 None
             }
@@ -381,18 +442,33 @@ impl<'a> Given<'a> {
             (None, Some(text)) => match serde_json::from_str::<Vec<String>>(text) {
                 Ok(list) => list,
                 Err(_) => {
-                    faults.add("arguments_json", Some(text), "odp.job.arguments_json.invalid", "a JSON list of strings");
+                    faults.add(
+                        "arguments_json",
+                        Some(text),
+                        "odp.job.arguments_json.invalid",
+                        "a JSON list of strings",
+                    );
                     Vec::new()
                 }
             },
             (Some(_), Some(text)) => {
-                faults.add("arguments_json", Some(text), "odp.job.engineParameters.duplicate", "give either arguments or arguments_json");
+                faults.add(
+                    "arguments_json",
+                    Some(text),
+                    "odp.job.engineParameters.duplicate",
+                    "give either arguments or arguments_json",
+                );
                 Vec::new()
             }
             (None, None) => Vec::new(),
         };
         if list.iter().any(|argument| argument.contains('\0')) {
-            faults.add("arguments_json", None, "odp.job.arguments_json.invalid", "a NUL character is not possible in an argument");
+            faults.add(
+                "arguments_json",
+                None,
+                "odp.job.arguments_json.invalid",
+                "a NUL character is not possible in an argument",
+            );
         }
         list
     }
@@ -415,8 +491,13 @@ impl<'a> Given<'a> {
     }
 
     fn list(&self, name: &'static str, faults: &mut Faults, good: fn(&str) -> bool, rule: &str) -> Vec<String> {
-        let items: Vec<String> =
-            self.get(name).unwrap_or_default().split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect();
+        let items: Vec<String> = self
+            .get(name)
+            .unwrap_or_default()
+            .split(',')
+            .map(|item| item.trim().to_owned())
+            .filter(|item| !item.is_empty())
+            .collect();
         if let Some(bad) = items.iter().find(|item| !good(item)) {
             let class = format!("odp.job.{name}.invalid");
             faults.add(name, Some(bad), &class, format!("a comma separated list of {rule}"));
@@ -510,8 +591,18 @@ mod tests {
         let faults = JobSpec::parse(&wrong, &rules()).expect_err("faults");
         let fields: Vec<&str> = faults.0.iter().map(|fault| fault.field.as_str()).collect();
         for field in [
-            "ttl", "engine", "engineVersion", "region", "containerName", "main_application_code", "main_class_name",
-            "executor_cores", "executor_memory", "executor_num", "colour", "driver_cores",
+            "ttl",
+            "engine",
+            "engineVersion",
+            "region",
+            "containerName",
+            "main_application_code",
+            "main_class_name",
+            "executor_cores",
+            "executor_memory",
+            "executor_num",
+            "colour",
+            "driver_cores",
         ] {
             assert!(fields.contains(&field), "{field} in {fields:?}");
         }

@@ -87,7 +87,8 @@ mod tests {
         for (text, seconds) in [("PT30H", 108_000), ("P1DT1H1M1S", 90_061), ("P2W", 1_209_600), ("PT90S", 90)] {
             assert_eq!(text.parse::<Ttl>().map(|ttl| ttl.duration().as_secs()), Ok(seconds), "{text}");
         }
-        for wrong in ["", "30H", "PT", "PT0S", "-PT1H", "P1Y", "P1M", "PT1H ", "P400D", "1h", "PT99999999999999999999H"] {
+        for wrong in ["", "30H", "PT", "PT0S", "-PT1H", "P1Y", "P1M", "PT1H ", "P400D", "1h", "PT99999999999999999999H"]
+        {
             assert!(wrong.parse::<Ttl>().is_err(), "{wrong}");
         }
     }

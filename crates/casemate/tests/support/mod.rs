@@ -17,7 +17,7 @@ use serde_json::Value;
 /// The binary under test.
 pub const CASEMATE: &str = env!("CARGO_BIN_EXE_casemate");
 
-/// One stack at a time: the machine has few cores, and the checks for what is left behind look at all of it.
+/// One stack at a time: the machine has few cores, and what one job gets of them another lacks.
 static TURN: Mutex<()> = Mutex::new(());
 
 /// A running `casemate up`. Dropping it stops it and checks that nothing is left behind.
@@ -221,6 +221,7 @@ impl Stack {
 
     /// Stops it in order and says what it left on the machine.
     pub fn stop(&mut self) -> Vec<String> {
+        let run = PathBuf::from(self.text("config")).parent().expect("it is in the run directory").to_owned();
         let _ = nix::sys::signal::kill(
             nix::unistd::Pid::from_raw(self.child.id().cast_signed()),
             nix::sys::signal::Signal::SIGINT,
@@ -234,7 +235,7 @@ impl Stack {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        leftovers(&self.dir)
+        leftovers(&self.dir, &run)
     }
 }
 
@@ -250,61 +251,53 @@ impl Drop for Stack {
     }
 }
 
-/// What a stopped stack has left on the machine: mounts, loop devices, cgroups, processes, run files.
-pub fn leftovers(dir: &Path) -> Vec<String> {
+/// What a stopped stack has left on the machine: mounts, loop devices, processes, cgroups, files. Its own are known by
+/// its directory, and by the name of its run directory, which is in the paths of its sandboxes and cgroups.
+pub fn leftovers(dir: &Path, run: &Path) -> Vec<String> {
     let mut found = Vec::new();
+    let instance = run.file_name().expect("the run directory has a name").to_string_lossy().into_owned();
     let place = dir.to_string_lossy().into_owned();
-    for line in fs::read_to_string("/proc/mounts").expect("mounts").lines() {
-        if line.contains(&place) || line.contains("/run/casemate/") {
-            found.push(format!("mount: {line}"));
-        }
-    }
+    let names = |text: &str| text.contains(&place) || text.contains(&instance);
+    let mounts = fs::read_to_string("/proc/mounts").expect("mounts");
+    found.extend(mounts.lines().filter(|line| names(line)).map(|line| format!("mount: {line}")));
     for device in fs::read_dir("/sys/block").expect("block devices").flatten() {
         let backing = fs::read_to_string(device.path().join("loop/backing_file")).unwrap_or_default();
-        if backing.contains(&place) {
+        if names(&backing) {
             found.push(format!("loop device: {backing}"));
         }
     }
+    let own = std::process::id().to_string();
     for process in fs::read_dir("/proc").expect("processes").flatten() {
-        let status = fs::read_to_string(process.path().join("status")).unwrap_or_default();
-        let uid = status.lines().find_map(|line| line.strip_prefix("Uid:\t")?.split('\t').next()?.parse::<u32>().ok());
+        let id = process.file_name().to_string_lossy().into_owned();
+        if id == own || !id.bytes().all(|byte| byte.is_ascii_digit()) {
+            continue;
+        }
+        let read = |name: &str| fs::read_to_string(process.path().join(name)).unwrap_or_default();
         // A zombie is not a process any more, only a name that its parent has not read.
-        let zombie = status.contains("State:\tZ");
-        if uid.is_some_and(|uid| (700_000_000..1_000_000_000).contains(&uid)) && !zombie {
-            found.push(format!("process: {}", status.lines().next().unwrap_or_default()));
-        }
-        let command = fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
-        if command.contains(&place)
-            && !command.contains("casemate-test-runner")
-            && !zombie
-            && process.file_name() != "self"
-        {
-            let own = process.file_name().to_string_lossy() == std::process::id().to_string();
-            if !own {
-                found.push(format!("process: {}", command.replace('\0', " ")));
-            }
+        let zombie = read("status").contains("State:\tZ");
+        let command = read("cmdline").replace('\0', " ");
+        if !zombie && (names(&command) || names(&read("cgroup"))) {
+            found.push(format!("process: {id} {command}"));
         }
     }
-    find_cgroups(Path::new("/sys/fs/cgroup"), 0, &mut found);
-    if let Ok(entries) = fs::read_dir("/run/casemate") {
-        found.extend(entries.flatten().map(|entry| format!("file: {}", entry.path().display())));
+    find_cgroups(Path::new("/sys/fs/cgroup"), &instance, 0, &mut found);
+    if run.exists() {
+        found.push(format!("directory: {}", run.display()));
     }
-    let scratch = dir.join("data/scratch");
-    if let Ok(entries) = fs::read_dir(scratch) {
+    if let Ok(entries) = fs::read_dir(dir.join("data/scratch")) {
         found.extend(entries.flatten().map(|entry| format!("file: {}", entry.path().display())));
     }
     found
 }
 
-fn find_cgroups(dir: &Path, depth: u32, found: &mut Vec<String>) {
+fn find_cgroups(dir: &Path, instance: &str, depth: u32, found: &mut Vec<String>) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
         let path = entry.path();
-        // Names of sandboxes hold a job's UUID and an attempt.
-        if path.to_string_lossy().contains("casemate") && path.to_string_lossy().contains('.') {
+        if entry.file_name().to_string_lossy().contains(instance) {
             found.push(format!("cgroup: {}", path.display()));
         } else if depth < 4 {
-            find_cgroups(&path, depth + 1, found);
+            find_cgroups(&path, instance, depth + 1, found);
         }
     }
 }
