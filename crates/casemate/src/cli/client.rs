@@ -36,6 +36,14 @@ enum Fault {
     Refused(StatusCode, Value),
 }
 
+/// A call that failed.
+pub struct Failed {
+    /// Why, for the person at the terminal.
+    pub failure: Failure,
+    /// Whether the service said no, so that nothing was done. Else it may have been done.
+    pub refused: bool,
+}
+
 impl Client {
     /// A caller by this profile.
     pub fn new(profile: Profile) -> Result<Client, Failure> {
@@ -99,8 +107,16 @@ impl Client {
 
     /// Makes or acts; sent once, for a second time could do it twice.
     pub async fn post(&self, path: &str, body: &Value, what: &str) -> Result<Answer, Failure> {
+        self.try_post(path, body, what).await.map_err(|failed| failed.failure)
+    }
+
+    /// The same for a caller that has to know whether it was certainly not done.
+    pub async fn try_post(&self, path: &str, body: &Value, what: &str) -> Result<Answer, Failed> {
         let sent = self.signed(Method::POST, path, &body.to_string(), &[]).await;
-        sent.map_err(|fault| self.explain(fault, what))
+        sent.map_err(|fault| Failed {
+            refused: matches!(&fault, Fault::Refused(status, _) if status.is_client_error()),
+            failure: self.explain(fault, what),
+        })
     }
 
     /// Removes.

@@ -86,12 +86,14 @@ pub struct SubmitArgs {
 pub async fn submit(args: SubmitArgs, client: &Client, output: Output) -> Outcome {
     let code = place_code(&args, client).await?;
     let body = request(&args, &code, client);
-    let job = match client.post(&client.jobs()?, &body, "cannot submit the job").await {
+    let job = match client.try_post(&client.jobs()?, &body, "cannot submit the job").await {
         Ok(answer) => answer.body,
-        Err(failure) => {
+        Err(failed) if failed.refused => {
             code.remove(client).await;
-            return Err(failure);
+            return Err(failed.failure);
         }
+        // The job may have been accepted all the same, and needs its code then.
+        Err(failed) => return Err(failed.failure.help("`casemate job list` shows whether the job was accepted")),
     };
     let id = output::field(&job, "id").to_owned();
     if !args.wait {
