@@ -1,7 +1,7 @@
 //! The log of a job, live and after its end, in pages.
 
-use jiff::Timestamp;
-use jobs::LogQuery;
+use jiff::{SignedDuration, Timestamp};
+use jobs::{LogQuery, Logs};
 use model::{LogId, LogLine, NodeName};
 use serde_json::{Value, json};
 
@@ -18,7 +18,8 @@ use crate::{
 pub(crate) async fn read(call: Call) -> Result<Reply, ApiError> {
     let id = job_id(&call)?;
     let project = &call.project()?.id;
-    let from = call.query("from").filter(|text| !text.is_empty()).map(|text| parse_from(text, call.now)).transpose()?;
+    let given = call.query("from").filter(|text| !text.is_empty());
+    let from = given.map(|text| parse_from(text, call.now)).transpose()?;
     let after = call.query("after").filter(|text| !text.is_empty()).map(parse_after).transpose()?;
     let node = match call.query("node").filter(|text| !text.is_empty()) {
         None => Some(NodeName::driver()),
@@ -41,8 +42,11 @@ pub(crate) async fn read(call: Call) -> Result<Reply, ApiError> {
                 break;
             }
             size += bytes(&more.lines);
-            logs.address = more.address;
+            (logs.address, logs.ended) = (more.address, more.ended);
             logs.lines.extend(more.lines);
+        }
+        if given.is_some_and(|text| without_zone(text).is_some()) && is_unprinted(&logs, next_second, call.now) {
+            logs.address = None;
         }
     }
     let of_all = query.node.is_none();
@@ -51,6 +55,14 @@ pub(crate) async fn read(call: Call) -> Result<Reply, ApiError> {
         "logsAddress": logs.address,
         "startDate": logs.started,
     }))
+}
+
+/// Whether `ovh-spark-submit` may not have printed all of these lines. It prints nothing of an answer that has the
+/// address, and asks again where there is none: from the second of the last line, so that the end of it is seen. Lines
+/// of that very second are new to it where they came after its last look at the running job.
+fn is_unprinted(logs: &Logs, next_second: LogId, now: Timestamp) -> bool {
+    let Some(last) = logs.lines.last() else { return false };
+    last.id >= next_second || logs.ended.is_some_and(|ended| now.duration_since(ended) < LAST_LOOK)
 }
 
 fn describe(line: &LogLine, with_node: bool) -> Value {
@@ -108,11 +120,47 @@ fn without_zone(text: &str) -> Option<Timestamp> {
 const SECOND: u64 = 1_000_000_000;
 const MOST_LINES: usize = 5_000;
 const MOST_BYTES: usize = 1024 * 1024;
-const MOST_OF_A_SECOND: usize = 16 * 1024 * 1024;
+/// More than the writer of the log gives the ids of one second, three bytes for each that is not UTF-8 included.
+const MOST_OF_A_SECOND: usize = 32 * 1024 * 1024;
+/// The old client looks at a running job every two seconds.
+const LAST_LOOK: SignedDuration = SignedDuration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
+    use model::LogStream;
+
     use super::*;
+
+    #[test]
+    fn the_old_client_is_told_the_address_once_it_has_printed_all() {
+        let now = Timestamp::from_second(1_700_000_000).expect("a time");
+        let logs = |second: u64, ended: i64| {
+            let line = LogLine {
+                id: LogId(second * SECOND + 7),
+                node: NodeName::driver(),
+                stream: LogStream::Stdout,
+                content: "line".into(),
+            };
+            let ended = Timestamp::from_second(ended).ok();
+            Logs { lines: vec![line], address: None, started: now, ended }
+        };
+        let next_second = LogId(1_699_999_991 * SECOND);
+        assert!(is_unprinted(&logs(1_699_999_991, 1_699_999_991), next_second, now), "more seconds than it asked from");
+        assert!(is_unprinted(&logs(1_699_999_990, 1_699_999_999), next_second, now), "it ended a moment ago");
+        let mut printed = logs(1_699_999_990, 1_699_999_991);
+        assert!(!is_unprinted(&printed, next_second, now));
+        printed.lines.clear();
+        assert!(!is_unprinted(&printed, next_second, now), "an answer without lines ends the client");
+        for (text, old) in [
+            ("2023-11-14T22:13:20.000", true),
+            ("2023-11-14T22:13:20Z", false),
+            ("2023-11-14T23:13:20+01:00", false),
+            ("2023-11-14T23:13:20 01:00", false),
+            ("now-2h", false),
+        ] {
+            assert_eq!(without_zone(text).is_some(), old, "{text}");
+        }
+    }
 
     #[test]
     fn a_start_is_a_time_or_so_long_ago() {

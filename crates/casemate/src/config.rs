@@ -166,6 +166,13 @@ impl Config {
     pub fn check(&self) -> Result<(), Failure> {
         self.api.check("api")?;
         self.s3.check("s3")?;
+        if !UID_BASES.contains(&self.warden.uid_base) {
+            return Err(Failure::new(format!("warden.uid_base is {}", self.warden.uid_base)).help(format!(
+                "a number from {} to {}: sandboxes get user ids from there on, which nobody else may have",
+                UID_BASES.start(),
+                UID_BASES.end()
+            )));
+        }
         if self.regions.is_empty() {
             return Err(Failure::new("regions is empty").help("name at least one region, such as regions = [\"GRA\"]"));
         }
@@ -241,6 +248,9 @@ impl Service {
 
 /// In none of the ranges that distributions give to people, packages or service managers.
 const UNNAMED_SERVICE_ID: u32 = 61_100;
+
+/// Leaves out the ids of people and of the system, and leaves room for 4096 sandboxes of 65,536 ids each.
+const UID_BASES: std::ops::RangeInclusive<u32> = 1_000_000..=u32::MAX - 4096 * 65_536;
 
 #[cfg(test)]
 mod tests {

@@ -1,12 +1,21 @@
 //! Accepts connections, with TLS where it is configured, and hands each to its protocol.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    time::{Sleep, sleep},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -83,7 +92,7 @@ where
         let (tls, serve, stop) = (tls.clone(), serve.clone(), stop.clone());
         open.spawn(async move {
             if let Some(stream) = handshake(stream, tls).await {
-                serve(stream, peer, stop).await;
+                serve(Box::new(Greeted::new(stream, GREETING)), peer, stop).await;
             }
             drop(place);
         });
@@ -111,6 +120,93 @@ async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Box<dy
     }
 }
 
+/// A connection that fails if its client does not show in time which version of HTTP it speaks. Only once it has do
+/// the deadlines of the server itself begin (`hyper_util::server::conn::auto`).
+struct Greeted {
+    stream: Box<dyn Connection>,
+    /// How much of the preface of HTTP/2 has come.
+    seen: usize,
+    /// `None` once the version is clear.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl Greeted {
+    fn new(stream: Box<dyn Connection>, patience: Duration) -> Greeted {
+        Greeted { stream, seen: 0, deadline: Some(Box::pin(sleep(patience))) }
+    }
+}
+
+impl AsyncRead for Greeted {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = to.filled().len();
+        let result = Pin::new(&mut this.stream).poll_read(context, to);
+        let Some(deadline) = &mut this.deadline else { return result };
+        if result.is_pending() {
+            return deadline.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()));
+        }
+        let (read, rest) = (&to.filled()[before..], &PREFACE[this.seen..]);
+        match read.len() < rest.len() && rest.starts_with(read) {
+            true => this.seen += read.len(),
+            false => this.deadline = None,
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Greeted {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
 const MAX_CONNECTIONS: usize = 12_000;
 const HANDSHAKE: Duration = Duration::from_secs(10);
+const GREETING: Duration = Duration::from_secs(30);
 const DRAIN: Duration = Duration::from_secs(5);
+/// RFC 9113, section 3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_does_not_show_what_it_speaks_is_let_go() {
+        let patience = Duration::from_millis(50);
+        for (said, waited_for) in
+            [(&b""[..], false), (&b"P"[..], false), (&PREFACE[..23], false), (PREFACE, true), (&b"POST / HT"[..], true)]
+        {
+            let (ours, mut theirs) = tokio::io::duplex(64);
+            let mut stream = Greeted::new(Box::new(ours), patience);
+            theirs.write_all(said).await.expect("sent");
+            let mut read = vec![0; said.len()];
+            stream.read_exact(&mut read).await.expect("read");
+            let mut more = [0; 8];
+            let next = tokio::time::timeout(patience * 4, stream.read(&mut more)).await;
+            assert_eq!(next.is_err(), waited_for, "{said:?}");
+        }
+    }
+}

@@ -146,7 +146,7 @@ fn make_private(dir: &Path) -> Result<(), Failure> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).doing(format!("cannot make {}", dir.display()))
 }
 
-/// Host names of virtual-host style addresses: those of the public URLs, without ports' worth of guessing.
+/// Hosts of the public URLs, with their ports, below which buckets are found by virtual-host style addresses.
 fn domains(urls: &[String]) -> Vec<String> {
     urls.iter()
         .filter_map(|url| url.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest).to_owned()))
@@ -184,7 +184,12 @@ async fn serve_http(router: Router, stream: Box<dyn Connection>, peer: SocketAdd
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADERS);
-    builder.http2().timer(TokioTimer::new()).max_header_list_size(32 * 1024).max_concurrent_streams(64);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(32 * 1024)
+        .max_concurrent_streams(64)
+        .keep_alive_interval(Some(HEADER_TIMEOUT));
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     tokio::pin!(connection);
     let outcome = tokio::select! {

@@ -94,7 +94,7 @@ impl Surroundings for Wiring {
         objects.set_nonblocking(true)?;
         let stop = self.stop.child_token();
         open.insert(sandbox, stop.clone());
-        let gate = self.gate.clone();
+        let (gate, ended) = (self.gate.clone(), stop.clone());
         self.tasks.spawn(async move {
             let serve = move |stream, peer, stop| {
                 let gate = gate.clone();
@@ -103,6 +103,8 @@ impl Surroundings for Wiring {
             if let Err(cause) = listener::accept(objects, None, stop, serve).await {
                 tracing::error!(%sandbox, %cause, "the object gate of a sandbox cannot be opened");
             }
+            // So that a gate that failed can be opened again.
+            ended.cancel();
         });
         Ok(())
     }

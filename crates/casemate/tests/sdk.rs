@@ -43,6 +43,8 @@ fn the_go_sdk_and_spark_submit_submit_poll_read_logs_and_cancel() {
     assert_eq!(output.status.code(), Some(3), "{said}{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("Job status is : FAILED"), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("odp-logs"), "the address of the logs: {}", text(&output.stderr));
+    let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("line ")).collect();
+    assert_eq!(lines, ["line 0", "line 1", "line 2", "line 3"], "all of the log, its last lines too");
     // What is refused is explained with class and details.
     let output = client(&stack, Command::new(&binary).args(["spark-submit", "swift://sdk/absent.py"]))
         .output()

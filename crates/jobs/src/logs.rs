@@ -3,7 +3,11 @@
 use jiff::Timestamp;
 use model::{AttemptNo, JobId, JobStatus, LogLine, ProjectId, SandboxId};
 
-use crate::{Error, Inner, LogQuery, query, record::LOG_KEY, spool::Reader};
+use crate::{
+    Error, Inner, LogQuery, query,
+    record::LOG_KEY,
+    spool::{self, Reader},
+};
 
 /// Lines of a job's log.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,11 +18,14 @@ pub struct Logs {
     pub address: Option<String>,
     /// When the job was started, or accepted where it was not started.
     pub started: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
 }
 
 pub(crate) async fn read(jobs: &Inner, project: &ProjectId, id: JobId, query: &LogQuery) -> Result<Logs, Error> {
     let job = query::find(jobs, project, id).await?.ok_or(Error::NotFound)?;
-    let mut logs = Logs { lines: Vec::new(), address: job.logs_address, started: job.started.unwrap_or(job.created) };
+    let started = job.started.unwrap_or(job.created);
+    let mut logs = Logs { lines: Vec::new(), address: job.logs_address, started, ended: job.ended };
     if job.attempt == 0 || job.status == JobStatus::Pending {
         return Ok(logs);
     }
@@ -28,6 +35,10 @@ pub(crate) async fn read(jobs: &Inner, project: &ProjectId, id: JobId, query: &L
     };
     let key = jobs.parts.keys.unwrap(project, LOG_KEY, &place.wrapped_key)?;
     let (dir, query) = (jobs.spool(attempt), query.clone());
-    logs.lines = tokio::task::spawn_blocking(move || Reader::open(&dir, &key).read(&query)).await??;
+    logs.lines = match tokio::task::spawn_blocking(move || Reader::open(&dir, &key).read(&query)).await? {
+        // Its time came while it was read.
+        Err(spool::Error::File { cause, .. }) if cause.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        read => read?,
+    };
     Ok(logs)
 }

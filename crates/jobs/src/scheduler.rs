@@ -117,8 +117,9 @@ async fn start_one(jobs: &Inner, limits: &Limits, turns: &mut Turns) -> Result<S
             }
             // It was cancelled in this moment.
             Ok(None) => Ok(Step::Changed),
-            // A project without its key must not keep the others waiting.
-            Err(Error::Keys(cause)) => {
+            // A project without its key must not keep the others waiting. What may pass, such as a file that could
+            // not be opened, is tried again.
+            Err(Error::Keys(cause @ (keys::Error::Missing { .. } | keys::Error::Sealed { .. }))) => {
                 tracing::error!(job = %job.id, cause = %watch::chain(&cause), "a job cannot have a log");
                 record::refused(jobs, job.id, "the key of its project is not there".to_owned()).await?;
                 Ok(Step::Changed)

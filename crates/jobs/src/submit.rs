@@ -23,6 +23,7 @@ pub(crate) async fn submit(jobs: &Inner, project: &ProjectId, request: &JobReque
     let mut faults = Faults::default();
     check_files(jobs, project, &spec, &mut faults).await?;
     check_room(&spec, &parts.config, &mut faults);
+    check_packages(&spec, &mut faults);
     let spec = faults.or(spec)?;
     let job = new_job(project, spec, now);
     record::submitted(jobs, &job, by).await?;
@@ -77,5 +78,13 @@ fn check_room(spec: &JobSpec, config: &Config, faults: &mut Faults) {
     if memory > config.memory {
         let message = format!("driver and executors together may have at most {} of memory: {advice}", config.memory);
         faults.add("memory", Some(&memory.to_string()), class, message);
+    }
+}
+
+/// Packages cannot be fetched from inside a job, whose network is closed. The shim says the same of those that only the
+/// properties file names.
+fn check_packages(spec: &JobSpec, faults: &mut Faults) {
+    if let Ok(Some(why)) = engine::spark::unsupported(spec, None) {
+        faults.add("packages", Some(&spec.packages.join(",")), "odp.job.packages.unsupported", why);
     }
 }

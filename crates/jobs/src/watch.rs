@@ -77,7 +77,7 @@ impl Attempt<'_> {
             return self.close().await;
         }
         let stopping = job.status == JobStatus::Cancelling;
-        if stopping && *self.deadline.get_or_insert_with(|| Instant::now() + FORCE_AFTER) <= Instant::now() {
+        if stopping && self.is_overdue().await? {
             return self.lose("it did not stop when asked").await;
         }
         match self.state().await? {
@@ -150,8 +150,7 @@ impl Attempt<'_> {
                     reminder.reset_immediately();
                 }
                 _ = reminder.tick(), if stopping => {
-                    let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + FORCE_AFTER);
-                    if Instant::now() >= deadline {
+                    if self.is_overdue().await? {
                         return Ok(Outcome::Again);
                     }
                     client.stop(StopReason::Cancelled).await?;
@@ -187,6 +186,17 @@ impl Attempt<'_> {
             Some(state) if state.user_code => self.lose("the process that watched over it ended").await,
             _ => self.void("the sandbox ended before the job was started").await,
         }
+    }
+
+    /// Whether an attempt that was asked to stop has had its time. One whose driver has ended brings its log into the
+    /// bucket, which takes longer and is not cut off.
+    async fn is_overdue(&mut self) -> Result<bool, Error> {
+        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + FORCE_AFTER);
+        if Instant::now() < deadline {
+            return Ok(false);
+        }
+        let uploads = self.state().await?.is_some_and(|state| state.end().is_some());
+        Ok(!uploads || Instant::now() >= deadline + UPLOAD)
     }
 
     /// Stops the attempt by force, then takes what it left for its end.
@@ -330,6 +340,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 
 /// A shim gives its driver some time to end by itself; then this process ends both.
 const FORCE_AFTER: Duration = Duration::from_secs(40);
+/// Longer than a shim tries to upload what is left of a log.
+const UPLOAD: Duration = Duration::from_secs(660);
 const REMIND_EVERY: Duration = Duration::from_secs(5);
 /// Such as the machine being out of something for a moment.
 const MOST_BUILDS: u32 = 6;

@@ -1,6 +1,7 @@
 //! What the log of an attempt promises, whatever was written and wherever a crash cut it.
 
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     sync::{
@@ -183,20 +184,29 @@ fn a_log_of_many_segments_is_found_by_id() {
     let key = Key::random().expect("key");
     let mut writer = Writer::create(dir.path(), &key, || 1).expect("writer");
     let line = [&[b'x'; 1023][..], b"\n"].concat().repeat(60);
+    let mut ids = Vec::new();
     for _ in 0..400 {
-        writer.append(&NodeName::driver(), LogStream::Stdout, &line).expect("written");
+        let written = writer.append(&NodeName::driver(), LogStream::Stdout, &line).expect("written");
+        ids.extend(written.first.0..=written.last.0);
     }
     writer.flush().expect("durable");
     assert!(fs::read_dir(dir.path()).expect("directory").count() >= 3, "rotated");
     let reader = Reader::open(dir.path(), &key);
-    for id in [1, 60, 61, 8_000, 12_345, 24_000] {
-        let lines = reader.read(&Query { from: Some(LogId(id)), max_lines: 2, max_bytes: 1 << 20, ..Query::default() });
-        let lines = lines.expect("read");
-        assert_eq!(lines[0].id, LogId(id));
-        assert_eq!(lines.len(), if id == 24_000 { 1 } else { 2 });
+    for at in [0, 59, 60, 7_999, 12_344, 23_999] {
+        let from = Some(LogId(ids[at]));
+        let lines = reader.read(&Query { from, max_lines: 2, max_bytes: 1 << 20, ..Query::default() }).expect("read");
+        assert_eq!(lines[0].id, LogId(ids[at]));
+        assert_eq!(lines.len(), if at == 23_999 { 1 } else { 2 });
     }
-    assert!(reader.read(&Query { from: Some(LogId(24_001)), ..all() }).expect("read").is_empty());
+    assert!(reader.read(&Query { from: Some(LogId(ids[23_999] + 1)), ..all() }).expect("read").is_empty());
     assert_eq!(reader.read(&all()).expect("read").len(), 24_000);
+
+    // A reader that asks from a whole second on gets all of that second at once, however much was written in it.
+    let mut seconds: HashMap<u64, usize> = HashMap::new();
+    for id in &ids {
+        *seconds.entry(id / 1_000_000_000).or_default() += 1024;
+    }
+    assert!(seconds.len() > 1 && seconds.values().all(|bytes| *bytes < 8 << 20), "{seconds:?}");
 }
 
 #[test]

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::NodeName;
 
-/// The id of a log line: Unix nanoseconds, strictly increasing within a job.
+/// The id of a log line: Unix nanoseconds, strictly increasing within a job; ahead of the time where a second has very
+/// many lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LogId(pub u64);

@@ -292,9 +292,14 @@ struct Given<'a>(HashMap<&'static str, &'a str>);
 impl<'a> Given<'a> {
     fn read(parameters: &'a [EngineParameter], faults: &mut Faults) -> Self {
         let mut known = HashMap::new();
-        if parameters.len() > 4 * PARAMETERS.len() {
-            faults.add("engineParameters", None, "odp.job.engineParameters.tooMany", "at most 64 parameters");
+        if parameters.len() > MOST_PARAMETERS {
+            let message = format!("at most {MOST_PARAMETERS} parameters");
+            faults.add("engineParameters", None, "odp.job.engineParameters.tooMany", message);
             return Self(known);
+        }
+        if parameters.iter().map(|parameter| parameter.value.len()).sum::<usize>() > MAX_VALUES {
+            let message = format!("at most {MAX_VALUES} bytes of values together");
+            faults.add("engineParameters", None, "odp.job.engineParameters.tooLong", message);
         }
         for EngineParameter { name, value } in parameters {
             match PARAMETERS.iter().find(|parameter| parameter.name == name) {
@@ -532,7 +537,10 @@ const MIN_HEAP: u64 = 512;
 const MIN_OVERHEAD: u64 = 128;
 const MIN_NODE: u64 = 1024;
 const MAX_NODE: u64 = 59 * 1024;
+const MOST_PARAMETERS: usize = 64;
 const MAX_VALUE: usize = 64 * 1024;
+/// A page of jobs holds a thousand of them.
+const MAX_VALUES: usize = 128 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -127,8 +127,9 @@ fn resources(spec: &ContainerSpec, around: &Surroundings<'_>) -> Value {
 }
 
 const MAX_OPEN_FILES: u64 = 65_536;
-/// Processes and threads; a busy executor has some hundreds.
-const MAX_PROCESSES: u32 = 8_192;
+/// Processes and threads; a busy executor has some hundreds. A driver and ten executors must not use up the ids of a
+/// machine, which are 32,768 where nobody raised `kernel.pid_max`.
+const MAX_PROCESSES: u32 = 2_048;
 const CPU_PERIOD: u64 = 100_000;
 /// Jobs go first when the machine is short of memory.
 const JOB_OOM_SCORE: i32 = 500;

@@ -237,6 +237,9 @@ impl Trial {
 
     /// Makes the places, does it, and removes all of it, whatever came of it.
     fn cleaned(&self, act: impl FnOnce() -> Result<String, Error>) -> Result<String, String> {
+        // Anybody may write there: what stands there already is somebody else's, a link perhaps, and is left alone.
+        let mine = fs::create_dir(&self.config.data).doing(format!("making {}", self.config.data.display()));
+        mine.map_err(|cause| cause.to_string())?;
         let prepare = || -> std::io::Result<()> {
             for place in [&self.config.run, &self.config.data, &self.config.sandboxes()] {
                 own_dir(place, 0o711, (0, 0))?;

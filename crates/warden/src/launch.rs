@@ -143,8 +143,11 @@ impl Child<'_> {
                     target += 1;
                 }
                 // Closing any descriptor of a file lets go of the process's locks of it, so all but one go before.
-                libc::close(self.lock_source);
-                if let Some(copy) = self.sources.last() {
+                // Numbers below `target` were just given to the program.
+                if self.lock_source >= target {
+                    libc::close(self.lock_source);
+                }
+                if let Some(copy) = self.sources.last().filter(|copy| copy.as_raw_fd() >= target) {
                     libc::close(copy.as_raw_fd());
                 }
                 check(libc::fcntl(target - 1, libc::F_SETLK, &raw const self.lock).into())?;

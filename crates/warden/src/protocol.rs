@@ -1,7 +1,7 @@
 //! The wire between the warden and its callers: a length, a JSON message of a bounded size, descriptors beside it.
 
 use std::{
-    io::{IoSlice, IoSliceMut, Read, Write},
+    io::{self, IoSlice, Read, Write},
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::net::UnixStream,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use model::{Cores, EngineVersion, MiB, NodeName, SandboxId, Sizing};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::Error;
@@ -41,7 +41,8 @@ pub struct SandboxHandle {
 pub struct SandboxState {
     /// Job and attempt.
     pub id: SandboxId,
-    /// Whether its shim lives. Where it does not, nothing is left of the sandbox but its name and its spool.
+    /// Whether its shim lives. Where it does not, nothing is left of the sandbox but its name and its spool, or what
+    /// cannot be removed yet: destroying it says so.
     pub shim_alive: bool,
 }
 
@@ -151,20 +152,7 @@ pub(crate) fn send<T: Serialize>(stream: &mut UnixStream, message: &T, fds: &[Ra
 /// Receives one message and its descriptors; `None` where the peer has closed.
 pub(crate) fn receive<T: DeserializeOwned>(stream: &mut UnixStream) -> Result<Option<(T, Vec<OwnedFd>)>, Error> {
     let mut length = [0_u8; 4];
-    let mut fds = Vec::new();
-    let got = {
-        let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
-        let mut parts = [IoSliceMut::new(&mut length)];
-        let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
-            .map_err(connection)?;
-        for control in message.cmsgs().map_err(connection)? {
-            if let ControlMessageOwned::ScmRights(received) = control {
-                // SAFETY: the kernel has just made these descriptors for us; nobody else owns them.
-                fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-            }
-        }
-        message.bytes
-    };
+    let (got, fds) = receive_part(stream, &mut length)?;
     if got == 0 {
         return Ok(None);
     }
@@ -179,10 +167,67 @@ pub(crate) fn receive<T: DeserializeOwned>(stream: &mut UnixStream) -> Result<Op
     Ok(Some((message, fds)))
 }
 
+/// Reads what has come, at most as much as `bytes` holds, and the descriptors beside it. By hand: where more of them
+/// come than there is room for, the kernel has made some already, and they must be closed, or a caller uses up all of
+/// ours.
+fn receive_part(stream: &UnixStream, bytes: &mut [u8]) -> Result<(usize, Vec<OwnedFd>), Error> {
+    // A header and four descriptors.
+    let mut space = [0_u64; 4];
+    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: `msghdr` is numbers and pointers, for which zero is valid.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = space.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&space);
+    // SAFETY: the call writes to what `message` points at, within the lengths that it says; all of that outlives it.
+    let got = unsafe { libc::recvmsg(stream.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
+    let got = usize::try_from(got).map_err(|_| connection(io::Error::last_os_error()))?;
+    let mut fds = Vec::new();
+    // SAFETY: the headers are those that the kernel wrote into `space`, walked over as libc says; descriptors are read
+    // whatever their alignment is. The kernel has just made them for us; nobody else owns them.
+    unsafe {
+        let mut control = libc::CMSG_FIRSTHDR(&raw const message);
+        while !control.is_null() {
+            if (*control).cmsg_level == libc::SOL_SOCKET && (*control).cmsg_type == libc::SCM_RIGHTS {
+                let length = (*control).cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
+                let first = libc::CMSG_DATA(control).cast::<RawFd>();
+                for index in 0..length / size_of::<RawFd>() {
+                    fds.push(OwnedFd::from_raw_fd(first.add(index).read_unaligned()));
+                }
+            }
+            control = libc::CMSG_NXTHDR(&raw const message, control);
+        }
+    }
+    if message.msg_flags & libc::MSG_CTRUNC != 0 {
+        return Err(Error::Refused("more descriptors than any call takes".into()));
+    }
+    Ok((got, fds))
+}
+
 pub(crate) fn connection(cause: impl std::fmt::Display) -> Error {
     Error::Connection(cause.to_string())
 }
 
 /// More than a driver's arguments and environment need.
 pub(crate) const MAX_MESSAGE: usize = 512 * 1024;
-const MAX_FDS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_come_with_their_message_and_too_many_are_closed() {
+        let (mut ours, mut theirs) = UnixStream::pair().expect("a pair");
+        for (count, fits) in [(0, true), (1, true), (4, true), (6, false)] {
+            let (mut reader, writer) = io::pipe().expect("a pipe");
+            send(&mut theirs, &Request::ListSandboxes, &vec![writer.as_raw_fd(); count]).expect("sent");
+            drop(writer);
+            match receive::<Request>(&mut ours) {
+                Ok(Some((Request::ListSandboxes, fds))) => assert!(fits && fds.len() == count, "{count}"),
+                other => assert!(!fits && matches!(other, Err(Error::Refused(_))), "{count}: {other:?}"),
+            }
+            assert_eq!(reader.read(&mut [0; 1]).expect("read"), 0, "nobody holds the other end any more");
+        }
+    }
+}

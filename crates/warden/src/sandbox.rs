@@ -181,8 +181,12 @@ impl Sandboxes {
             if let Ok(_held) = lock.try_lock() {
                 shim_alive =
                     shim::find(&self.config, id).is_some() && self.record(id).is_some_and(|record| record.complete);
-                if !shim_alive && self.config.sandbox(id).exists() {
-                    self.strip(id)?;
+                if !shim_alive
+                    && self.config.sandbox(id).exists()
+                    && let Err(cause) = self.strip(id)
+                {
+                    // One that resists does not keep the others from being known.
+                    tracing::error!(sandbox = %id, %cause, "what is left of a sandbox cannot be removed yet");
                 }
             }
             states.push(SandboxState { id, shim_alive });
@@ -282,6 +286,10 @@ pub fn destroy_all(config: &Config) -> Result<(), Error> {
 }
 
 fn check(spec: &SandboxSpec) -> Result<(), Error> {
+    if spec.id.attempt.0 == 0 {
+        // Its name would not read back: nobody would find what is left of it.
+        return Err(Error::Refused("attempts are counted from 1".into()));
+    }
     let sizing = &spec.sizing;
     let largest = sizing.driver.storage().max(sizing.executor.storage());
     let most = sizing.driver.total_memory().max(sizing.executor.total_memory());

@@ -151,11 +151,26 @@ fn roots_own(dir: OwnedFd) -> io::Result<OwnedFd> {
 }
 
 fn new_image(config: &Config, id: SandboxId, node: &NodeName, size: MiB) -> io::Result<OwnedFd> {
-    let dir = make_dir(images(config)?.as_fd(), &id.to_string(), 0o700, (0, 0))?;
+    let images = images(config)?;
+    check_room(&images, size)?;
+    let dir = make_dir(images.as_fd(), &id.to_string(), 0o700, (0, 0))?;
     let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
     let image = open_at(dir.as_fd(), &format!("{node}.img"), flags, 0o600)?;
     nix::unistd::ftruncate(&image, i64::try_from(size.bytes()).unwrap_or(i64::MAX))?;
     Ok(image)
+}
+
+/// An image takes its room as it is written; one that could not have it now would take it from the database and the
+/// other jobs later.
+fn check_room(images: &OwnedFd, size: MiB) -> io::Result<()> {
+    let disk = nix::sys::statvfs::fstatvfs(images)?;
+    let free = MiB(disk.blocks_available().saturating_mul(disk.fragment_size()) / MiB(1).bytes());
+    match free >= size + RESERVE {
+        true => Ok(()),
+        false => Err(io::Error::other(format!(
+            "a volume of {size} does not fit: the disk has {free} left, and keeps {RESERVE}"
+        ))),
+    }
 }
 
 fn make_file_system(image: &OwnedFd, encryption: ScratchEncryption) -> io::Result<()> {
@@ -298,6 +313,8 @@ impl LoopConfig {
 
 const _: () = assert!(size_of::<LoopInfo>() == 232 && size_of::<LoopConfig>() == 304);
 
+/// What volumes leave of the disk.
+const RESERVE: MiB = MiB::gib(1);
 const IMAGES: &str = "scratch";
 const DATA: &str = "data";
 const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;

@@ -197,7 +197,7 @@ fn describe(job: &Value) -> String {
     text
 }
 
-const PAGE: usize = 500;
+const PAGE: usize = 250;
 
 #[cfg(test)]
 mod tests {

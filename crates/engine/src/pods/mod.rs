@@ -87,6 +87,8 @@ pub struct Pods {
     newest: u32,
     revision: u64,
     events: VecDeque<Event>,
+    /// What they take together.
+    events_weight: usize,
     /// Events up to this revision are forgotten.
     forgotten: u64,
     effects: Vec<Effect>,
@@ -105,6 +107,7 @@ struct Event {
     revision: u64,
     kind: &'static str,
     object: Value,
+    weight: usize,
 }
 
 impl Pods {
@@ -123,6 +126,7 @@ impl Pods {
             newest: 0,
             revision: 1,
             events: VecDeque::new(),
+            events_weight: 0,
             forgotten: 0,
             effects: Vec::new(),
         }
@@ -234,6 +238,7 @@ impl Pods {
 
     fn create(&mut self, request: &Request) -> Result<Answer, Refusal> {
         let mut object = body(request)?;
+        bounded(&object, MAX_POD)?;
         let wish = PodWish::read(&object, &self.sizing)?;
         if self.pods.contains_key(&wish.name) {
             return Err(Refusal::new(409, "AlreadyExists", format!("pods \"{}\" already exists", wish.name)));
@@ -264,7 +269,10 @@ impl Pods {
         self.pod(name)?;
         let change = body(request)?;
         if let Some(pod) = self.pods.get_mut(name) {
-            patch::apply(&mut pod.object, &change)?;
+            let mut object = pod.object.clone();
+            patch::apply(&mut object, &change)?;
+            bounded(&object, MAX_POD)?;
+            pod.object = object;
         }
         self.publish("MODIFIED", name);
         Ok(reply(200, &self.pod(name)?.object))
@@ -272,6 +280,7 @@ impl Pods {
 
     fn create_config_map(&mut self, request: &Request) -> Result<Answer, Refusal> {
         let mut object = body(request)?;
+        bounded(&object, MAX_CONFIG_MAP)?;
         let name = wish::object_name(&object)?;
         if self.config_maps.contains_key(&name) {
             return Err(Refusal::new(409, "AlreadyExists", format!("configmaps \"{name}\" already exists")));
@@ -316,9 +325,13 @@ impl Pods {
         let Some(pod) = self.pods.get_mut(name) else { return };
         self.revision += 1;
         pod.object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
-        self.events.push_back(Event { revision: self.revision, kind, object: pod.object.clone() });
-        while self.events.len() > MAX_EVENTS {
-            self.forgotten = self.events.pop_front().map_or(self.forgotten, |event| event.revision);
+        let weight = weight(&pod.object);
+        self.events_weight += weight;
+        self.events.push_back(Event { revision: self.revision, kind, object: pod.object.clone(), weight });
+        while self.events.len() > MAX_EVENTS || self.events_weight > MAX_EVENTS_WEIGHT {
+            let Some(event) = self.events.pop_front() else { break };
+            self.events_weight -= event.weight;
+            self.forgotten = event.revision;
         }
     }
 
@@ -355,6 +368,30 @@ fn body(request: &Request) -> Result<Value, Refusal> {
     }
 }
 
+/// Refuses an object that would take more than `most` bytes of memory: each one is kept, and again in each event.
+fn bounded(object: &Value, most: usize) -> Result<(), Refusal> {
+    match weight(object) > most {
+        true => Err(Refusal::invalid(format!("the object is too large: about {most} bytes of memory at most"))),
+        false => Ok(()),
+    }
+}
+
+/// About what a value takes in memory, where a small one takes far more than its text; never less than its text.
+fn weight(value: &Value) -> usize {
+    // Control characters are written as six.
+    let text = |text: &str| text.len() + 5 * text.bytes().filter(u8::is_ascii_control).count();
+    VALUE
+        + match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            Value::String(content) => text(content),
+            Value::Array(items) => items.iter().map(weight).sum::<usize>(),
+            Value::Object(fields) if fields.is_empty() => 0,
+            Value::Object(fields) => {
+                MAP + fields.iter().map(|(key, value)| VALUE + text(key) + weight(value)).sum::<usize>()
+            }
+        }
+}
+
 fn reply(status: u16, object: &Value) -> Answer {
     Answer::Reply(Response { status, body: object.to_string().into_bytes() })
 }
@@ -373,5 +410,12 @@ pub const HEARTBEAT: &[u8] = b" ";
 /// Seconds that an executor has to end by itself once its pod is deleted.
 pub const GRACE_SECONDS: u64 = 30;
 const MAX_EVENTS: usize = 256;
+/// Bytes of memory that all events take at most, and one pod, and one config map; Spark's pods take far less.
+const MAX_EVENTS_WEIGHT: usize = 8 * 1024 * 1024;
+const MAX_POD: usize = 256 * 1024;
+const MAX_CONFIG_MAP: usize = 1024 * 1024;
+/// What a value and what the smallest map take, beside what is in them.
+const VALUE: usize = 32;
+const MAP: usize = 640;
 const MAX_ENDED: usize = 32;
 const MAX_CONFIG_MAPS: usize = 8;

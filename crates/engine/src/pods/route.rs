@@ -44,6 +44,9 @@ pub(super) struct Route {
 impl Route {
     pub(super) fn read(request: &Request) -> Result<Route, Refusal> {
         let unknown = || Refusal::new(404, "NotFound", "the server could not find the requested resource");
+        if request.query.len() > MAX_QUERY {
+            return Err(Refusal::new(414, "RequestURITooLong", format!("a query has at most {MAX_QUERY} bytes")));
+        }
         let rest = request.path.strip_prefix("/api/v1/namespaces/").ok_or_else(unknown)?;
         let mut parts = rest.trim_end_matches('/').split('/');
         parts.next().filter(|namespace| !namespace.is_empty()).ok_or_else(unknown)?;
@@ -96,3 +99,6 @@ fn decode(text: &str) -> String {
     }
     String::from_utf8_lossy(&decoded).into_owned()
 }
+
+/// A selector that names every executor of a job is far shorter; each watch keeps its own.
+const MAX_QUERY: usize = 8 * 1024;

@@ -242,6 +242,25 @@ fn a_watch_that_has_slept_too_long_is_told_so() {
     );
 }
 
+#[test]
+fn what_a_driver_can_make_the_server_remember_is_bounded() {
+    let mut pods = pods(1);
+    let mut wish = pod(1);
+    // Little text, much memory.
+    wish["spec"]["x"] = json!(vec![1; 20_000]);
+    assert_eq!(ask(&mut pods, "POST", PODS, &wish).0, 422);
+    wish["spec"]["x"] = json!("y".repeat(150 * 1024));
+    assert_eq!(ask(&mut pods, "POST", PODS, &wish).0, 201);
+    for number in 0..100 {
+        let patch = json!({ "metadata": { "annotations": { "n": number.to_string() } } });
+        assert_eq!(ask(&mut pods, "PATCH", &format!("{PODS}/job-exec-1"), &patch).0, 200);
+    }
+    assert!(pods.events_weight <= MAX_EVENTS_WEIGHT && pods.events.len() < 100);
+    assert_eq!(pods.events_weight, pods.events.iter().map(|event| event.weight).sum::<usize>());
+    let long = format!("{PODS}?labelSelector={}", "a,".repeat(5_000));
+    assert_eq!(ask(&mut pods, "GET", &long, &Value::Null).0, 414);
+}
+
 fn set(object: &mut Value, pointer: &str, value: Value) {
     let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
     object.pointer_mut(parent).expect("a parent")[key] = value;

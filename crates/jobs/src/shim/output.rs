@@ -76,6 +76,7 @@ impl Output {
             lines_said: 0,
             open: HashMap::new(),
             stalled: None,
+            unchecked: 0,
             scratch: vec![0; READ],
         };
         std::thread::Builder::new().name("log".into()).stack_size(256 * 1024).spawn(move || pump.run())?;
@@ -143,6 +144,8 @@ struct Pump {
     open: HashMap<NodeName, Part>,
     /// Nothing is read until then: the log could not be written.
     stalled: Option<Instant>,
+    /// Bytes that were written since the disk was looked at.
+    unchecked: usize,
     scratch: Vec<u8>,
 }
 
@@ -249,8 +252,19 @@ impl Pump {
         let Some(pipe) = self.pipes.get_mut(index) else { return };
         let mut begin = 0;
         while let Some(length) = next_batch(&pipe.held[begin..], pipe.ended) {
+            if self.unchecked >= CHECK_ROOM {
+                if !has_room() {
+                    tracing::error!("the disk of the log is nearly full; the job waits");
+                    self.stalled = Some(Instant::now() + STALL);
+                    break;
+                }
+                self.unchecked = 0;
+            }
             match append(&mut self.writer, &pipe.node, pipe.stream, &pipe.held[begin..begin + length]) {
-                Ok(part) => begin += keep(&mut self.open, &self.parts, part, length),
+                Ok(part) => {
+                    self.unchecked += length;
+                    begin += keep(&mut self.open, &self.parts, part, length);
+                }
                 Err(cause) => {
                     tracing::error!(%cause, "the log cannot be written; the job waits");
                     self.stalled = Some(Instant::now() + STALL);
@@ -349,6 +363,14 @@ fn append(writer: &mut Writer, node: &NodeName, stream: LogStream, lines: &[u8])
     Ok(Part { node: node.clone(), first: written.first, last: written.last, bytes: written.bytes })
 }
 
+/// Whether the disk of the spool, which is the current directory, has more room than is kept for the platform: a job that
+/// writes without end waits before the database and the other jobs do.
+fn has_room() -> bool {
+    let Ok(about) = nix::sys::statvfs::statvfs(".") else { return true };
+    let reserve = (about.blocks() * about.fragment_size() / 20).min(RESERVE);
+    about.blocks_available() * about.fragment_size() >= reserve
+}
+
 /// Adds what was written to its node's part; a part that would get too long goes out first. Gives `length` back.
 fn keep(open: &mut HashMap<NodeName, Part>, parts: &mpsc::UnboundedSender<Part>, new: Part, length: usize) -> usize {
     match open.get_mut(&new.node) {
@@ -370,6 +392,9 @@ const PART: u64 = 100 * 1024 * 1024;
 const READ: usize = 64 * 1024;
 const PIPE: i32 = 256 * 1024;
 const STALL: Duration = Duration::from_secs(1);
+const CHECK_ROOM: usize = 16 * 1024 * 1024;
+/// Bytes of the disk that no log takes, or a twentieth of a small one.
+const RESERVE: u64 = 1 << 30;
 /// Lines of the platform at most: a hostile driver can provoke some.
 const MOST_SAID: u32 = 2_000;
 const LONGEST_SAID: usize = 2048;

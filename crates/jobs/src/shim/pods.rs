@@ -250,7 +250,7 @@ fn respond(status: StatusCode, body: Body) -> Response<Body> {
 }
 
 /// Spark keeps a handful; a job that opens more waits for itself.
-const MOST_CONNECTIONS: usize = 64;
+const MOST_CONNECTIONS: usize = 32;
 const BODIES: usize = 2;
 const MOST_EFFECTS: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{BufReader, ErrorKind, Read},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -251,7 +252,9 @@ impl Frames {
     fn open(&self, first: LogId) -> Result<Option<Segment>, Error> {
         let name = frame::name(first);
         let fault = |cause| Error::File { doing: "read", file: name.clone(), cause };
-        let file = File::open(self.reader.dir.join(&name)).map_err(fault)?;
+        // The shim's user made it: a link is not followed, a pipe is not waited for.
+        let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+        let file = File::options().read(true).custom_flags(flags).open(self.reader.dir.join(&name)).map_err(fault)?;
         let mut file = BufReader::with_capacity(READ, file);
         let mut header = [0; HEADER];
         if !whole(file.read_exact(&mut header)).map_err(fault)? {

@@ -51,7 +51,9 @@ pub fn write_state(dir: &Path, state: &State) -> Result<(), Error> {
 /// The state in `dir`; `None` where none was ever written.
 pub fn read_state(dir: &Path) -> Result<Option<State>, Error> {
     let fault = |cause| Error::File { doing: "read", file: NAME.into(), cause };
-    let file = match File::open(dir.join(NAME)) {
+    // The shim's user made it: a link is not followed, a pipe is not waited for.
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let file = match File::options().read(true).custom_flags(flags).open(dir.join(NAME)) {
         Ok(file) => file,
         Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(fault(cause)),

@@ -26,6 +26,9 @@ pub struct Writer {
     segment: Option<Segment>,
     /// Id of the last line.
     last: LogId,
+    /// The second of the newest ids, and how much has ids of it.
+    second: u64,
+    in_second: u64,
     /// Nodes whose last frame was left without a line feed, with the stream that did so.
     unfinished: HashSet<(u32, bool)>,
     frame: Vec<u8>,
@@ -61,6 +64,8 @@ impl Writer {
             clock: Box::new(clock),
             segment: None,
             last: Reader::open(dir, key).last()?.unwrap_or(LogId(0)),
+            second: 0,
+            in_second: 0,
             unfinished: HashSet::new(),
             frame: Vec::new(),
             sync: Syncer::start(dir)?,
@@ -77,7 +82,7 @@ impl Writer {
             let cause = std::io::ErrorKind::InvalidInput.into();
             return Err(Error::File { doing: "append to", file: "the log".into(), cause });
         }
-        let first = LogId((self.clock)().max(self.last.0.saturating_add(1)));
+        let first = self.next_id(lines.len() as u64 + count * BESIDE_A_LINE);
         let last = LogId(first.0.saturating_add(count - 1));
         let platform = stream == LogStream::Platform;
         let number = if platform { frame::PLATFORM } else { frame::number_of(node) };
@@ -103,6 +108,19 @@ impl Writer {
 
     /// Bytes that one call of [`Writer::append`] takes.
     pub const MOST: usize = MAX_PAYLOAD;
+
+    /// The id of the first of some lines: the time, or a later one where that id is given or its second is full.
+    fn next_id(&mut self, size: u64) -> LogId {
+        let mut id = (self.clock)().max(self.last.0.saturating_add(1));
+        if id / SECOND == self.second && self.in_second >= MOST_OF_A_SECOND {
+            id = (self.second + 1).saturating_mul(SECOND);
+        }
+        if id / SECOND != self.second {
+            (self.second, self.in_second) = (id / SECOND, 0);
+        }
+        self.in_second = self.in_second.saturating_add(size);
+        LogId(id)
+    }
 
     fn write(&mut self, inner: Inner, last: LogId, lines: &[u8]) -> Result<(), Error> {
         let mut segment = match self.segment.take().filter(|segment| segment.length < SEGMENT_LENGTH) {
@@ -165,3 +183,9 @@ impl std::fmt::Debug for Writer {
 const _: () = assert!(INNER_HEADER + FRAME_HEADER < 64);
 /// A segment that has this length gets no more frames.
 const SEGMENT_LENGTH: u64 = 8 * 1024 * 1024;
+const SECOND: u64 = 1_000_000_000;
+/// The old client asks for the log from a whole second on, so that all of a second has to fit into one answer. Where
+/// more is written, ids run ahead of the time.
+const MOST_OF_A_SECOND: u64 = 6 * 1024 * 1024;
+/// What a line is in an answer beside its text.
+const BESIDE_A_LINE: u64 = 64;

@@ -22,7 +22,7 @@ use crate::{
     call::Call,
     digests::Digested,
     open::Opened,
-    put::{Condition, Target},
+    put::{Condition, Tag, Target},
     rows::{About, Algorithm, ObjectRow},
     seal::Sealed,
 };
@@ -294,6 +294,7 @@ fn failure(key: String, cause: &S3Error) -> s3s::dto::Error {
 }
 
 pub async fn copy_object(call: &Call, request: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {
+    let condition = condition_of_target(&request.headers);
     let input = request.input;
     let to = target(call, &input.bucket, &input.key)?;
     refuse_unsupported(
@@ -342,7 +343,7 @@ pub async fn copy_object(call: &Call, request: S3Request<CopyObjectInput>) -> An
     let algorithm = asked.or(opened.row.sum.as_ref().map(|sum| sum.algorithm));
     let range = 0..opened.row.size;
     let sealed_data = transfer(call, opened, range, algorithm).await?;
-    let row = call.ground.store.put(to, about, sealed_data, Condition::default()).await?;
+    let row = call.ground.store.put(to, about, sealed_data, condition).await?;
     let result = with_checksum!(
         row.sum.as_ref(),
         CopyObjectResult {
@@ -357,6 +358,15 @@ pub async fn copy_object(call: &Call, request: S3Request<CopyObjectInput>) -> An
         server_side_encryption: sealed(),
         ..Default::default()
     }))
+}
+
+/// The conditions on what a copy replaces, which `s3s` has no fields for.
+fn condition_of_target(headers: &HeaderMap) -> Condition {
+    let tag = |name: HeaderName| {
+        let value = headers.get(name)?.to_str().ok()?.trim();
+        Some(if value == "*" { Tag::Any } else { Tag::Is(value.trim_matches('"').to_owned()) })
+    };
+    Condition { matches: tag(header::IF_MATCH), none_matches: tag(header::IF_NONE_MATCH) }
 }
 
 /// Reads stored bytes and seals them anew, under a key of their own.

@@ -131,13 +131,15 @@ func sparkSubmit(client *ovh.Client, file string, arguments []string) int {
 		var answer logs
 		from := time.Unix(0, int64(printed)).In(time.UTC).Format("2006-01-02T15:04:05") + ".000"
 		check(client.Get(path()+"/"+current.ID+"/logs?from="+from, &answer))
+		return answer
+	}
+	print := func(answer logs) {
 		for _, line := range answer.Logs {
 			if line.ID > printed {
 				fmt.Println(line.Content)
 				printed = line.ID
 			}
 		}
-		return answer
 	}
 	for running := true; running; {
 		time.Sleep(2 * time.Second)
@@ -146,11 +148,12 @@ func sparkSubmit(client *ovh.Client, file string, arguments []string) int {
 		case "CANCELLING", "TERMINATED", "FAILED", "COMPLETED":
 			running = false
 		case "RUNNING":
-			read()
+			print(read())
 		}
 	}
 	for {
 		answer := read()
+		// It prints nothing of an answer that has the address.
 		if answer.LogsAddress != "" {
 			log.Printf("You can download your logs at %s", answer.LogsAddress)
 			break
@@ -158,6 +161,7 @@ func sparkSubmit(client *ovh.Client, file string, arguments []string) int {
 		if len(answer.Logs) == 0 {
 			break
 		}
+		print(answer)
 		time.Sleep(2 * time.Second)
 	}
 	log.Printf("Job status is : %s", current.Status)
