@@ -2,7 +2,7 @@
 //! process lives.
 
 use std::{
-    ffi::CString,
+    ffi::{CString, OsStr},
     fs::{self, File},
     io::{self, Write},
     os::{
@@ -15,7 +15,12 @@ use std::{
     path::Path,
 };
 
-use nix::unistd::{Gid, Pid, Uid, fchown};
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, openat, renameat},
+    sys::stat::Mode,
+    unistd::{Gid, Pid, Uid, UnlinkatFlags, fchown, unlinkat},
+};
 
 /// Opens a directory that the operator named: the way there is trusted.
 pub fn open_root(path: &Path) -> io::Result<OwnedFd> {
@@ -83,9 +88,48 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 }
 
 /// Removes the directory `name` in `parent` with all that is in it; nothing where it is not there. Follows no links.
+///
+/// What lies in a directory below is lifted out of it first: however deep somebody nested directories, neither the stack
+/// nor the number of open descriptors grows.
 pub fn remove_tree_at(parent: BorrowedFd<'_>, name: &str) -> io::Result<()> {
-    // The first part is this very directory, whatever its name is by now.
-    remove_tree(&Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name))
+    let top = match open_dir(parent, name) {
+        Ok(top) => top,
+        Err(cause) => return absent_is_fine(Err(cause)),
+    };
+    let mut lifted = 0_u64;
+    empty(top.as_fd(), &mut |entry| {
+        let below = openat(&top, entry, OFlag::O_RDONLY | NO_LINK, Mode::empty())?;
+        empty(below.as_fd(), &mut |inner| {
+            loop {
+                lifted += 1;
+                match renameat(&below, inner, &top, format!("lifted-{lifted}").as_str()) {
+                    // A name that is taken.
+                    Err(Errno::EEXIST | Errno::ENOTEMPTY | Errno::EISDIR | Errno::ENOTDIR) => {}
+                    done => return Ok(done?),
+                }
+            }
+        })?;
+        Ok(unlinkat(&top, entry, UnlinkatFlags::RemoveDir)?)
+    })?;
+    Ok(unlinkat(parent, name, UnlinkatFlags::RemoveDir)?)
+}
+
+/// Takes everything out of a directory: unlinks what is not a directory, and hands on what is.
+fn empty(dir: BorrowedFd<'_>, directory: &mut dyn FnMut(&OsStr) -> io::Result<()>) -> io::Result<()> {
+    let place = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string());
+    loop {
+        let some: Vec<_> = fs::read_dir(&place)?.take(AT_ONCE).collect::<Result<_, _>>()?;
+        if some.is_empty() {
+            return Ok(());
+        }
+        for entry in some {
+            let name = entry.file_name();
+            match unlinkat(dir, name.as_os_str(), UnlinkatFlags::NoRemoveDir) {
+                Err(Errno::EISDIR | Errno::EPERM) => directory(&name)?,
+                done => done?,
+            }
+        }
+    }
 }
 
 /// Removes a directory with all that is in it; nothing where it is not there.
@@ -141,9 +185,27 @@ pub fn c_path(path: &Path) -> io::Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 
+const NO_LINK: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+/// Entries of a directory that are in memory at once.
+const AT_ONCE: usize = 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tree_of_any_depth_is_removed() {
+        let dir = tempfile::tempdir().expect("directory");
+        let root = open_root(dir.path()).expect("opens");
+        let mut at = make_dir(root.as_fd(), "deep", 0o700, (0, 0)).expect("directory");
+        for depth in 0..5_000 {
+            open_at(at.as_fd(), "file", libc::O_CREAT | libc::O_WRONLY, 0o600).expect("file");
+            // A name that lifting would take.
+            at = make_dir(at.as_fd(), if depth % 2 == 0 { "lifted-1" } else { "d" }, 0o700, (0, 0)).expect("directory");
+        }
+        remove_tree_at(root.as_fd(), "deep").expect("removed");
+        assert_eq!(names(dir.path()), Vec::<String>::new());
+    }
 
     #[test]
     fn a_link_in_anothers_directory_is_not_followed() {

@@ -154,6 +154,9 @@ impl Child<'_> {
                 // What others opened without the flag must not get in; kernels that lack the call have no such thing.
                 libc::syscall(libc::SYS_close_range, target, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
                 if let Some((uid, gid)) = self.identity {
+                    // What a driver sends is kept within bounds by the program; this is for where it errs.
+                    let memory = libc::rlimit { rlim_cur: MOST_MEMORY, rlim_max: MOST_MEMORY };
+                    check(libc::setrlimit(libc::RLIMIT_DATA, &raw const memory).into())?;
                     for capability in 0..=LAST_CAPABILITY {
                         libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0);
                     }
@@ -207,3 +210,5 @@ fn high(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 
 const FIRST: i32 = 3;
 const LAST_CAPABILITY: i32 = 63;
+/// Bytes of its own that a shim may write to; it needs a few MiB.
+const MOST_MEMORY: u64 = 1 << 30;
