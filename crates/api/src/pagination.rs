@@ -133,7 +133,7 @@ impl Wish {
 impl Condition {
     fn of_jobs(&self) -> Result<Filter, ApiError> {
         let field = job_field(&self.field)?;
-        let is_time = matches!(field, JobField::Created | JobField::Started | JobField::Ended);
+        let is_time = field.is_time();
         if is_time && matches!(self.op, FilterOp::Like | FilterOp::NotLike) {
             return Err(ApiError::bad_field(FILTER, format!("{}: like and nlike are for texts", self.field)));
         }
@@ -217,9 +217,9 @@ fn read_condition(part: &str) -> Result<Condition, ApiError> {
 }
 
 fn job_field(name: &str) -> Result<JobField, ApiError> {
-    let found = JOB_FIELDS.iter().find(|(known, _)| *known == name);
-    let names = || JOB_FIELDS.map(|(known, _)| known).join(", ");
-    found.map(|(_, field)| *field).ok_or_else(|| unknown_field(name, &format!("one of {}", names())))
+    let found = JobField::ALL.into_iter().find(|field| field.name() == name);
+    let names = || JobField::ALL.map(JobField::name).join(", ");
+    found.ok_or_else(|| unknown_field(name, &format!("one of {}", names())))
 }
 
 fn unknown_field(name: &str, rule: &str) -> ApiError {
@@ -271,17 +271,6 @@ const LARGEST_PAGE: u64 = 250;
 const MOST_CONDITIONS: usize = 16;
 const MOST_VALUES: usize = 100;
 const LONGEST_VALUE: usize = 1_024;
-const JOB_FIELDS: [(&str, JobField); 9] = [
-    ("id", JobField::Id),
-    ("name", JobField::Name),
-    ("status", JobField::Status),
-    ("creationDate", JobField::Created),
-    ("startDate", JobField::Started),
-    ("endDate", JobField::Ended),
-    ("engineVersion", JobField::Version),
-    ("region", JobField::Region),
-    ("containerName", JobField::Bucket),
-];
 
 #[cfg(test)]
 mod tests {

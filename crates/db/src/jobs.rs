@@ -281,35 +281,20 @@ pub async fn find_attempt(db: &Db, id: SandboxId) -> Result<Option<Attempt>, Err
 
 /// Writes when an attempt's user code was started.
 pub async fn attempt_started(tx: &mut Tx, id: SandboxId, at: Timestamp) -> Result<(), Error> {
-    sqlx::query("UPDATE attempts SET started = ?3 WHERE job = ?1 AND number = ?2 AND started IS NULL")
-        .bind(id.job.to_string())
-        .bind(i64::from(id.attempt.0))
-        .bind(micros(at))
-        .execute(tx.connection())
-        .await?;
-    Ok(())
+    let statement = "UPDATE attempts SET started = ?3 WHERE job = ?1 AND number = ?2 AND started IS NULL";
+    write_time(tx, statement, id, at).await
 }
 
 /// Writes when an attempt ended.
 pub async fn attempt_ended(tx: &mut Tx, id: SandboxId, at: Timestamp) -> Result<(), Error> {
-    sqlx::query("UPDATE attempts SET ended = ?3 WHERE job = ?1 AND number = ?2 AND ended IS NULL")
-        .bind(id.job.to_string())
-        .bind(i64::from(id.attempt.0))
-        .bind(micros(at))
-        .execute(tx.connection())
-        .await?;
-    Ok(())
+    let statement = "UPDATE attempts SET ended = ?3 WHERE job = ?1 AND number = ?2 AND ended IS NULL";
+    write_time(tx, statement, id, at).await
 }
 
 /// Writes when nothing of an attempt stood any more; it takes no room from then on.
 pub async fn attempt_closed(tx: &mut Tx, id: SandboxId, at: Timestamp) -> Result<(), Error> {
-    sqlx::query("UPDATE attempts SET closed = ?3 WHERE job = ?1 AND number = ?2 AND closed IS NULL")
-        .bind(id.job.to_string())
-        .bind(i64::from(id.attempt.0))
-        .bind(micros(at))
-        .execute(tx.connection())
-        .await?;
-    Ok(())
+    let statement = "UPDATE attempts SET closed = ?3 WHERE job = ?1 AND number = ?2 AND closed IS NULL";
+    write_time(tx, statement, id, at).await
 }
 
 /// The attempts that still stand, oldest first.
@@ -356,7 +341,12 @@ pub async fn spooled(db: &Db, closed_before: Timestamp, limit: u32) -> Result<Ve
 
 /// Writes when the segments of an attempt were removed.
 pub async fn spool_removed(tx: &mut Tx, id: SandboxId, at: Timestamp) -> Result<(), Error> {
-    sqlx::query("UPDATE attempts SET spool_removed = ?3 WHERE job = ?1 AND number = ?2")
+    write_time(tx, "UPDATE attempts SET spool_removed = ?3 WHERE job = ?1 AND number = ?2", id, at).await
+}
+
+/// Runs a statement on an attempt: its job is ?1, its number ?2, the time ?3.
+async fn write_time(tx: &mut Tx, statement: &'static str, id: SandboxId, at: Timestamp) -> Result<(), Error> {
+    sqlx::query(statement)
         .bind(id.job.to_string())
         .bind(i64::from(id.attempt.0))
         .bind(micros(at))

@@ -164,7 +164,7 @@ fn value(field: JobField, text: &str, faults: &mut Faults) -> Option<Value> {
         None
     };
     match field {
-        JobField::Created | JobField::Started | JobField::Ended => match text.parse() {
+        _ if field.is_time() => match text.parse() {
             Ok(at) => Some(Value::Time(at)),
             Err(_) => wrong(faults, "a time by RFC 3339, such as 2026-01-31T12:00:00Z".to_owned()),
         },
@@ -180,6 +180,19 @@ fn value(field: JobField, text: &str, faults: &mut Faults) -> Option<Value> {
 }
 
 impl JobField {
+    /// Every field, in the order that the API names them.
+    pub const ALL: [JobField; 9] = [
+        JobField::Id,
+        JobField::Name,
+        JobField::Status,
+        JobField::Created,
+        JobField::Started,
+        JobField::Ended,
+        JobField::Version,
+        JobField::Region,
+        JobField::Bucket,
+    ];
+
     fn column(self) -> Column {
         match self {
             JobField::Id => Column::Id,
@@ -194,8 +207,8 @@ impl JobField {
         }
     }
 
-    /// Its name in the API, for faults.
-    fn name(self) -> &'static str {
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
         match self {
             JobField::Id => "id",
             JobField::Name => "name",
@@ -209,7 +222,8 @@ impl JobField {
         }
     }
 
-    fn is_time(self) -> bool {
+    /// Whether it holds a time.
+    pub fn is_time(self) -> bool {
         matches!(self, JobField::Created | JobField::Started | JobField::Ended)
     }
 }

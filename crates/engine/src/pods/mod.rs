@@ -405,7 +405,9 @@ fn line(kind: &str, object: &Value) -> Vec<u8> {
 /// Bytes of a body at the most: a config map's bound in Kubernetes, and some.
 pub const MAX_BODY: usize = 2 * 1024 * 1024;
 /// What a host writes into a quiet watch every second or so: blank before the next line of JSON, it means nothing to a
-/// client, and its reader wakes up to see that it was closed.
+/// client, and its reader wakes up to see that it was closed. Without it a driver of Spark 3 can wait for ever: OkHttp
+/// closes a watch by reading what is left of it for 100 ms at most, and where an event comes within that time, the thread
+/// that reads it takes the time limit of the closing one away.
 pub const HEARTBEAT: &[u8] = b" ";
 /// Seconds that an executor has to end by itself once its pod is deleted.
 pub const GRACE_SECONDS: u64 = 30;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use engine::pods::{Answer, Effect, MAX_BODY, Pods, Request, Watch};
+use engine::pods::{Answer, Effect, HEARTBEAT, MAX_BODY, Pods, Request, Watch};
 use futures::stream;
 use http::{Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::BoxBody};
@@ -181,57 +181,31 @@ async fn answer(
     })
 }
 
-/// Events one a line, until the client leaves or the API stops.
-///
-/// The newest event is said again a few times. Events are states, so that this changes nothing, but it frees a driver
-/// of Spark 3 that would else wait for ever: OkHttp closes a watch by reading what is left of it for 100 ms at most,
-/// and where an event comes within that time, the thread that reads it takes the time limit of the closing one away.
+/// Events one a line, until the client leaves or the API stops; a heartbeat where there are none.
 fn follow(host: Arc<Host>, watch: Watch, stop: CancellationToken) -> Body {
-    let start = Followed { changes: host.changed.subscribe(), cursor: watch.cursor, newest: None, echoes: ECHOES };
-    let events = stream::unfold(start, move |mut at| {
+    let (changes, cursor) = (host.changed.subscribe(), watch.cursor);
+    let events = stream::unfold((changes, cursor), move |(mut changes, mut cursor)| {
         let (host, watch, stop) = (host.clone(), watch.clone(), stop.clone());
         async move {
             loop {
-                at.changes.mark_unchanged();
-                let (lines, next) = host.lock().pods.events_since(&watch, at.cursor);
-                at.cursor = next;
-                if let Some(newest) = lines.last() {
+                changes.mark_unchanged();
+                let (lines, next) = host.lock().pods.events_since(&watch, cursor);
+                cursor = next;
+                if !lines.is_empty() {
                     let piece = Frame::data(Bytes::from(lines.concat()));
-                    (at.newest, at.echoes) = (Some(Bytes::copy_from_slice(newest)), ECHOES);
-                    return Some((Ok::<_, Infallible>(piece), at));
+                    return Some((Ok::<_, Infallible>(piece), (changes, cursor)));
                 }
-                let echo = at.newest.clone().zip(at.echoes.split_first());
-                let pause = async {
-                    match echo {
-                        Some((newest, (pause, left))) => {
-                            tokio::time::sleep(*pause).await;
-                            (newest, left)
-                        }
-                        None => std::future::pending().await,
-                    }
-                };
-                let (newest, left) = tokio::select! {
-                    changed = at.changes.changed() => {
-                        changed.ok()?;
-                        continue;
-                    }
+                tokio::select! {
+                    changed = changes.changed() => changed.ok()?,
                     () = stop.cancelled() => return None,
-                    echo = pause => echo,
-                };
-                at.echoes = left;
-                return Some((Ok(Frame::data(newest)), at));
+                    () = tokio::time::sleep(QUIET) => {
+                        return Some((Ok(Frame::data(Bytes::from_static(HEARTBEAT))), (changes, cursor)));
+                    }
+                }
             }
         }
     });
     BodyExt::boxed(StreamBody::new(Box::pin(events) as std::pin::Pin<Box<dyn futures::Stream<Item = _> + Send + Sync>>))
-}
-
-/// Where one watch stands.
-struct Followed {
-    changes: tokio::sync::watch::Receiver<u64>,
-    cursor: u64,
-    newest: Option<Bytes>,
-    echoes: &'static [Duration],
 }
 
 fn refuse(status: StatusCode, reason: &str, message: &str) -> Response<Body> {
@@ -254,8 +228,8 @@ const MOST_CONNECTIONS: usize = 32;
 const BODIES: usize = 2;
 const MOST_EFFECTS: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Pauses before the newest event is said again.
-const ECHOES: &[Duration] = &[Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(3)];
+/// How long a watch says nothing.
+const QUIET: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -289,6 +263,9 @@ mod tests {
         let length = stream.read(&mut answer).await.expect("answered");
         let text = String::from_utf8_lossy(&answer[..length]).to_ascii_lowercase();
         assert!(text.starts_with("http/1.1 200") && text.contains("transfer-encoding: chunked"), "{text}");
+        // Nothing happens, and its reader is woken all the same.
+        let length = stream.read(&mut answer).await.expect("a heartbeat");
+        assert_eq!(&answer[..length], b"1\r\n \r\n");
         stop.cancel();
         tokio::time::timeout(Duration::from_secs(5), task).await.expect("it ends").expect("without a panic");
     }
