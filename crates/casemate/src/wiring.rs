@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Mutex, PoisonError},
 };
 
@@ -10,7 +11,9 @@ use async_trait::async_trait;
 use identity::Identity;
 use jobs::{BoxError, JobKeys, S3Pair, Surroundings};
 use model::{BucketName, ProjectId, SandboxId};
-use objects::{Access, Gate, Grant, Scope, Store, Via};
+use objects::{
+    Access, Gate, Grant, LoggedIn, PolicyKind, Question, Refusal, RoleWish, Scope, Store, TemporaryKey, Verdict, Via,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::listener;
@@ -25,6 +28,7 @@ impl Access for KeyAccess {
         let found = self.0.find_s3_key(access_key).await?;
         Ok(found.map(|grant| Grant {
             secret: grant.secret,
+            principal: format!("arn:aws:iam::{}:root", grant.project),
             project: grant.project,
             identity: grant.identity,
             scope: match grant.scope {
@@ -32,7 +36,34 @@ impl Access for KeyAccess {
                 identity::Scope::Job(sandbox) => Scope::Job(sandbox),
                 identity::Scope::Platform(sandbox) => Scope::Platform(sandbox),
             },
+            session_token: None,
+            plain: true,
+            holder: std::sync::Arc::new(()),
         }))
+    }
+
+    async fn token(&self, _: &str) -> Result<Option<Grant>, BoxError> {
+        Ok(None)
+    }
+
+    async fn log_in(&self, _: &str, _: &str, _: Option<IpAddr>) -> Result<Option<LoggedIn>, BoxError> {
+        Ok(None)
+    }
+
+    fn decide(&self, caller: Option<&Grant>, _: &Question<'_>) -> Verdict {
+        Verdict { allowed: caller.is_some(), reason: String::new() }
+    }
+
+    fn check_policy(&self, _: &ProjectId, _: &BucketName, _: &str) -> Result<PolicyKind, String> {
+        Err("policies are not supported".to_owned())
+    }
+
+    async fn assume_role(&self, _: &Grant, _: RoleWish<'_>) -> Result<TemporaryKey, Refusal> {
+        Err(Refusal::Denied("temporary keys are not supported".to_owned()))
+    }
+
+    async fn session_token(&self, _: &Grant, _: Option<u32>) -> Result<TemporaryKey, Refusal> {
+        Err(Refusal::Denied("temporary keys are not supported".to_owned()))
     }
 }
 

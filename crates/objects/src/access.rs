@@ -1,7 +1,11 @@
-//! Who may call what. The gate asks [`Access`] for the secret of an access key; the rules are one pure function.
+//! Who may call what. The gate asks [`Access`] for the secret of an access key and for what policies say; the rules of
+//! scopes are one pure function.
+
+use std::{any::Any, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
-use model::{ProjectId, SandboxId};
+use jiff::Timestamp;
+use model::{BucketName, ProjectId, SandboxId};
 use zeroize::Zeroizing;
 
 /// The cause of a failure beside this room.
@@ -16,23 +20,142 @@ pub enum Via {
     Sandbox(SandboxId),
 }
 
-/// What access keys are good for. Asked at each request, because keys of jobs end with them.
+/// Who may do what: what access keys and tokens are good for, and what policies say. Asked at each call, because keys of
+/// jobs end with them.
 #[async_trait]
 pub trait Access: Send + Sync + 'static {
     /// The grant of an access key; `None` if there is no such key, or it is no longer good.
     async fn grant(&self, access_key: &str) -> Result<Option<Grant>, BoxError>;
+
+    /// The grant of a token that [`Access::log_in`] gave; `None` if there is none such, or it is no longer good.
+    async fn token(&self, token: &str) -> Result<Option<Grant>, BoxError>;
+
+    /// Gives a user a token for a password (Keystone v3); `None` if the two do not belong together, whichever is wrong.
+    async fn log_in(&self, user: &str, password: &str, from: Option<IpAddr>) -> Result<Option<LoggedIn>, BoxError>;
+
+    /// Decides a call by the policies of its caller and of its bucket; `None` is a caller without a signature.
+    fn decide(&self, caller: Option<&Grant>, question: &Question<'_>) -> Verdict;
+
+    /// Whether a text is a policy that a bucket can have, and whether it makes the bucket public.
+    fn check_policy(&self, project: &ProjectId, bucket: &BucketName, text: &str) -> Result<PolicyKind, String>;
+
+    /// A temporary key for the caller, narrowed by a session policy (STS `AssumeRole`).
+    async fn assume_role(&self, caller: &Grant, wish: RoleWish<'_>) -> Result<TemporaryKey, Refusal>;
+
+    /// A temporary key with the rights of the caller (STS `GetSessionToken`).
+    async fn session_token(&self, caller: &Grant, seconds: Option<u32>) -> Result<TemporaryKey, Refusal>;
 }
 
-/// What an access key may do.
+/// What an access key or a token may do.
+#[derive(Clone)]
 pub struct Grant {
-    /// Its secret.
+    /// Its secret; empty for a token.
     pub secret: Zeroizing<String>,
     /// The project whose buckets it is for.
     pub project: ProjectId,
     /// Whom the audit log is to name.
     pub identity: String,
+    /// The holder as policies name it, an ARN.
+    pub principal: String,
     /// What in the project it is for.
     pub scope: Scope,
+    /// What a temporary key must be sent with.
+    pub session_token: Option<Zeroizing<String>>,
+    /// Nothing but its scope bounds it, so that [`Access::decide`] need not be asked where the bucket has no policy.
+    pub plain: bool,
+    /// What [`Access`] knows of its holder, for its own use.
+    pub holder: Arc<dyn Any + Send + Sync>,
+}
+
+/// A token and whose it is.
+pub struct LoggedIn {
+    /// The token.
+    pub token: Zeroizing<String>,
+    /// Until when it is good.
+    pub expires: Timestamp,
+    /// What it is good for.
+    pub grant: Grant,
+    /// The user's number.
+    pub user: i64,
+    /// The user's name.
+    pub username: String,
+    /// The names of the user's roles.
+    pub roles: Vec<String>,
+}
+
+/// A call that policies are asked about.
+#[derive(Debug)]
+pub struct Question<'a> {
+    /// The project of the bucket.
+    pub project: &'a ProjectId,
+    /// The action as policies name it, such as `s3:GetObject`.
+    pub action: &'a str,
+    /// On which bucket.
+    pub bucket: Option<&'a str>,
+    /// On which key.
+    pub key: Option<&'a str>,
+    /// The bucket's policy.
+    pub bucket_policy: Option<&'a str>,
+    /// The bucket's public access block forbids what a policy opens to everybody.
+    pub public_blocked: bool,
+    /// Condition keys and their values, such as `aws:SourceIp`.
+    pub context: &'a [(&'a str, &'a str)],
+}
+
+/// What policies say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether it may be done.
+    pub allowed: bool,
+    /// Which statement decided, or that none did; for the audit log.
+    pub reason: String,
+}
+
+/// What a bucket's policy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyKind {
+    /// It opens the bucket to everybody.
+    pub public: bool,
+}
+
+/// What is asked of `AssumeRole`.
+#[derive(Debug, Clone, Copy)]
+pub struct RoleWish<'a> {
+    /// The role's ARN.
+    pub role: &'a str,
+    /// A name for the audit log.
+    pub session: &'a str,
+    /// A policy that narrows.
+    pub policy: Option<&'a str>,
+    /// How long it is to be good.
+    pub seconds: Option<u32>,
+}
+
+/// An access key that ends by itself.
+pub struct TemporaryKey {
+    /// The access key id.
+    pub access: String,
+    /// The secret key.
+    pub secret: Zeroizing<String>,
+    /// What it must be sent with.
+    pub session_token: Zeroizing<String>,
+    /// Until when it is good.
+    pub expires: Timestamp,
+    /// Its holder as policies name it, an ARN.
+    pub principal: String,
+}
+
+/// Why a temporary key was not given.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The caller may not.
+    Denied(String),
+    /// What was asked is not possible; names the field.
+    Invalid(String),
+    /// The policy cannot be used; says where and why.
+    MalformedPolicy(String),
+    /// Something else failed.
+    Failed(BoxError),
 }
 
 impl std::fmt::Debug for Grant {

@@ -37,7 +37,9 @@ mod store;
 mod tests;
 mod uploads;
 
-pub use access::{Access, BoxError, Grant, Scope, Via};
+pub use access::{
+    Access, BoxError, Grant, LoggedIn, PolicyKind, Question, Refusal, RoleWish, Scope, TemporaryKey, Verdict, Via,
+};
 pub use error::Error;
 pub use gate::{Gate, GateConfig};
 pub use presign::presign;

@@ -3,7 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it stands")]
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::Arc,
@@ -13,7 +13,10 @@ use std::{
 use audit::Audit;
 use keys::Keys;
 use model::{AttemptNo, BucketName, JobId, ProjectId, SandboxId};
-use objects::{Access, BoxError, Gate, GateConfig, Grant, Scope, Store, Via};
+use objects::{
+    Access, BoxError, Gate, GateConfig, Grant, LoggedIn, PolicyKind, Question, Refusal, RoleWish, Scope, Store,
+    TemporaryKey, Verdict, Via,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -117,8 +120,40 @@ impl Access for Table {
             "broken" => return Err("the database is away".into()),
             _ => return Ok(None),
         };
-        let secret = format!("secret of {access_key}").into();
-        Ok(Some(Grant { secret, project, identity: format!("s3-key/{access_key}"), scope }))
+        Ok(Some(Grant {
+            secret: format!("secret of {access_key}").into(),
+            principal: format!("arn:aws:iam::{project}:user/{access_key}"),
+            project,
+            identity: format!("s3-key/{access_key}"),
+            scope,
+            session_token: None,
+            plain: true,
+            holder: Arc::new(()),
+        }))
+    }
+
+    async fn token(&self, _: &str) -> Result<Option<Grant>, BoxError> {
+        Ok(None)
+    }
+
+    async fn log_in(&self, _: &str, _: &str, _: Option<IpAddr>) -> Result<Option<LoggedIn>, BoxError> {
+        Ok(None)
+    }
+
+    fn decide(&self, caller: Option<&Grant>, _: &Question<'_>) -> Verdict {
+        Verdict { allowed: caller.is_some(), reason: "the tests' keys may all".to_owned() }
+    }
+
+    fn check_policy(&self, _: &ProjectId, _: &BucketName, _: &str) -> Result<PolicyKind, String> {
+        Err("the tests have no policies".to_owned())
+    }
+
+    async fn assume_role(&self, _: &Grant, _: RoleWish<'_>) -> Result<TemporaryKey, Refusal> {
+        Err(Refusal::Denied("the tests have no roles".to_owned()))
+    }
+
+    async fn session_token(&self, _: &Grant, _: Option<u32>) -> Result<TemporaryKey, Refusal> {
+        Err(Refusal::Denied("the tests have no temporary keys".to_owned()))
     }
 }
 
