@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use identity::Identity;
 use jobs::{BoxError, JobKeys, S3Pair, Surroundings};
-use model::{BucketName, ProjectId, SandboxId};
+use model::{BucketName, JobSpec, ProjectId, SandboxId};
 use objects::{
     Access, Gate, Grant, LoggedIn, PolicyKind, Question, Refusal, RoleWish, Scope, Store, TemporaryKey, Verdict, Via,
 };
@@ -107,7 +107,7 @@ impl Surroundings for Wiring {
         }
     }
 
-    async fn open_keys(&self, project: &ProjectId, sandbox: SandboxId) -> Result<JobKeys, BoxError> {
+    async fn open_keys(&self, project: &ProjectId, sandbox: SandboxId, _: &JobSpec) -> Result<JobKeys, BoxError> {
         let keys = self.identity.open_sandbox(project, sandbox).await?;
         let pair = |key: identity::NewS3Key| S3Pair { access: key.access, secret: key.secret };
         Ok(JobKeys { job: pair(keys.job), platform: pair(keys.platform) })

@@ -52,6 +52,7 @@ impl Bench {
             packages: Vec::new(),
             repositories: Vec::new(),
             properties_file: None,
+            storage_access: None,
             ttl: None,
             parameters: Vec::new(),
         };

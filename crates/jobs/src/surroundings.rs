@@ -1,7 +1,7 @@
 //! What jobs need of the rooms beside them, which they must not know.
 
 use async_trait::async_trait;
-use model::{BucketName, ProjectId, SandboxId};
+use model::{BucketName, JobSpec, ProjectId, SandboxId};
 
 use crate::{Error, JobKeys};
 
@@ -17,8 +17,8 @@ pub trait Surroundings: Send + Sync + 'static {
     /// Makes the project's bucket of logs if there is none.
     async fn ensure_log_bucket(&self, project: &ProjectId) -> Result<(), BoxError>;
 
-    /// Makes the keys of a sandbox; the same again where there are some.
-    async fn open_keys(&self, project: &ProjectId, sandbox: SandboxId) -> Result<JobKeys, BoxError>;
+    /// Makes the keys of a sandbox, for what of the storage the job may use; the same again where there are some.
+    async fn open_keys(&self, project: &ProjectId, sandbox: SandboxId, spec: &JobSpec) -> Result<JobKeys, BoxError>;
 
     /// Removes the keys of a sandbox; does nothing where there are none.
     async fn close_keys(&self, sandbox: SandboxId) -> Result<(), BoxError>;

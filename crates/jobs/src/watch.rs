@@ -102,7 +102,8 @@ impl Attempt<'_> {
     /// Builds the sandbox, or finds it again, and listens to its shim.
     async fn enter(&mut self, job: &Job) -> Result<Outcome, Error> {
         let parts = &self.jobs.parts;
-        let keys = parts.surroundings.open_keys(&job.project, self.id).await.beside("making keys of an attempt")?;
+        let keys =
+            parts.surroundings.open_keys(&job.project, self.id, &job.spec).await.beside("making keys of an attempt")?;
         fail::fail_point!("job.keys.opened");
         parts.surroundings.ensure_log_bucket(&job.project).await.beside("making the bucket of logs")?;
         let spec = warden::SandboxSpec { id: self.id, engine: job.spec.version.clone(), sizing: job.spec.sizing };

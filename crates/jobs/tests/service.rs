@@ -34,7 +34,12 @@ impl Surroundings for Files {
     async fn ensure_log_bucket(&self, project: &ProjectId) -> Result<(), BoxError> {
         Ok(std::fs::create_dir_all(self.0.join(project.as_str()).join("odp-logs"))?)
     }
-    async fn open_keys(&self, _project: &ProjectId, sandbox: SandboxId) -> Result<JobKeys, BoxError> {
+    async fn open_keys(
+        &self,
+        _project: &ProjectId,
+        sandbox: SandboxId,
+        _spec: &model::JobSpec,
+    ) -> Result<JobKeys, BoxError> {
         let pair = |kind| S3Pair { access: format!("{kind}-{sandbox}"), secret: Zeroizing::new("secret".into()) };
         Ok(JobKeys { job: pair("job"), platform: pair("platform") })
     }

@@ -9,6 +9,7 @@ mod log;
 mod sizing;
 mod spec;
 mod status;
+mod storage_access;
 mod ttl;
 mod units;
 
@@ -21,5 +22,6 @@ pub use log::{LogId, LogLine, LogStream};
 pub use sizing::{NodeSize, Sizing};
 pub use spec::{EngineParameter, JobRequest, JobSpec, PARAMETERS, Parameter, Program, SpecRules};
 pub use status::{IllegalTransition, JobEvent, JobStatus};
+pub use storage_access::{InvalidStorageAccess, StorageAccess};
 pub use ttl::Ttl;
 pub use units::{Cores, MiB};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BucketName, Cores, EngineVersion, Faults, MiB, NodeSize, Region, Sizing, Ttl};
+use crate::{BucketName, Cores, EngineVersion, Faults, MiB, NodeSize, Region, Sizing, StorageAccess, Ttl};
 
 /// A submit request as the client sent it: texts, nothing checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,6 +66,9 @@ pub struct JobSpec {
     pub repositories: Vec<String>,
     /// Key in the bucket of a Spark properties file.
     pub properties_file: Option<String>,
+    /// What of the project's storage it may use beside its code; `None` is all of it.
+    #[serde(default)]
+    pub storage_access: Option<Vec<StorageAccess>>,
     /// How long it may run.
     pub ttl: Option<Ttl>,
     /// The parameters as given, to be shown again.
@@ -145,7 +148,7 @@ const fn number(
 }
 
 /// Every parameter of the Spark engine. What is not here is refused by name.
-pub const PARAMETERS: [Parameter; 15] = [
+pub const PARAMETERS: [Parameter; 16] = [
     Parameter {
         kind: "enum",
         regex: Some("^(java|python)$"),
@@ -177,6 +180,11 @@ pub const PARAMETERS: [Parameter; 15] = [
     text("packages", false, "Maven coordinates group:artifact:version, separated by commas"),
     text("repositories", false, "Maven repositories beside the default one, separated by commas"),
     text("properties_file", false, "Path in the container of a Spark properties file"),
+    text(
+        "storage_access",
+        false,
+        "What of the project's storage the job may use beside reading its container: ro:BUCKET/PREFIX or rw:BUCKET/PREFIX, separated by commas; all of it if not given",
+    ),
 ];
 
 impl JobSpec {
@@ -221,6 +229,7 @@ impl JobSpec {
             |item| item.starts_with("https://"),
             "addresses that begin with https://",
         );
+        let storage_access = given.storage_access(&mut faults);
         let parts = (region, version, bucket, program);
         let (Some(region), Some(version), Some(bucket), Some(program)) = parts else {
             return Err(faults);
@@ -236,6 +245,7 @@ impl JobSpec {
             packages,
             repositories,
             properties_file,
+            storage_access,
             ttl,
             parameters: request.parameters.clone(),
         })
@@ -495,6 +505,17 @@ impl<'a> Given<'a> {
         good.then(|| key.to_owned())
     }
 
+    fn storage_access(&self, faults: &mut Faults) -> Option<Vec<StorageAccess>> {
+        let good = |item: &str| item.parse::<StorageAccess>().is_ok();
+        let items = self.list("storage_access", faults, good, "ro:BUCKET/PREFIX or rw:BUCKET/PREFIX");
+        if items.len() > MOST_ACCESSES {
+            let message = format!("at most {MOST_ACCESSES} places");
+            faults.add("storage_access", None, "odp.job.storage_access.tooMany", message);
+        }
+        let accesses: Vec<StorageAccess> = items.iter().filter_map(|item| item.parse().ok()).collect();
+        self.get("storage_access").map(|_| accesses)
+    }
+
     fn list(&self, name: &'static str, faults: &mut Faults, good: fn(&str) -> bool, rule: &str) -> Vec<String> {
         let items: Vec<String> = self
             .get(name)
@@ -538,6 +559,8 @@ const MIN_OVERHEAD: u64 = 128;
 const MIN_NODE: u64 = 1024;
 const MAX_NODE: u64 = 59 * 1024;
 const MOST_PARAMETERS: usize = 64;
+/// As many as a policy of a few KiB holds.
+const MOST_ACCESSES: usize = 32;
 const MAX_VALUE: usize = 64 * 1024;
 /// A page of jobs holds a thousand of them.
 const MAX_VALUES: usize = 128 * 1024;
@@ -627,6 +650,21 @@ mod tests {
         assert!(parse(&[("executor_memory", "54000")]).is_ok());
         let faults = parse(&[("executor_memory", "512"), ("executor_memory_overhead", "128")]).expect_err("too small");
         assert_eq!(faults.0[0].class, "odp.job.totalExecutorMemory.tooSmall");
+    }
+
+    #[test]
+    fn a_job_may_be_held_to_parts_of_the_storage() {
+        assert_eq!(parse(&[]).expect("valid").storage_access, None, "all of it");
+        let spec = parse(&[("storage_access", "ro:data/in/, rw:data/out/")]).expect("valid");
+        let shown: Vec<String> = spec.storage_access.iter().flatten().map(ToString::to_string).collect();
+        assert_eq!(shown, ["ro:data/in/", "rw:data/out/"]);
+        let faults = parse(&[("storage_access", "ro:data,everything")]).expect_err("no right and no bucket");
+        assert_eq!(faults.0[0].class, "odp.job.storage_access.invalid");
+        let many = vec!["ro:data"; 33].join(",");
+        assert_eq!(
+            parse(&[("storage_access", &many)]).expect_err("too many").0[0].class,
+            "odp.job.storage_access.tooMany"
+        );
     }
 
     #[test]

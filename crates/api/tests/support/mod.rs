@@ -34,7 +34,7 @@ impl Surroundings for Beside {
     async fn ensure_log_bucket(&self, _project: &ProjectId) -> Result<(), BoxError> {
         Err("no job starts here".into())
     }
-    async fn open_keys(&self, _project: &ProjectId, _sandbox: SandboxId) -> Result<JobKeys, BoxError> {
+    async fn open_keys(&self, _project: &ProjectId, _sandbox: SandboxId, _spec: &model::JobSpec) -> Result<JobKeys, BoxError> {
         Err("no job starts here".into())
     }
     async fn close_keys(&self, _sandbox: SandboxId) -> Result<(), BoxError> {

@@ -77,6 +77,10 @@ pub struct SubmitArgs {
     /// Spark properties file: local beside a local main file, else its key in the main file's bucket
     #[arg(long, value_name = "FILE")]
     properties_file: Option<String>,
+    /// What of the storage the job may use beside its code: `ro:BUCKET/PREFIX` or `rw:BUCKET/PREFIX`; may be given
+    /// several times; all of it when not given
+    #[arg(long, value_name = "ACCESS")]
+    storage_access: Vec<String>,
     /// Show the log, wait for the end, and exit with the job's return code
     #[arg(long)]
     wait: bool,
@@ -234,6 +238,7 @@ fn request(args: &SubmitArgs, code: &Code, client: &Client) -> Value {
         ("packages", args.packages.clone()),
         ("repositories", args.repositories.clone()),
         ("properties_file", code.properties.clone()),
+        ("storage_access", (!args.storage_access.is_empty()).then(|| args.storage_access.join(","))),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some(json!({ "name": name, "value": value? })))

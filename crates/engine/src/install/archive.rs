@@ -83,6 +83,7 @@ fn spec(engine: &Installed) -> Result<JobSpec, Error> {
         packages: Vec::new(),
         repositories: Vec::new(),
         properties_file: None,
+        storage_access: None,
         ttl: None,
         parameters: Vec::new(),
     })

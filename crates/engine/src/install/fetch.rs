@@ -91,6 +91,40 @@ pub(super) fn s3a(
     copy_jars(&out, &jars)
 }
 
+/// Puts Spark's own module for object stores beside the engine's JARs: the commit protocol that S3A's committers need, and
+/// the checkpoint manager that writes without a rename. What else it names, Spark and [`s3a`] have brought.
+pub(super) fn cloud(
+    downloads: &Path,
+    home: &Path,
+    scala: &str,
+    what: &Wanted,
+    options: &Options,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), Error> {
+    let jars = home.join("jars");
+    let module = format!("spark-hadoop-cloud_{scala}");
+    let name = format!("{module}-{}.jar", what.cloud());
+    if let Some(from) = options.from.as_deref().filter(|from| from.join(&name).is_file()) {
+        let target = jars.join(&name);
+        return fs::copy(from.join(&name), &target).map(drop).map_err(file_error("write", &target));
+    }
+    let place = downloads.join(&module);
+    super::remove_tree(&place)?;
+    fs::create_dir_all(&place).map_err(file_error("create", &place))?;
+    let mut mvn = maven(&place);
+    mvn.arg("org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy")
+        .arg(format!("-Dartifact=org.apache.spark:{module}:{}", what.cloud()))
+        .arg(format!("-DoutputDirectory={}", jars.display()));
+    tool::run("fetching Spark's module for object stores", &mut mvn, progress)?;
+    match jars.join(&name).is_file() {
+        true => Ok(()),
+        false => Err(Error::Tool {
+            doing: "fetching Spark's module for object stores".into(),
+            why: format!("mvn left no {name}"),
+        }),
+    }
+}
+
 /// The version of the AWS SDK that this Hadoop was built with, as its own project file says.
 fn sdk_version(place: &Path, hadoop: &str, progress: &mut dyn FnMut(Progress)) -> Result<String, Error> {
     let parent = format!(

@@ -31,6 +31,9 @@ pub struct Release {
     pub available: Date,
     /// SHA-256 of its source package, `pyspark-VERSION.tar.gz`.
     pub sum: &'static str,
+    /// Version of Spark's module `spark-hadoop-cloud` that it gets: its own, or an earlier one of the same classes where
+    /// its own was not published.
+    pub cloud: &'static str,
 }
 
 /// The releases that the platform offers: the newest Spark 3.5, and the newest Spark 4 that runs on Java 17.
@@ -39,11 +42,13 @@ pub static CATALOGUE: [Release; 2] = [
         version: "3.5.9",
         available: date(2026, 11, 24),
         sum: "ea27adc39ddac9413b8951e45aa748cbed6c785971b81386efc41938f6243d93",
+        cloud: "3.5.8",
     },
     Release {
         version: "4.3.0",
         available: date(2026, 11, 24),
         sum: "e8c517948eff7088a7aa07449aa8eafa4a15a8d50319de2525a6fd26622476c6",
+        cloud: "4.1.1",
     },
 ];
 
@@ -105,6 +110,13 @@ impl Wanted {
     fn release(&self) -> Option<&'static Release> {
         CATALOGUE.iter().find(|release| release.version == self.version.as_str())
     }
+
+    /// Which `spark-hadoop-cloud` goes with it: that of the catalogue's release of the same line, else its own.
+    fn cloud(&self) -> String {
+        let line = |version: &str| version.rsplit_once('.').map(|(line, _)| line.to_owned());
+        let known = CATALOGUE.iter().find(|release| line(release.version) == line(self.version.as_str()));
+        known.map_or_else(|| self.version.to_string(), |release| release.cloud.to_owned())
+    }
 }
 
 fn versions() -> Vec<&'static str> {
@@ -114,8 +126,8 @@ fn versions() -> Vec<&'static str> {
 /// How to install.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// A directory of files brought by hand: `pyspark-VERSION.tar.gz`, and `hadoop-aws-VERSION.jar` with the JARs of its
-    /// SDK. What is not there is fetched.
+    /// A directory of files brought by hand: `pyspark-VERSION.tar.gz`, `hadoop-aws-VERSION.jar` with the JARs of its SDK,
+    /// and `spark-hadoop-cloud_SCALA-VERSION.jar`. What is not there is fetched.
     pub from: Option<PathBuf>,
     /// The Java 17 runtime of jobs; found where it is not given.
     pub java_home: Option<PathBuf>,
@@ -185,6 +197,7 @@ pub fn install(
     let found = layout::Found::read(&part)?;
     begin(format!("fetching the S3A connector of Hadoop {} (mvn)", found.hadoop), progress);
     fetch::s3a(&downloads, &part, &found.hadoop, options, progress)?;
+    fetch::cloud(&downloads, &part, &found.scala, what, options, progress)?;
     begin("compiling Python modules".into(), progress);
     layout::compile_python(&part, progress)?;
     let available = what.release().map_or(options.today, |release| release.available);
@@ -267,6 +280,15 @@ mod tests {
         }
         for text in ["", "2.4", "2.4.3", "latest", "../x", "5"] {
             assert!(Wanted::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_line_has_its_module_for_object_stores() {
+        for (text, module) in
+            [("3.5", "3.5.8"), ("3.5.1", "3.5.8"), ("4.3.0", "4.1.1"), ("4.3.7", "4.1.1"), ("4.0.2", "4.0.2")]
+        {
+            assert_eq!(Wanted::parse(text).expect("known").cloud(), module, "{text}");
         }
     }
 
