@@ -46,7 +46,12 @@ pub async fn run(
         rooms.store.clone(),
         Arc::new(KeyAccess(rooms.identity.clone())),
         rooms.audit.clone(),
-        GateConfig { region: config.regions[0].clone(), domains: domains(&config.s3.public_urls(s3_address)) },
+        GateConfig {
+            region: config.regions[0].clone(),
+            domains: domains(&config.s3.public_urls(s3_address)),
+            regions: config.regions.clone(),
+            public_urls: config.s3.public_urls(s3_address),
+        },
     );
     let wiring = Arc::new(Wiring::new(rooms.identity.clone(), rooms.store.clone(), gate.clone(), halt.child_token()));
     let engines = Arc::new(Engines::open(&config.engines()).doing("cannot read the engines")?);

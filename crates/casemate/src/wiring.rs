@@ -50,6 +50,14 @@ impl Access for KeyAccess {
         Ok(None)
     }
 
+    async fn describe(&self, _: &str) -> Result<Option<LoggedIn>, BoxError> {
+        Ok(None)
+    }
+
+    async fn log_out(&self, _: &str, _: Option<IpAddr>) -> Result<(), BoxError> {
+        Ok(())
+    }
+
     fn decide(&self, caller: Option<&Grant>, _: &Question<'_>) -> Verdict {
         Verdict { allowed: caller.is_some(), reason: String::new() }
     }

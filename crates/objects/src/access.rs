@@ -33,6 +33,12 @@ pub trait Access: Send + Sync + 'static {
     /// Gives a user a token for a password (Keystone v3); `None` if the two do not belong together, whichever is wrong.
     async fn log_in(&self, user: &str, password: &str, from: Option<IpAddr>) -> Result<Option<LoggedIn>, BoxError>;
 
+    /// The same of a token, and whose it is; for those who want to know, not for each call.
+    async fn describe(&self, token: &str) -> Result<Option<LoggedIn>, BoxError>;
+
+    /// Ends a token.
+    async fn log_out(&self, token: &str, from: Option<IpAddr>) -> Result<(), BoxError>;
+
     /// Decides a call by the policies of its caller and of its bucket; `None` is a caller without a signature.
     fn decide(&self, caller: Option<&Grant>, question: &Question<'_>) -> Verdict;
 

@@ -36,6 +36,8 @@ pub struct Call {
 
 /// What is asked for, once that is known.
 struct Asked {
+    /// The protocol, as the audit log names it: `s3`, `sts`, `keystone` or `swift`.
+    service: &'static str,
     operation: String,
     bucket: Option<String>,
     key: Option<String>,
@@ -64,6 +66,42 @@ impl Call {
         self.grant.get().map(|(_, grant)| &grant.project).ok_or_else(|| s3_error!(AccessDenied))
     }
 
+    /// Where the call came from.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Which way it came.
+    pub fn via(&self) -> Via {
+        self.via
+    }
+
+    /// What its key or token is good for; `None` until one was found.
+    pub fn grant(&self) -> Option<&Grant> {
+        self.grant.get().map(|(_, grant)| grant)
+    }
+
+    /// The call is one of a token's, if that is good where it came in. Once a call.
+    pub fn hold(&self, grant: Grant) -> S3Result<()> {
+        if !grant.scope.is_good(self.via) {
+            return Err(s3_error!(AccessDenied, "the token is not good here"));
+        }
+        self.grant.set((String::new(), grant)).map_err(|_| s3_error!(InvalidRequest, "a request has one token"))
+    }
+
+    /// Says what is asked for by another protocol than S3, for the audit log. Once a call.
+    pub fn asks(
+        &self,
+        service: &'static str,
+        operation: &str,
+        (bucket, key): (Option<&str>, Option<&str>),
+        allowed: bool,
+    ) {
+        let (bucket, key) = (bucket.map(str::to_owned), key.map(str::to_owned));
+        // Set once: a call is one operation.
+        let _ = self.target.set(Asked { service, operation: operation.to_owned(), bucket, key, allowed });
+    }
+
     /// Writes the audit entry: durably, unless the call only read.
     pub async fn record(&self, status: StatusCode, code: Option<&str>) -> Result<(), audit::Error> {
         let mut actor = Actor::anonymous(Some(self.peer.ip()));
@@ -73,7 +111,7 @@ impl Call {
         actor.request_id = Some(self.id.clone());
         let asked = self.target.get();
         let action = match asked {
-            Some(asked) => format!("s3:{}", asked.operation),
+            Some(asked) => format!("{}:{}", asked.service, asked.operation),
             None => format!("s3:{}", self.asked.split(' ').next().unwrap_or_default()),
         };
         let mut entry = Entry::new(actor, action, cut(&self.resource()));
@@ -90,7 +128,7 @@ impl Call {
         if let Via::Sandbox(sandbox) = self.via {
             entry.detail = serde_json::json!({ "via": format!("sandbox/{sandbox}") });
         }
-        if !refused && asked.is_some_and(|asked| is_read(&asked.operation)) {
+        if !refused && asked.is_some_and(|asked| asked.service != "sts" && is_read(&asked.operation)) {
             self.ground.audit.note(entry).await
         } else {
             self.ground.audit.record(entry).await
@@ -155,7 +193,7 @@ impl S3Access for Session {
         let allowed =
             signed && self.0.grant.get().is_some_and(|(_, grant)| grant.scope.permits(&operation, bucket.as_deref()));
         // Set once: a call is one operation.
-        let _ = self.0.target.set(Asked { operation, bucket, key, allowed });
+        let _ = self.0.target.set(Asked { service: "s3", operation, bucket, key, allowed });
         if allowed {
             Ok(())
         } else if signed {

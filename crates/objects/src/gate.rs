@@ -47,6 +47,10 @@ pub struct GateConfig {
     pub region: Region,
     /// Host names of the service, under which a bucket may stand as a subdomain.
     pub domains: Vec<String>,
+    /// All regions of the service: the catalogue of Keystone names an endpoint in each.
+    pub regions: Vec<Region>,
+    /// URLs by which clients reach the service, the usual one first: what the catalogue of Keystone names.
+    pub public_urls: Vec<String>,
 }
 
 pub(crate) struct Ground {
@@ -54,6 +58,8 @@ pub(crate) struct Ground {
     pub access: Arc<dyn Access>,
     pub audit: Audit,
     pub region: Region,
+    pub regions: Vec<Region>,
+    pub public_urls: Vec<String>,
     domains: Domains,
     config: Arc<StaticConfigProvider>,
     crowd: Crowd,
@@ -71,6 +77,8 @@ impl Gate {
             access,
             audit,
             region: config.region,
+            regions: config.regions,
+            public_urls: config.public_urls,
             domains: Domains::new(&config.domains),
             config: Arc::new(StaticConfigProvider::new(Arc::new(limits))),
             crowd: Crowd::new(),

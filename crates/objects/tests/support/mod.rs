@@ -54,7 +54,12 @@ impl Stack {
         let keys = Arc::new(open_keys(&dir.join("keys")));
         let store = Store::open(&dir.join("objects"), keys).await.unwrap();
         let audit = Audit::new(db::Db::open(&dir.join("casemate.db")).await.unwrap());
-        let config = GateConfig { region: "GRA".parse().unwrap(), domains: vec!["s3.localhost".to_owned()] };
+        let config = GateConfig {
+            region: "GRA".parse().unwrap(),
+            domains: vec!["s3.localhost".to_owned()],
+            regions: ["GRA", "SBG"].map(|region| region.parse().unwrap()).to_vec(),
+            public_urls: Vec::new(),
+        };
         let gate = Gate::new(store.clone(), Arc::new(Table), audit.clone(), config);
         let stop = CancellationToken::new();
         let public = listen(gate.clone(), Via::Public, stop.clone()).await;
@@ -138,6 +143,14 @@ impl Access for Table {
 
     async fn log_in(&self, _: &str, _: &str, _: Option<IpAddr>) -> Result<Option<LoggedIn>, BoxError> {
         Ok(None)
+    }
+
+    async fn describe(&self, _: &str) -> Result<Option<LoggedIn>, BoxError> {
+        Ok(None)
+    }
+
+    async fn log_out(&self, _: &str, _: Option<IpAddr>) -> Result<(), BoxError> {
+        Ok(())
     }
 
     fn decide(&self, caller: Option<&Grant>, _: &Question<'_>) -> Verdict {
