@@ -8,7 +8,10 @@ pub mod accounts;
 pub mod audit;
 pub mod credentials;
 pub mod jobs;
+pub mod project_users;
 pub mod s3_keys;
+pub mod temporary_keys;
+pub mod user_tokens;
 
 use std::{path::Path, time::Duration};
 

@@ -2,26 +2,45 @@
 //! Start at [`Identity::authenticate`] (who is it?) and [`Identity::authorize`] (may it?).
 //!
 //! No secret is stored in clear: consumer keys and validation tokens as SHA-256 (they are random, so that no
-//! slower hash is needed), application and S3 secrets sealed by `keys`. A copy of the database alone signs nothing.
+//! slower hash is needed), application and S3 secrets sealed by `keys`, passwords as Argon2id. A copy of the database
+//! alone signs nothing.
+//!
+//! For the object store: [`Identity::find_s3_key`] (whose key is it?) and [`decide_s3`] (may it?).
 
 mod accounts;
+mod bucket_roles;
+mod cache;
 mod credentials;
 mod decision;
 mod last_use;
+mod passwords;
+mod policy;
 mod random;
+mod roles;
 mod rules;
 mod s3;
 mod sealing;
 mod signature;
+mod sts;
+mod tokens;
+mod users;
 
 pub use accounts::{Account, Project};
+pub use bucket_roles::{BucketRole, NoBucketRole, merge_statement, role_statement};
 pub use credentials::{
     Application, Credential, CredentialRequest, CredentialStatus, NewApplication, NewCredential, PendingCredential,
 };
 pub use decision::{Caller, Decision, Resource};
+pub use policy::{
+    CONDITION_KEYS, PolicyError, S3Policy, S3Question, S3Step, S3Verdict, decide_s3, explain_s3, is_s3_action,
+};
+pub use roles::{USER_ROLES, UserRole};
 pub use rules::{AccessRule, InvalidRule, Method};
-pub use s3::{NewS3Key, S3Grant, S3KeyInfo, SandboxKeys, Scope, User};
+pub use s3::{GrantUser, NewS3Key, S3Grant, S3KeyInfo, SandboxKeys, Scope};
 pub use signature::{Refusal, SignedRequest, WINDOW};
+pub use sts::{CallerIdentity, TemporaryKey};
+pub use tokens::UserToken;
+pub use users::{NewUser, User};
 
 use std::sync::Arc;
 
@@ -29,7 +48,10 @@ use audit::Audit;
 use db::Db;
 use keys::Keys;
 
+use cache::Cache;
 use last_use::LastUse;
+use passwords::Passwords;
+use policy::BucketPolicies;
 
 /// Accounts, credentials and decisions; a cheap handle.
 #[derive(Clone)]
@@ -38,12 +60,23 @@ pub struct Identity {
     audit: Audit,
     keys: Arc<Keys>,
     uses: LastUse,
+    cache: Arc<Cache>,
+    passwords: Arc<Passwords>,
+    bucket_policies: Arc<BucketPolicies>,
 }
 
 impl Identity {
     /// Over `db`, with the secrets sealed by `keys`. Needs a Tokio runtime: uses of credentials are written in batches.
     pub fn new(db: Db, audit: Audit, keys: Arc<Keys>) -> Identity {
-        Identity { uses: LastUse::start(db.clone()), db, audit, keys }
+        Identity {
+            uses: LastUse::start(db.clone()),
+            db,
+            audit,
+            keys,
+            cache: Arc::default(),
+            passwords: Arc::new(Passwords::new()),
+            bucket_policies: Arc::default(),
+        }
     }
 
     /// Writes what is still in memory (times of last use). Call it before the process ends.
@@ -99,6 +132,29 @@ pub enum Error {
     Exceeds {
         /// What it lacks.
         what: String,
+    },
+    /// Who asks may not have it.
+    #[error("access denied: {what}")]
+    AccessDenied {
+        /// Why, for the caller.
+        what: String,
+    },
+    /// A value that was asked for is not possible.
+    #[error("{field} is not valid: {rule}")]
+    Invalid {
+        /// Which.
+        field: &'static str,
+        /// What would be right.
+        rule: &'static str,
+    },
+    /// A policy that cannot be used.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// Too many tries from that address, or too many at once.
+    #[error("too many tries; the next one is heard in {seconds} s")]
+    TryLater {
+        /// When.
+        seconds: u64,
     },
     /// A stored value is not what it should be.
     #[error("the stored {what} is damaged")]

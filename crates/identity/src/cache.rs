@@ -1,0 +1,89 @@
+//! Grants in memory, so that a call costs no query. What this process changes is seen at once, what another one changes
+//! after [`OLDEST`].
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::S3Grant;
+
+#[derive(Debug, Default)]
+pub(crate) struct Cache {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: HashMap<String, Entry>,
+    /// Counts changes: what was read before one is not kept after it.
+    changes: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    grant: Arc<S3Grant>,
+    read: Instant,
+    /// Somebody is reading it again.
+    renewing: bool,
+}
+
+/// What the cache knows of a name.
+pub(crate) enum Known {
+    /// This.
+    Fresh(Arc<S3Grant>),
+    /// Nothing that may be used: read it, then say [`Cache::keep`] with this number.
+    Unknown(u64),
+}
+
+impl Cache {
+    /// What is known of `name`. Of many that ask for the same, one is sent to read it again before it is too old, so
+    /// that the others need not wait.
+    pub(crate) fn find(&self, name: &str, now: Instant) -> Known {
+        let mut inner = self.lock();
+        let changes = inner.changes;
+        let Some(entry) = inner.entries.get_mut(name) else { return Known::Unknown(changes) };
+        let age = now.saturating_duration_since(entry.read);
+        if age >= OLDEST || (age >= RENEWED && !entry.renewing) {
+            entry.renewing = true;
+            return Known::Unknown(changes);
+        }
+        Known::Fresh(Arc::clone(&entry.grant))
+    }
+
+    /// Keeps what was read (begun at `read`, with the number that [`Cache::find`] gave), or forgets a name that is gone.
+    pub(crate) fn keep(&self, name: &str, grant: Option<&Arc<S3Grant>>, read: Instant, changes: u64) {
+        let mut inner = self.lock();
+        if inner.changes != changes {
+            return;
+        }
+        let Some(grant) = grant else {
+            inner.entries.remove(name);
+            return;
+        };
+        if inner.entries.len() >= MOST && !inner.entries.contains_key(name) {
+            inner.entries.retain(|_, entry| read.saturating_duration_since(entry.read) < OLDEST);
+            if inner.entries.len() >= MOST {
+                inner.entries.clear();
+            }
+        }
+        inner.entries.insert(name.to_owned(), Entry { grant: Arc::clone(grant), read, renewing: false });
+    }
+
+    /// Forgets all, because something changed.
+    pub(crate) fn changed(&self) {
+        let mut inner = self.lock();
+        inner.changes = inner.changes.wrapping_add(1);
+        inner.entries.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How old a grant may be: so late is seen what another process changed.
+pub(crate) const OLDEST: Duration = Duration::from_secs(1);
+const RENEWED: Duration = Duration::from_millis(500);
+const MOST: usize = 4096;
