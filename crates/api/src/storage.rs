@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use identity::Identity;
 use model::{BucketName, ProjectId};
-use objects::{Bucket, ObjectInfo};
+use objects::{Bucket, NewBucket, ObjectInfo};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -74,7 +74,7 @@ pub(crate) async fn create(call: Call) -> Result<Reply, ApiError> {
         return Err(ApiError::bad_field("versioning", "disabled: versions of objects are not kept"));
     }
     let project = &call.project()?.id;
-    call.api.objects.create_bucket(project, &name).await?;
+    call.api.objects.create_bucket(project, &name, NewBucket::default()).await?;
     let bucket = call.api.objects.bucket(project, &name).await?.ok_or_else(|| absent(name.as_str()))?;
     Reply::json(&describe(&call, &bucket, Size::default(), &[])?)
 }

@@ -12,7 +12,7 @@ use identity::Identity;
 use jobs::{BoxError, JobKeys, S3Pair, Surroundings};
 use model::{BucketName, JobSpec, ProjectId, SandboxId};
 use objects::{
-    Access, Gate, Grant, LoggedIn, PolicyKind, Question, Refusal, RoleWish, Scope, Store, TemporaryKey, Verdict, Via,
+    Access, Gate, Grant, LoggedIn, NewBucket, PolicyKind, Question, Refusal, RoleWish, Scope, Store, TemporaryKey, Verdict, Via,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -109,7 +109,7 @@ impl Surroundings for Wiring {
     }
 
     async fn ensure_log_bucket(&self, project: &ProjectId) -> Result<(), BoxError> {
-        match self.store.create_bucket(project, &BucketName::logs()).await {
+        match self.store.create_bucket(project, &BucketName::logs(), NewBucket::default()).await {
             Ok(()) | Err(objects::Error::BucketExists { .. }) => Ok(()),
             Err(cause) => Err(cause.into()),
         }

@@ -177,7 +177,7 @@ fn write(ground: &mut Ground, batch: Vec<Job>, files: &mut Vec<NewFile>, answers
     // Then the index.
     let transaction = ground.index.write()?;
     let (freed, dead) = {
-        let mut writing = Writing::new(&transaction)?;
+        let mut writing = Writing::new(&transaction, &ground.index.clock)?;
         for (place, file, apply) in placed {
             // A place that could not be had is a fault of this change, not of the transaction.
             let place = place.map_err(|cause| {
@@ -193,6 +193,7 @@ fn write(ground: &mut Ground, batch: Vec<Job>, files: &mut Vec<NewFile>, answers
             }
             answers.push(answer);
         }
+        writing.keep_time()?;
         if writing.added_large {
             segments::sync_directory(&ground.large)?;
         }

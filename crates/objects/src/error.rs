@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use model::BucketName;
 
+use crate::versions::VersionId;
+
 /// Why an operation failed. Nothing was changed, but for [`Error::Io`], [`Error::Index`] and [`Error::Closed`],
 /// after which what was asked may or may not have been done.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,39 @@ pub enum Error {
     /// There is no such object.
     #[error("there is no object of that key")]
     NoSuchKey,
+    /// There is no such version of the object.
+    #[error("there is no version of that id")]
+    NoSuchVersion,
+    /// The version is a delete marker, which has no data and no settings.
+    #[error("the version is a delete marker")]
+    IsMarker {
+        /// Which.
+        version: VersionId,
+    },
+    /// The text is no id of a version.
+    #[error("the version id is not one of this store")]
+    InvalidVersion,
+    /// A retention or a legal hold keeps the version from being removed, or from what would weaken it.
+    #[error("the version is locked: {0}")]
+    Locked(String),
+    /// Locks are of buckets that were made with object lock, or got it.
+    #[error("the bucket has no object lock")]
+    NoLock,
+    /// A retention that cannot be.
+    #[error("{0}")]
+    InvalidRetention(String),
+    /// The bucket's settings do not allow the change.
+    #[error("{0}")]
+    BucketState(String),
+    /// Tags that cannot be.
+    #[error("{0}")]
+    InvalidTag(String),
+    /// A document of a bucket is larger than it may be.
+    #[error("the document has more than {most} bytes")]
+    DocumentTooLarge {
+        /// The most.
+        most: usize,
+    },
     /// The upload was never begun, or was completed or aborted.
     #[error("there is no upload of that id")]
     NoSuchUpload,

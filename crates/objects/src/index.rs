@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     Error,
+    clock::Clock,
     error::at,
     rows::{self, BucketRow, Data, ObjectRow, PartRow, Piece, PieceRow, Place, UploadRow},
     seal,
@@ -25,6 +26,13 @@ use crate::{
 pub const BUCKETS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("buckets");
 /// Of an object: project, bucket, key; keys as bytes, so that their order is that of S3.
 pub const OBJECTS: TableDefinition<ObjectKey, &[u8]> = TableDefinition::new("objects");
+/// Of a version that is not a key's current object: project, bucket, key, and its number counted down from the
+/// highest, so that the newest comes first. See [`crate::versions`].
+pub const VERSIONS: TableDefinition<VersionKey, &[u8]> = TableDefinition::new("versions");
+/// The number of a key's version `null`, if that is in [`VERSIONS`].
+pub const NULLS: TableDefinition<ObjectKey, u64> = TableDefinition::new("nulls");
+/// Of a document of a bucket: project, bucket, kind.
+pub const DOCUMENTS: TableDefinition<(&str, &str, &str), &[u8]> = TableDefinition::new("documents");
 /// Of a piece of an object in many: the id of its data, and at which byte of the object it begins.
 pub const PIECES: TableDefinition<(u128, u64), &[u8]> = TableDefinition::new("pieces");
 /// Of an upload: project, bucket, key, id.
@@ -38,24 +46,30 @@ pub const LARGE: TableDefinition<u128, ()> = TableDefinition::new("large");
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
 pub type ObjectKey = (&'static str, &'static str, &'static [u8]);
+pub type VersionKey = (&'static str, &'static str, &'static [u8], u64);
 pub type UploadKey = (&'static str, &'static str, &'static [u8], u128);
 
 /// The open index.
 #[derive(Debug)]
 pub struct Index {
     path: PathBuf,
+    /// What time it is.
+    pub clock: Clock,
     /// `None` while it is opened again after an I/O error, and after the store was closed.
     database: RwLock<Option<Database>>,
 }
 
 impl Index {
     /// Opens the index in `path`; makes it if there is none.
-    pub fn open(path: &Path) -> Result<Index, Error> {
+    pub fn open(path: &Path, clock: Clock) -> Result<Index, Error> {
         let database = open(path)?;
         let transaction = database.begin_write()?;
         {
             transaction.open_table(BUCKETS)?;
             transaction.open_table(OBJECTS)?;
+            transaction.open_table(VERSIONS)?;
+            transaction.open_table(NULLS)?;
+            transaction.open_table(DOCUMENTS)?;
             transaction.open_table(PIECES)?;
             transaction.open_table(UPLOADS)?;
             transaction.open_table(PARTS)?;
@@ -70,7 +84,7 @@ impl Index {
             }
         }
         transaction.commit()?;
-        Ok(Index { path: path.to_owned(), database: RwLock::new(Some(database)) })
+        Ok(Index { path: path.to_owned(), clock, database: RwLock::new(Some(database)) })
     }
 
     /// A view of what is committed.
@@ -134,11 +148,18 @@ pub fn object(
 pub struct Writing<'t> {
     pub buckets: Table<'t, (&'static str, &'static str), &'static [u8]>,
     pub objects: Table<'t, ObjectKey, &'static [u8]>,
+    pub versions: Table<'t, VersionKey, &'static [u8]>,
+    pub nulls: Table<'t, ObjectKey, u64>,
+    pub documents: Table<'t, (&'static str, &'static str, &'static str), &'static [u8]>,
     pub pieces: Table<'t, (u128, u64), &'static [u8]>,
     pub uploads: Table<'t, UploadKey, &'static [u8]>,
     pub parts: Table<'t, (u128, u32), &'static [u8]>,
     segments: Table<'t, u64, (u64, u64)>,
     large: Table<'t, u128, ()>,
+    meta: Table<'t, &'static str, u64>,
+    clock: Clock,
+    /// The newest time that was given out, in microseconds of Unix time.
+    newest: u64,
     /// Large files that are of no use once this is committed.
     pub freed: Vec<Uuid>,
     /// Segments in which nothing is of use once this is committed.
@@ -149,15 +170,23 @@ pub struct Writing<'t> {
 
 impl<'t> Writing<'t> {
     /// Over a transaction.
-    pub fn new(transaction: &'t WriteTransaction) -> Result<Writing<'t>, Error> {
+    pub fn new(transaction: &'t WriteTransaction, clock: &Clock) -> Result<Writing<'t>, Error> {
+        let meta = transaction.open_table(META)?;
+        let newest = meta.get("clock")?.map_or(0, |newest| newest.value());
         Ok(Writing {
             buckets: transaction.open_table(BUCKETS)?,
             objects: transaction.open_table(OBJECTS)?,
+            versions: transaction.open_table(VERSIONS)?,
+            nulls: transaction.open_table(NULLS)?,
+            documents: transaction.open_table(DOCUMENTS)?,
             pieces: transaction.open_table(PIECES)?,
             uploads: transaction.open_table(UPLOADS)?,
             parts: transaction.open_table(PARTS)?,
             segments: transaction.open_table(SEGMENTS)?,
             large: transaction.open_table(LARGE)?,
+            meta,
+            clock: clock.clone(),
+            newest,
             freed: Vec::new(),
             dead: Vec::new(),
             added_large: false,
@@ -201,30 +230,27 @@ impl<'t> Writing<'t> {
         Ok(())
     }
 
-    /// Writes an object; what it replaces is freed.
-    pub fn put(&mut self, project: &ProjectId, bucket: &BucketName, key: &str, row: &ObjectRow) -> Result<(), Error> {
-        let bytes = rows::encode(row);
-        let old = self
-            .objects
-            .insert((project.as_str(), bucket.as_str(), key.as_bytes()), bytes.as_slice())?
-            .map(|old| rows::decode::<ObjectRow>("an object", old.value()))
-            .transpose()?;
-        old.map_or(Ok(()), |old| self.free_data(&old))
+    /// The time, in microseconds of Unix time: higher than any that this store ever gave out, whatever was done to the
+    /// system's clock. Numbers of versions are such times.
+    pub fn now(&mut self) -> u64 {
+        self.newest = self.clock.microseconds().max(self.newest + 1);
+        self.newest
     }
 
-    /// Removes an object; whether there was one.
-    pub fn remove(&mut self, project: &ProjectId, bucket: &BucketName, key: &str) -> Result<bool, Error> {
-        let old = self
-            .objects
-            .remove((project.as_str(), bucket.as_str(), key.as_bytes()))?
-            .map(|old| rows::decode::<ObjectRow>("an object", old.value()))
-            .transpose()?;
-        let Some(old) = old else { return Ok(false) };
-        self.free_data(&old)?;
-        Ok(true)
+    /// Keeps the newest time that was given out. Comes after the last change of a batch.
+    pub fn keep_time(&mut self) -> Result<(), Error> {
+        self.meta.insert("clock", self.newest)?;
+        Ok(())
     }
 
-    fn free_data(&mut self, row: &ObjectRow) -> Result<(), Error> {
+    /// Counts current objects and their bytes.
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the counters' table comes with the engine")]
+    pub fn count(&mut self, _project: &str, _bucket: &str, _objects: i64, _bytes: i64) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Frees what an object's bytes take.
+    pub fn free_data(&mut self, row: &ObjectRow) -> Result<(), Error> {
         match &row.data {
             Data::Empty => Ok(()),
             Data::One(piece) => self.free(piece),

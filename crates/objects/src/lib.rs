@@ -13,6 +13,7 @@
 mod access;
 mod call;
 mod chunks;
+mod clock;
 mod committer;
 mod crowd;
 mod digests;
@@ -21,7 +22,9 @@ mod garbage;
 mod gate;
 mod host;
 mod index;
+mod lifecycle;
 mod list;
+mod lock;
 mod open;
 mod patience;
 mod presign;
@@ -32,10 +35,12 @@ mod rows;
 mod s3;
 mod seal;
 mod segments;
+mod settings;
 mod store;
 #[cfg(test)]
 mod tests;
 mod uploads;
+mod versions;
 
 pub use access::{
     Access, BoxError, Grant, LoggedIn, PolicyKind, Question, Refusal, RoleWish, Scope, TemporaryKey, Verdict, Via,
@@ -43,7 +48,9 @@ pub use access::{
 pub use error::Error;
 pub use gate::{Gate, GateConfig};
 pub use presign::presign;
-pub use store::{Bucket, Listing, ObjectInfo, Store};
+pub use settings::{Bucket, NewBucket};
+pub use store::{Listing, ObjectInfo, Store};
+pub use versions::VersionId;
 
 /// The fault points of this room, which stand between its durable steps.
 pub const FAULT_POINTS: &[&str] = &["objects.data.synced", "objects.index.committed"];

@@ -8,11 +8,12 @@ use redb::ReadTransaction;
 use crate::{
     Error,
     garbage::Pin,
-    index::{self, BUCKETS, OBJECTS, PIECES},
+    index::{self, BUCKETS, PIECES},
     put::Target,
     read::{Ground, Source, Span},
-    rows::{Data, ObjectRow},
+    rows::{Data, ObjectRow, Sum},
     store::Store,
+    versions::{self, VersionId},
 };
 
 /// An object at one moment.
@@ -25,16 +26,16 @@ pub struct Opened {
 }
 
 impl Store {
-    /// Opens an object, or says that there is none.
-    pub(crate) async fn open_object(&self, target: &Target) -> Result<Opened, Error> {
-        let Target { project, bucket, key } = target.clone();
+    /// Opens the current version of an object, or one that is named, or says why it cannot be.
+    pub(crate) async fn open_object(&self, target: &Target, version: Option<VersionId>) -> Result<Opened, Error> {
+        let target = target.clone();
         self.block(move |inner| {
             // The pin comes first, so that what the index names then cannot be gone.
             let pin = inner.garbage.pin();
             let index = inner.index.read()?;
-            index::bucket(&index.open_table(BUCKETS)?, &project, &bucket)?;
-            let row = index::object(&index.open_table(OBJECTS)?, &project, &bucket, &key)?.ok_or(Error::NoSuchKey)?;
-            Ok(Opened { row, project, index, pin })
+            index::bucket(&index.open_table(BUCKETS)?, &target.project, &target.bucket)?;
+            let row = versions::find(&index, target.name(), version)?.expect_object(version.is_some())?;
+            Ok(Opened { row, project: target.project, index, pin })
         })
         .await
     }
@@ -46,7 +47,10 @@ impl Store {
             return Ok((opened, range));
         }
         self.block(move |_| {
-            let Data::Many(id) = opened.row.data else { return Ok((opened, None)) };
+            let Data::Many(id) = opened.row.data else {
+                // Of parts, and without a byte: it has one part, which is empty.
+                return Ok((opened, (number == 1).then_some(0..0)));
+            };
             let pieces = index::pieces(&opened.index.open_table(PIECES)?, id.as_u128(), 0, u64::MAX)?;
             // S3 counts the parts that there are, whatever their numbers were.
             let range = (number as usize)
@@ -54,6 +58,23 @@ impl Store {
                 .and_then(|at| pieces.get(at))
                 .map(|(start, row)| *start..*start + row.piece.length);
             Ok((opened, range))
+        })
+        .await
+    }
+
+    /// The parts of an object that was uploaded in parts, with numbers as they were sent, from the one behind `after` on;
+    /// one more than `most`, if there is one. Empty for an object that came whole.
+    pub(crate) async fn parts_of(
+        &self,
+        opened: Opened,
+        after: u32,
+        most: usize,
+    ) -> Result<(Opened, Vec<(u32, u64, Option<Sum>)>), Error> {
+        self.block(move |_| {
+            let Data::Many(id) = opened.row.data else { return Ok((opened, Vec::new())) };
+            let pieces = index::pieces(&opened.index.open_table(PIECES)?, id.as_u128(), 0, u64::MAX)?;
+            let parts = pieces.into_iter().map(|(_, row)| (row.part, row.piece.length, row.sum));
+            Ok((opened, parts.filter(|(number, ..)| *number > after).take(most + 1).collect()))
         })
         .await
     }

@@ -6,12 +6,16 @@ use model::{BucketName, ProjectId};
 
 use crate::{
     Error,
+    clock::milliseconds,
     committer::nearly_full,
     digests::{Digested, Digests},
-    index::{self, Writing},
-    rows::{About, Algorithm, Data, ObjectRow, Piece, Place},
+    index::{self, BUCKETS, Writing},
+    lock,
+    rows::{About, Algorithm, BucketRow, Data, ObjectRow, Piece, Place, Retention, Sealing, Tags},
     seal::{Sealed, Sealer},
-    store::{PURPOSE, Store, now},
+    settings,
+    store::{PURPOSE, Store},
+    versions::{self, Found, Name, Removed, VersionId},
 };
 
 /// Which object.
@@ -20,6 +24,38 @@ pub struct Target {
     pub project: ProjectId,
     pub bucket: BucketName,
     pub key: String,
+}
+
+impl Target {
+    /// As the index names it.
+    pub fn name(&self) -> Name<'_> {
+        (self.project.as_str(), self.bucket.as_str(), self.key.as_bytes())
+    }
+}
+
+/// What a writer says of a new object.
+#[derive(Debug, Clone, Default)]
+pub struct Writes {
+    pub about: About,
+    pub tags: Tags,
+    /// `None` is what the bucket does by itself.
+    pub retention: Option<Retention>,
+    /// `None` is none.
+    pub hold: Option<bool>,
+    /// How the data was sealed.
+    pub sealing: Sealing,
+}
+
+/// An object, or a version of one, that is to be removed.
+#[derive(Debug, Clone, Default)]
+pub struct Removal {
+    pub key: String,
+    /// `None` is the current one, which becomes an older one where the bucket has versions.
+    pub version: Option<VersionId>,
+    /// What must hold of the version that is named, or else of the current one.
+    pub condition: Condition,
+    /// Whether governance does not keep it; that the caller may ask for this was decided before.
+    pub bypass_governance: bool,
 }
 
 /// What must hold of the object that is there, for a write to happen.
@@ -54,9 +90,6 @@ impl Condition {
         }
     }
 }
-
-/// How an object that was asked to be removed fared.
-pub type Removed = Result<(), Error>;
 
 impl Store {
     /// Reads a stream to its end, digests and seals it. Uses memory for two batches, however long the stream is.
@@ -126,58 +159,147 @@ impl Store {
         }
     }
 
-    /// Makes sealed data an object, durably; what was there is replaced if `condition` allows it.
+    /// Makes sealed data the newest version of an object, durably, if `condition` allows it. What was there stays as an
+    /// older version or is freed, as the bucket's versioning says.
     pub(crate) async fn put(
         &self,
         target: Target,
-        about: About,
+        writes: Writes,
         (sealed, digested): (Sealed, Digested),
         condition: Condition,
     ) -> Result<ObjectRow, Error> {
+        settings::check_tags(&writes.tags, settings::MOST_OBJECT_TAGS)?;
         let (length, key) = (sealed.length, sealed.key);
         let put = move |writing: &mut Writing<'_>, place: Option<Place>| {
-            let Target { project, bucket, key: name } = &target;
-            index::bucket(&writing.buckets, project, bucket)?;
-            condition.check(index::object(&writing.objects, project, bucket, name)?.as_ref())?;
+            let bucket = index::bucket(&writing.buckets, &target.project, &target.bucket)?;
+            condition.check(writing.find(target.name(), None)?.object().as_ref())?;
+            let now = milliseconds(writing.now());
+            let (retention, hold) = lock::of_new(&bucket, writes.retention, writes.hold == Some(true), now)?;
+            writing.may_replace(target.name(), bucket.versioning)?;
+
+            // All is well: from here on it changes.
             let piece = place.map(|place| Piece { length, key, place });
             piece.as_ref().map_or(Ok(()), |piece| writing.hold(piece))?;
             let row = ObjectRow {
                 size: length,
                 etag: hex::encode(digested.md5),
-                modified: now(),
-                about,
+                about: writes.about,
                 sum: digested.sum,
                 data: piece.map_or(Data::Empty, Data::One),
-                parts: 0,
-                upload: None,
+                tags: writes.tags,
+                retention,
+                hold,
+                sealing: writes.sealing,
+                ..ObjectRow::default()
             };
-            writing.put(project, bucket, name, &row)?;
-            Ok(row)
+            writing.put(target.name(), row, bucket.versioning)
         };
         self.0.committer.commit(sealed.body, put).await
     }
 
-    /// Removes objects; those with an entity tag only if they have it. In one transaction.
+    /// Removes objects and versions, each if its condition holds and no lock forbids it. In one transaction.
     pub(crate) async fn remove(
         &self,
         project: &ProjectId,
         bucket: &BucketName,
-        keys: Vec<(String, Condition)>,
-    ) -> Result<Vec<Removed>, Error> {
+        removals: Vec<Removal>,
+    ) -> Result<Vec<Result<Removed, Error>>, Error> {
         let (project, bucket) = (project.clone(), bucket.clone());
         let remove = move |writing: &mut Writing<'_>, _| {
-            index::bucket(&writing.buckets, &project, &bucket)?;
-            let mut results = Vec::with_capacity(keys.len());
-            for (key, condition) in keys {
-                let present = index::object(&writing.objects, &project, &bucket, &key)?;
-                results.push(match condition.check(present.as_ref()) {
-                    Ok(()) => writing.remove(&project, &bucket, &key).map(drop),
-                    refused => refused,
-                });
+            let versioning = index::bucket(&writing.buckets, &project, &bucket)?.versioning;
+            let mut results = Vec::with_capacity(removals.len());
+            for removal in removals {
+                let name = (project.as_str(), bucket.as_str(), removal.key.as_bytes());
+                let found = writing.find(name, removal.version)?.object();
+                let result = match (removal.condition.check(found.as_ref()), removal.version) {
+                    (Err(refused), _) => Err(refused),
+                    (Ok(()), None) => writing.remove_current(name, versioning),
+                    (Ok(()), Some(version)) => writing.remove_version(name, version, removal.bypass_governance),
+                };
+                match result {
+                    // What it changed so far must not stay.
+                    Err(cause) if cause.is_internal() => return Err(cause),
+                    result => results.push(result),
+                }
             }
             Ok(results)
         };
         self.0.committer.commit(crate::seal::Body::Empty, remove).await
+    }
+
+    /// What is at a key: its current version, or one that is named.
+    pub(crate) async fn find(&self, target: &Target, version: Option<VersionId>) -> Result<Found, Error> {
+        let target = target.clone();
+        self.read(move |index| {
+            index::bucket(&index.open_table(BUCKETS)?, &target.project, &target.bucket)?;
+            versions::find(index, target.name(), version)
+        })
+        .await
+    }
+
+    /// Replaces the tags of a version; none removes them. Returns the version.
+    pub(crate) async fn set_tags(
+        &self,
+        target: Target,
+        version: Option<VersionId>,
+        tags: Tags,
+    ) -> Result<ObjectRow, Error> {
+        settings::check_tags(&tags, settings::MOST_OBJECT_TAGS)?;
+        self.change(target, version, |row, _, _| {
+            row.tags = tags;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Keeps a version until another time, or no longer. Returns the version.
+    pub(crate) async fn set_retention(
+        &self,
+        target: Target,
+        version: Option<VersionId>,
+        retention: Option<Retention>,
+        bypass_governance: bool,
+    ) -> Result<ObjectRow, Error> {
+        self.change(target, version, move |row, bucket, now| {
+            bucket.lock.as_ref().ok_or(Error::NoLock)?;
+            lock::check_change(row.retention, retention, now, bypass_governance)?;
+            row.retention = retention;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Puts a legal hold on a version, or lifts it. Returns the version.
+    pub(crate) async fn set_hold(
+        &self,
+        target: Target,
+        version: Option<VersionId>,
+        hold: bool,
+    ) -> Result<ObjectRow, Error> {
+        self.change(target, version, move |row, bucket, _| {
+            bucket.lock.as_ref().ok_or(Error::NoLock)?;
+            row.hold = hold;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Changes what is known of a version, at a time in milliseconds.
+    async fn change(
+        &self,
+        target: Target,
+        version: Option<VersionId>,
+        change: impl FnOnce(&mut ObjectRow, &BucketRow, i64) -> Result<(), Error> + Send + 'static,
+    ) -> Result<ObjectRow, Error> {
+        let apply = move |writing: &mut Writing<'_>, _| {
+            let bucket = index::bucket(&writing.buckets, &target.project, &target.bucket)?;
+            let mut row = writing.find(target.name(), version)?.expect_object(version.is_some())?;
+            let now = milliseconds(writing.now());
+            change(&mut row, &bucket, now)?;
+            writing.update(target.name(), &row)?;
+            Ok(row)
+        };
+        self.0.committer.commit(crate::seal::Body::Empty, apply).await
     }
 }
 

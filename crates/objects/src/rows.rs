@@ -1,21 +1,187 @@
 //! Rows of the index, as JSON: a field that a later version adds is absent in older rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::Error;
 
-/// A bucket.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A bucket. Every call reads it, so that it is small: documents of a bucket stand in a table of their own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BucketRow {
     /// When it was made, in milliseconds of Unix time.
     pub created: i64,
+    /// Whose it is, as the one who made it was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Whether a write keeps what was there.
+    #[serde(default)]
+    pub versioning: Versioning,
+    /// Whether versions can be locked; once so, for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<LockSettings>,
+    /// How objects are sealed whose writer does not say.
+    #[serde(default)]
+    pub encryption: Sealing,
+    /// What keeps it from the public.
+    #[serde(default)]
+    pub public_block: PublicBlock,
+    /// Who owns objects that others write.
+    #[serde(default)]
+    pub ownership: Ownership,
+    /// Which documents it has.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub documents: BTreeSet<Kind>,
 }
 
-/// An object.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Whether a bucket keeps what a write or a delete replaces.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Versioning {
+    /// It does not, and never did.
+    #[default]
+    Off,
+    /// Each write makes a version, each delete a marker.
+    Enabled,
+    /// Old versions stay; a write makes or replaces the version `null`.
+    Suspended,
+}
+
+/// Object lock of a bucket.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockSettings {
+    /// For how long a new version is kept whose writer does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<DefaultRetention>,
+}
+
+/// For how long a new version is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DefaultRetention {
+    pub mode: Mode,
+    pub period: Period,
+}
+
+/// A time from a write on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Period {
+    /// Of 24 hours each.
+    Days(u32),
+    /// Of the calendar, in UTC.
+    Years(u32),
+}
+
+/// How hard a lock is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// Those with a right of its own may lift it.
+    Governance,
+    /// Nobody may.
+    Compliance,
+}
+
+/// Until when a version cannot be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    pub mode: Mode,
+    /// In milliseconds of Unix time.
+    pub until: i64,
+}
+
+/// How an object's data key is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sealing {
+    /// Wrapped by the project's key.
+    #[default]
+    Project,
+    /// Wrapped by the project's key, under a name of the key service.
+    Kms {
+        /// The name of the key.
+        key: String,
+    },
+    /// Wrapped by a key that the customer keeps, and that by the project's.
+    Customer {
+        /// Random, in hexadecimal.
+        salt: String,
+        /// Of the customer's key under the salt, so that another key is found out; in hexadecimal.
+        check: String,
+    },
+}
+
+impl Sealing {
+    fn is_project(&self) -> bool {
+        *self == Sealing::Project
+    }
+}
+
+/// What keeps a bucket from the public, whatever its policy says. All is on unless it was switched off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PublicBlock {
+    /// New access lists that are public are refused.
+    pub block_acls: bool,
+    /// Access lists that are public mean nothing.
+    pub ignore_acls: bool,
+    /// A policy that is public is refused.
+    pub block_policy: bool,
+    /// A policy that is public means nothing to others.
+    pub restrict: bool,
+}
+
+impl Default for PublicBlock {
+    fn default() -> PublicBlock {
+        PublicBlock { block_acls: true, ignore_acls: true, block_policy: true, restrict: true }
+    }
+}
+
+/// Who owns objects that others write into a bucket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ownership {
+    /// The bucket's owner; access lists mean nothing.
+    #[default]
+    BucketOwnerEnforced,
+    /// The bucket's owner, if the writer says so.
+    BucketOwnerPreferred,
+    /// The writer.
+    ObjectWriter,
+}
+
+/// The documents that a bucket can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// Who may what, in the AWS language.
+    Policy,
+    /// Which web origins may call.
+    Cors,
+    /// What is removed when; see [`crate::lifecycle`].
+    Lifecycle,
+    /// Whom to tell of changes.
+    Notification,
+    /// Tags of the bucket.
+    Tagging,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 5] = [Kind::Policy, Kind::Cors, Kind::Lifecycle, Kind::Notification, Kind::Tagging];
+
+    /// Its name in the index.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Policy => "policy",
+            Kind::Cors => "cors",
+            Kind::Lifecycle => "lifecycle",
+            Kind::Notification => "notification",
+            Kind::Tagging => "tagging",
+        }
+    }
+}
+
+/// Names and values that a caller gives to an object or a bucket.
+pub type Tags = BTreeMap<String, String>;
+
+/// An object, or a version of one.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ObjectRow {
     /// Bytes of it.
     pub size: u64,
@@ -31,11 +197,79 @@ pub struct ObjectRow {
     /// Where its bytes are.
     pub data: Data,
     /// How many parts it was uploaded in; 0 if whole.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub parts: u32,
     /// The upload that made it, so that completing it again gets the same answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<Uuid>,
+    /// Its number: higher than that of any version before; see [`crate::versions`].
+    #[serde(default)]
+    pub version: u64,
+    /// Whether it was written while versioning was off or suspended. Each key has at most one such version.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub null: bool,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+    /// Until when it cannot be removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+    /// Whether it cannot be removed until this is lifted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold: bool,
+    /// How its data key is kept.
+    #[serde(default, skip_serializing_if = "Sealing::is_project")]
+    pub sealing: Sealing,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+/// A version that says that the object was deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    /// Its number.
+    pub version: u64,
+    /// As of an object.
+    #[serde(default)]
+    pub null: bool,
+    /// When it was made, in milliseconds of Unix time.
+    pub modified: i64,
+}
+
+/// A version that is not the current object of its key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum VersionRow {
+    Object(Box<ObjectRow>),
+    Marker(Marker),
+}
+
+impl VersionRow {
+    /// Its number.
+    pub fn version(&self) -> u64 {
+        match self {
+            VersionRow::Object(row) => row.version,
+            VersionRow::Marker(marker) => marker.version,
+        }
+    }
+
+    /// Whether it is the version `null`.
+    pub fn is_null(&self) -> bool {
+        match self {
+            VersionRow::Object(row) => row.null,
+            VersionRow::Marker(marker) => marker.null,
+        }
+    }
 }
 
 /// Headers and metadata that are given back as they came.
@@ -59,9 +293,10 @@ pub struct About {
 }
 
 /// Where an object's bytes are.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub enum Data {
     /// It has none.
+    #[default]
     Empty,
     /// In one piece.
     One(Piece),
@@ -91,8 +326,9 @@ pub enum Place {
 }
 
 /// An upload in parts, between its beginning and its end.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct UploadRow {
+    /// When it was begun, in milliseconds of Unix time; the store says.
     pub begun: i64,
     pub about: About,
     /// The checksum that its parts carry, and how they make the object's.
@@ -100,6 +336,16 @@ pub struct UploadRow {
     pub algorithm: Option<Algorithm>,
     #[serde(default)]
     pub full_object: bool,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+    /// Of the object that it will be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+    /// Of the object that it will be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold: bool,
+    #[serde(default, skip_serializing_if = "Sealing::is_project")]
+    pub sealing: Sealing,
 }
 
 /// A part of an upload.
@@ -120,6 +366,9 @@ pub struct PieceRow {
     /// The part that it came as.
     pub part: u32,
     pub piece: Piece,
+    /// The part's checksum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sum: Option<Sum>,
 }
 
 /// The algorithms of checksums.

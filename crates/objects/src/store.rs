@@ -17,14 +17,16 @@ use uuid::Uuid;
 
 use crate::{
     Error,
+    clock::Clock,
     committer::{Committer, Ground},
     error::at,
     garbage::Garbage,
-    index::{self, BUCKETS, Index, LARGE, OBJECTS, SEGMENTS, Writing},
-    list::{self, Entry, Query},
-    rows::{self, BucketRow, ObjectRow},
-    seal::Body,
+    index::{self, BUCKETS, Index, LARGE, OBJECTS, SEGMENTS},
+    list::{self, Entry, Query, VersionEntry, VersionQuery},
+    put::{Removal, Target},
+    rows::ObjectRow,
     segments::{self, Segments},
+    versions::VersionId,
 };
 
 /// The object store of one directory; a cheap handle. What is written is durable when the call returns. Wait for
@@ -46,27 +48,20 @@ pub(crate) struct Inner {
 }
 
 /// Sizes by which the store decides.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Limits {
     /// A segment file is closed once it has so many bytes.
     pub segment_file: u64,
     /// So many bytes of the disk are kept free, for the index and for the rest of the service.
     pub kept_free: u64,
+    /// What time it is.
+    pub clock: Clock,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { segment_file: 64 << 20, kept_free: 32 << 20 }
+        Limits { segment_file: 64 << 20, kept_free: 32 << 20, clock: Clock::default() }
     }
-}
-
-/// A bucket of a project.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bucket {
-    /// Its name.
-    pub name: BucketName,
-    /// When it was made.
-    pub created: Timestamp,
 }
 
 /// What is known of an object.
@@ -80,6 +75,8 @@ pub struct ObjectInfo {
     pub etag: String,
     /// When it was written.
     pub modified: Timestamp,
+    /// Its version, where the bucket has versions.
+    pub version: Option<VersionId>,
     /// Of what type its writer said it is.
     pub content_type: Option<String>,
 }
@@ -116,83 +113,10 @@ impl Store {
         let _ = closed.await;
     }
 
-    /// Makes a bucket.
-    pub async fn create_bucket(&self, project: &ProjectId, bucket: &BucketName) -> Result<(), Error> {
-        let (project, bucket) = (project.clone(), bucket.clone());
-        let create = move |writing: &mut Writing<'_>, _| {
-            let key = (project.as_str(), bucket.as_str());
-            if writing.buckets.get(key)?.is_some() {
-                return Err(Error::BucketExists { bucket: bucket.clone() });
-            }
-            let row = rows::encode(&BucketRow { created: now() });
-            writing.buckets.insert(key, row.as_slice())?;
-            Ok(())
-        };
-        self.0.committer.commit(Body::Empty, create).await
-    }
-
-    /// Removes a bucket that has no objects; uploads that were begun in it are aborted.
-    pub async fn delete_bucket(&self, project: &ProjectId, bucket: &BucketName) -> Result<(), Error> {
-        let (project, bucket) = (project.clone(), bucket.clone());
-        let delete = move |writing: &mut Writing<'_>, _| {
-            index::bucket(&writing.buckets, &project, &bucket)?;
-            let empty: &[u8] = &[];
-            let first = writing.objects.range((project.as_str(), bucket.as_str(), empty)..)?.next().transpose()?;
-            if first.is_some_and(|(key, _)| key.value().0 == project.as_str() && key.value().1 == bucket.as_str()) {
-                return Err(Error::NotEmpty { bucket: bucket.clone() });
-            }
-            let mut uploads = Vec::new();
-            for entry in writing.uploads.range((project.as_str(), bucket.as_str(), empty, 0)..)? {
-                let (entry, _) = entry?;
-                let (of, within, key, id) = entry.value();
-                if of != project.as_str() || within != bucket.as_str() {
-                    break;
-                }
-                uploads.push((key.to_vec(), Uuid::from_u128(id)));
-            }
-            for (key, id) in uploads {
-                for (_, part) in writing.take_upload(&project, &bucket, &key, id)? {
-                    part.piece.map_or(Ok(()), |piece| writing.free(&piece))?;
-                }
-            }
-            writing.buckets.remove((project.as_str(), bucket.as_str()))?;
-            Ok(())
-        };
-        self.0.committer.commit(Body::Empty, delete).await
-    }
-
-    /// The buckets of a project, by name.
-    pub async fn buckets(&self, project: &ProjectId) -> Result<Vec<Bucket>, Error> {
-        let project = project.clone();
-        self.read(move |index| {
-            let mut buckets = Vec::new();
-            for entry in index.open_table(BUCKETS)?.range((project.as_str(), "")..)? {
-                let (key, row) = entry?;
-                let (of, name) = key.value();
-                if of != project.as_str() {
-                    break;
-                }
-                buckets.push(known_bucket(name, &rows::decode("a bucket", row.value())?)?);
-            }
-            Ok(buckets)
-        })
-        .await
-    }
-
-    /// A bucket of a project.
-    pub async fn bucket(&self, project: &ProjectId, bucket: &BucketName) -> Result<Option<Bucket>, Error> {
-        let (project, bucket) = (project.clone(), bucket.clone());
-        self.read(move |index| match index::bucket(&index.open_table(BUCKETS)?, &project, &bucket) {
-            Ok(row) => Ok(Some(known_bucket(bucket.as_str(), &row)?)),
-            Err(Error::NoSuchBucket { .. }) => Ok(None),
-            Err(cause) => Err(cause),
-        })
-        .await
-    }
-
     /// What is known of an object; `None` if there is none.
     pub async fn head(&self, project: &ProjectId, bucket: &BucketName, key: &str) -> Result<Option<ObjectInfo>, Error> {
-        Ok(self.find(project, bucket, key).await?.map(|row| info(key.to_owned(), &row)))
+        let target = Target { project: project.clone(), bucket: bucket.clone(), key: key.to_owned() };
+        Ok(self.find(&target, None).await?.object().map(|row| info(key.to_owned(), &row)))
     }
 
     /// Objects whose keys begin with `prefix` and come after `after`, at most `limit` of them.
@@ -221,29 +145,10 @@ impl Store {
         Ok(Listing { objects, truncated })
     }
 
-    /// Removes an object; that there is none is no error.
+    /// Removes an object; that there is none is no error. Where the bucket has versions, a delete marker takes its place.
     pub async fn delete_object(&self, project: &ProjectId, bucket: &BucketName, key: &str) -> Result<(), Error> {
-        let (project, bucket, key) = (project.clone(), bucket.clone(), key.to_owned());
-        let delete = move |writing: &mut Writing<'_>, _| {
-            index::bucket(&writing.buckets, &project, &bucket)?;
-            writing.remove(&project, &bucket, &key).map(drop)
-        };
-        self.0.committer.commit(Body::Empty, delete).await
-    }
-
-    /// An object's row; `None` if there is none.
-    pub(crate) async fn find(
-        &self,
-        project: &ProjectId,
-        bucket: &BucketName,
-        key: &str,
-    ) -> Result<Option<ObjectRow>, Error> {
-        let (project, bucket, key) = (project.clone(), bucket.clone(), key.to_owned());
-        self.read(move |index| {
-            index::bucket(&index.open_table(BUCKETS)?, &project, &bucket)?;
-            index::object(&index.open_table(OBJECTS)?, &project, &bucket, &key)
-        })
-        .await
+        let removal = Removal { key: key.to_owned(), ..Removal::default() };
+        self.remove(project, bucket, vec![removal]).await?.into_iter().try_for_each(|result| result.map(drop))
     }
 
     /// Entries of a bucket, and whether there are more.
@@ -257,6 +162,21 @@ impl Store {
         self.read(move |index| {
             index::bucket(&index.open_table(BUCKETS)?, &project, &bucket)?;
             list::list(&index.open_table(OBJECTS)?, &project, &bucket, &query)
+        })
+        .await
+    }
+
+    /// Versions of a bucket, and whether there are more.
+    pub(crate) async fn list_versions(
+        &self,
+        project: &ProjectId,
+        bucket: &BucketName,
+        query: VersionQuery,
+    ) -> Result<(Vec<VersionEntry>, bool), Error> {
+        let (project, bucket) = (project.clone(), bucket.clone());
+        self.read(move |index| {
+            index::bucket(&index.open_table(BUCKETS)?, &project, &bucket)?;
+            list::list_versions(index, &project, &bucket, &query)
         })
         .await
     }
@@ -289,7 +209,7 @@ fn open(dir: &Path, keys: Arc<Keys>, limits: Limits) -> Result<Store, Error> {
     for directory in [dir, &large, &packed] {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
     }
-    let index = Index::open(&dir.join("index.redb"))?;
+    let index = Index::open(&dir.join("index.redb"), limits.clock.clone())?;
     segments::sync_directory(dir)?;
     let next = clean(&index.read()?, &large, &packed)?;
     let index = Arc::new(index);
@@ -331,11 +251,6 @@ fn clean(index: &ReadTransaction, large: &Path, packed: &Path) -> Result<u64, Er
     Ok(ids.into_iter().chain(live).max().map_or(0, |id| id + 1))
 }
 
-fn known_bucket(name: &str, row: &BucketRow) -> Result<Bucket, Error> {
-    let name = name.parse().map_err(|_| Error::Damaged { what: "a bucket's name".to_owned() })?;
-    Ok(Bucket { name, created: time(row.created) })
-}
-
 /// What other rooms learn of an object.
 fn info(key: String, row: &ObjectRow) -> ObjectInfo {
     ObjectInfo {
@@ -343,6 +258,7 @@ fn info(key: String, row: &ObjectRow) -> ObjectInfo {
         size: row.size,
         etag: row.etag.clone(),
         modified: time(row.modified),
+        version: Some(row.id()).filter(|id| *id != VersionId::Null),
         content_type: row.about.content_type.clone(),
     }
 }

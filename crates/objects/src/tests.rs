@@ -18,11 +18,11 @@ use proptest::prelude::*;
 use redb::ReadableDatabase as _;
 
 use crate::{
-    Error, Store,
+    Error, NewBucket, Store,
     index::OBJECTS,
     list::{self, Query},
-    put::{Condition, Target},
-    rows::{self, About, Data, ObjectRow},
+    put::{Condition, Target, Writes},
+    rows::{self, ObjectRow},
     seal,
     store::Limits,
     uploads::{Check, Wanted},
@@ -48,7 +48,7 @@ fn keys(dir: &Path) -> Arc<Keys> {
 async fn open(dir: &Path) -> Store {
     let limits = Limits { segment_file: 1 << 20, ..Limits::default() };
     let store = Store::open_within(&dir.join("objects"), keys(dir), limits).await.unwrap();
-    match store.create_bucket(&project(), &target("").bucket).await {
+    match store.create_bucket(&project(), &target("").bucket, NewBucket::default()).await {
         Ok(()) | Err(Error::BucketExists { .. }) => store,
         Err(cause) => panic!("{cause}"),
     }
@@ -57,11 +57,11 @@ async fn open(dir: &Path) -> Store {
 async fn put(store: &Store, key: &str, body: &[u8]) -> Result<ObjectRow, Error> {
     let chunks = body.chunks(10_000).map(|chunk| Ok(Bytes::copy_from_slice(chunk)));
     let sealed = store.seal(&project(), futures::stream::iter(chunks), None, u64::MAX).await?;
-    store.put(target(key), About::default(), sealed, Condition::default()).await
+    store.put(target(key), Writes::default(), sealed, Condition::default()).await
 }
 
 async fn get(store: &Store, key: &str, range: Option<std::ops::Range<u64>>) -> Result<Vec<u8>, Error> {
-    let opened = store.open_object(&target(key)).await?;
+    let opened = store.open_object(&target(key), None).await?;
     let range = range.unwrap_or(0..opened.row.size);
     let reading = store.source(opened, range).await?.stream().await?;
     let parts: Vec<Bytes> = reading.try_collect().await?;
@@ -164,7 +164,7 @@ async fn space_comes_back_once_nobody_reads_and_orphans_go_when_the_store_is_ope
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     put(&store, "key", &data(LARGE)).await.unwrap();
-    let opened = store.open_object(&target("key")).await.unwrap();
+    let opened = store.open_object(&target("key"), None).await.unwrap();
     put(&store, "key", &data(2 * LARGE)).await.unwrap();
     assert_eq!(files(dir.path(), "large").len(), 2, "somebody may still read the first");
     let reading = store.source(opened, 0..LARGE as u64).await.unwrap().stream().await.unwrap();
@@ -222,8 +222,7 @@ async fn a_full_disk_refuses_writes_while_reads_and_deletes_go_on() {
 async fn an_object_of_parts_reads_like_one_and_frees_what_is_not_wanted() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
-    let upload = rows::UploadRow { begun: 0, about: About::default(), algorithm: None, full_object: false };
-    let id = store.begin_upload(target("key"), upload).await.unwrap();
+    let id = store.begin_upload(target("key"), rows::UploadRow::default()).await.unwrap();
     let bodies = [data(5 << 20), data(6 << 20), data(300)];
     let mut wanted = Vec::new();
     for (number, body) in (1..).zip(&bodies) {
@@ -307,11 +306,7 @@ proptest! {
         let database = redb::Database::builder().create_with_backend(redb::backends::InMemoryBackend::new()).unwrap();
         let write = database.begin_write().unwrap();
         {
-            let row = ObjectRow {
-                size: 0, etag: String::new(), modified: 0, about: About::default(), sum: None, data: Data::Empty,
-                parts: 0, upload: None,
-            };
-            let row = rows::encode(&row);
+            let row = rows::encode(&ObjectRow::default());
             let mut table = write.open_table(OBJECTS).unwrap();
             let (before, ours, behind) = ("0".repeat(32), "a".repeat(32), "b".repeat(32));
             for (project, bucket) in [(&before, "data"), (&ours, "dat"), (&ours, "data1"), (&behind, "data")] {

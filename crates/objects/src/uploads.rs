@@ -1,16 +1,20 @@
 //! Uploads in parts. Each part is stored on its own; completing makes an object that refers to them, without a copy.
 
 use model::{BucketName, ProjectId};
+use redb::ReadableTable;
 use uuid::Uuid;
 
 use crate::{
     Error,
+    clock::milliseconds,
     digests::{self, Digested, Digests},
-    index::{self, BUCKETS, PARTS, UPLOADS, Writing},
+    index::{self, BUCKETS, PARTS, UPLOADS, UploadKey, Writing},
+    list, lock,
     put::{Condition, Target},
     rows::{self, Algorithm, Data, ObjectRow, PartRow, Piece, PieceRow, Place, Sum, UploadRow},
     seal::{Body, Sealed},
-    store::{Store, now},
+    settings,
+    store::Store,
 };
 
 /// A part that its sender wants in the object.
@@ -19,6 +23,27 @@ pub struct Wanted {
     pub number: u32,
     pub etag: Option<String>,
     pub sum: Option<Sum>,
+}
+
+/// Which uploads to list.
+#[derive(Debug, Clone, Default)]
+pub struct UploadQuery {
+    pub prefix: String,
+    /// Keys that go on beyond it are rolled up into one entry.
+    pub delimiter: Option<String>,
+    /// Only what comes after this key; if it is a rolled-up prefix itself, only what is not in it.
+    pub key_marker: Option<String>,
+    /// With a key, what comes after this upload of it too.
+    pub id_marker: Option<Uuid>,
+    pub limit: usize,
+}
+
+/// An entry of a list of uploads.
+#[derive(Debug, Clone)]
+pub enum UploadEntry {
+    Upload(Box<Listed>),
+    /// Keys rolled up. Where a page ends with it, it is the next page's key marker, without an id.
+    Prefix(String),
 }
 
 /// An upload in a list.
@@ -31,11 +56,15 @@ pub struct Listed {
 
 impl Store {
     /// Begins an upload.
-    pub(crate) async fn begin_upload(&self, target: Target, row: UploadRow) -> Result<Uuid, Error> {
+    pub(crate) async fn begin_upload(&self, target: Target, mut row: UploadRow) -> Result<Uuid, Error> {
+        settings::check_tags(&row.tags, settings::MOST_OBJECT_TAGS)?;
         let id = Uuid::now_v7();
         let begin = move |writing: &mut Writing<'_>, _| {
             let Target { project, bucket, key } = &target;
-            index::bucket(&writing.buckets, project, bucket)?;
+            let settings = index::bucket(&writing.buckets, project, bucket)?;
+            row.begun = milliseconds(writing.now());
+            // What the object may not have is refused before its data is sent; its own locks begin when it is complete.
+            lock::of_new(&settings, row.retention, row.hold, row.begun)?;
             let bytes = rows::encode(&row);
             let key = (project.as_str(), bucket.as_str(), key.as_bytes(), id.as_u128());
             writing.uploads.insert(key, bytes.as_slice())?;
@@ -68,7 +97,7 @@ impl Store {
             let piece = place.map(|place| Piece { length, key, place });
             piece.as_ref().map_or(Ok(()), |piece| writing.hold(piece))?;
             let etag = hex::encode(digested.md5);
-            let row = PartRow { size: length, etag, modified: now(), sum: digested.sum, piece };
+            let row = PartRow { size: length, etag, modified: milliseconds(writing.now()), sum: digested.sum, piece };
             let bytes = rows::encode(&row);
             let old = writing
                 .parts
@@ -94,8 +123,8 @@ impl Store {
     ) -> Result<ObjectRow, Error> {
         let complete = move |writing: &mut Writing<'_>, _| {
             let Target { project, bucket, key } = &target;
-            index::bucket(&writing.buckets, project, bucket)?;
-            let present = index::object(&writing.objects, project, bucket, key)?;
+            let settings = index::bucket(&writing.buckets, project, bucket)?;
+            let present = writing.find(target.name(), None)?.object();
             let upload = match (writing.upload(project, bucket, key, id), &present) {
                 (Err(Error::NoSuchUpload), Some(row)) if row.upload == Some(id) => return Ok(row.clone()),
                 (found, _) => found?,
@@ -105,6 +134,9 @@ impl Store {
             let chosen = choose(&stored, &wanted)?;
             let mut row = object_of(&chosen, &upload, id)?;
             check.check(&row)?;
+            let now = milliseconds(writing.now());
+            (row.retention, row.hold) = lock::of_new(&settings, upload.retention, upload.hold, now)?;
+            writing.may_replace(target.name(), settings.versioning)?;
 
             // All is well: from here on it changes.
             let data = Uuid::now_v7();
@@ -113,7 +145,7 @@ impl Store {
             for (number, part) in &chosen {
                 kept.insert(*number);
                 let Some(piece) = part.piece.clone() else { continue };
-                let bytes = rows::encode(&PieceRow { part: *number, piece });
+                let bytes = rows::encode(&PieceRow { part: *number, piece, sum: part.sum.clone() });
                 writing.pieces.insert((data.as_u128(), start), bytes.as_slice())?;
                 start += part.size;
             }
@@ -125,8 +157,7 @@ impl Store {
                     writing.free(&piece)?;
                 }
             }
-            writing.put(project, bucket, key, &row)?;
-            Ok(row)
+            writing.put(target.name(), row, settings.versioning)
         };
         self.0.committer.commit(Body::Empty, complete).await
     }
@@ -162,44 +193,62 @@ impl Store {
         .await
     }
 
-    /// Uploads of a bucket under a prefix, after a key and an id; one more than `most`, if there is one.
+    /// Uploads of a bucket by key and then by when they were begun, and whether there are more.
     pub(crate) async fn uploads(
         &self,
         project: &ProjectId,
         bucket: &BucketName,
-        prefix: String,
-        after: Option<(String, Option<Uuid>)>,
-        most: usize,
-    ) -> Result<Vec<Listed>, Error> {
+        query: UploadQuery,
+    ) -> Result<(Vec<UploadEntry>, bool), Error> {
         let (project, bucket) = (project.clone(), bucket.clone());
         self.read(move |index| {
             index::bucket(&index.open_table(BUCKETS)?, &project, &bucket)?;
-            let from = match &after {
-                // With an id, what comes after it of the same key; without, what comes after the key.
-                Some((key, id)) if *key >= prefix => (key.as_bytes(), id.map_or(u128::MAX, |id| id.as_u128())),
-                _ => (prefix.as_bytes(), 0),
-            };
-            let mut found = Vec::new();
-            let table = index.open_table(UPLOADS)?;
-            for entry in table.range((project.as_str(), bucket.as_str(), from.0, from.1)..)? {
-                let (entry, row) = entry?;
-                let (of, within, key, id) = entry.value();
-                if of != project.as_str() || within != bucket.as_str() || !key.starts_with(prefix.as_bytes()) {
-                    break;
-                }
-                let id = Uuid::from_u128(id);
-                if after.as_ref().is_some_and(|after| after.0.as_bytes() == key && after.1 == Some(id)) {
-                    continue;
-                }
-                let key = String::from_utf8_lossy(key).into_owned();
-                found.push(Listed { key, id, row: rows::decode("an upload", row.value())? });
-                if found.len() > most {
-                    break;
-                }
-            }
-            Ok(found)
+            list_uploads(&index.open_table(UPLOADS)?, &project, &bucket, &query)
         })
         .await
+    }
+}
+
+/// Lists uploads; whether there are more.
+fn list_uploads(
+    table: &impl ReadableTable<UploadKey, &'static [u8]>,
+    project: &ProjectId,
+    bucket: &BucketName,
+    query: &UploadQuery,
+) -> Result<(Vec<UploadEntry>, bool), Error> {
+    let (prefix, delimiter) = (query.prefix.as_str(), query.delimiter.as_deref());
+    let mut entries = Vec::new();
+    let mut from = match (query.key_marker.as_deref(), query.id_marker) {
+        // Ids of uploads are never the highest number.
+        (Some(key), Some(id)) if key >= prefix && !list::is_rolled_up(key, prefix, delimiter) => {
+            Some((key.as_bytes().to_vec(), id.as_u128().saturating_add(1)))
+        }
+        (after, _) => list::start(prefix, delimiter, after).map(|key| (key, 0)),
+    };
+    loop {
+        let Some((begin, id)) = from.take() else { return Ok((entries, false)) };
+        for found in table.range((project.as_str(), bucket.as_str(), begin.as_slice(), id)..)? {
+            let (entry, row) = found?;
+            let (of, within, key, id) = entry.value();
+            if of != project.as_str() || within != bucket.as_str() || !key.starts_with(prefix.as_bytes()) {
+                return Ok((entries, false));
+            }
+            let key = std::str::from_utf8(key).map_err(|_| Error::Damaged { what: "a key".to_owned() })?;
+            if entries.len() >= query.limit {
+                return Ok((entries, true));
+            }
+            if let Some(common) = list::rolled_up(key, prefix, delimiter) {
+                from = list::successor(common).map(|key| (key, 0));
+                entries.push(UploadEntry::Prefix(common.to_owned()));
+                break;
+            }
+            let row = rows::decode("an upload", row.value())?;
+            let upload = Listed { key: key.to_owned(), id: Uuid::from_u128(id), row };
+            entries.push(UploadEntry::Upload(Box::new(upload)));
+        }
+        if from.is_none() {
+            return Ok((entries, false));
+        }
     }
 }
 
@@ -265,12 +314,14 @@ fn object_of(parts: &[(u32, &PartRow)], upload: &UploadRow, id: Uuid) -> Result<
     Ok(ObjectRow {
         size,
         etag: format!("{}-{}", hex::encode(md5.finish().md5), parts.len()),
-        modified: now(),
         about: upload.about.clone(),
         sum: upload.algorithm.and_then(|algorithm| sum_of(algorithm, upload.full_object, parts)),
         data: Data::Empty,
         parts: u32::try_from(parts.len()).unwrap_or(u32::MAX),
         upload: Some(id),
+        tags: upload.tags.clone(),
+        sealing: upload.sealing.clone(),
+        ..ObjectRow::default()
     })
 }
 

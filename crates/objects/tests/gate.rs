@@ -6,6 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use objects::NewBucket;
 use support::{Stack, bucket, project, signed};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -31,7 +32,7 @@ fn head(stack: &Stack, method: &str, key: &str, more: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_call_leaves_an_audit_entry() {
     let stack = Stack::start().await;
-    stack.store.create_bucket(&project('a'), &bucket("data")).await.unwrap();
+    stack.store.create_bucket(&project('a'), &bucket("data"), NewBucket::default()).await.unwrap();
     let close = "connection: close\r\n";
     let put = exchange(&stack, &head(&stack, "PUT", "the key", &format!("{close}content-length: 2\r\n")), b"ok").await;
     assert!(put.starts_with("HTTP/1.1 200 "), "{put}");
@@ -70,7 +71,7 @@ async fn every_call_leaves_an_audit_entry() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_stalls_is_answered_and_let_go() {
     let stack = Stack::start().await;
-    stack.store.create_bucket(&project('a'), &bucket("data")).await.unwrap();
+    stack.store.create_bucket(&project('a'), &bucket("data"), NewBucket::default()).await.unwrap();
     let slow = exchange(&stack, &head(&stack, "PUT", "slow", "content-length: 1000000\r\n"), b"only this").await;
     assert!(slow.starts_with("HTTP/1.1 400 ") && slow.contains("RequestTimeout"), "{slow}");
     assert!(stack.store.head(&project('a'), &bucket("data"), "slow").await.unwrap().is_none());
@@ -79,7 +80,7 @@ async fn a_body_that_stalls_is_answered_and_let_go() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_input_is_an_error_of_ours() {
     let stack = Stack::start().await;
-    stack.store.create_bucket(&project('a'), &bucket("data")).await.unwrap();
+    stack.store.create_bucket(&project('a'), &bucket("data"), NewBucket::default()).await.unwrap();
     let close = "connection: close\r\n";
     for request in [
         head(&stack, "PUT", "k", &format!("{close}content-length: 99999999999999\r\n")),
@@ -130,7 +131,7 @@ async fn http_2_is_spoken_too() {
     use hyper_util::rt::{TokioExecutor, TokioIo};
 
     let stack = Stack::start().await;
-    stack.store.create_bucket(&project('a'), &bucket("data")).await.unwrap();
+    stack.store.create_bucket(&project('a'), &bucket("data"), NewBucket::default()).await.unwrap();
     let io = TokioIo::new(TcpStream::connect(stack.public).await.unwrap());
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     tokio::spawn(connection);

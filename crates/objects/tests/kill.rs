@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use objects::NewBucket;
 use support::{Stack, bucket, project};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -30,7 +31,7 @@ const ROUNDS: u64 = 6;
 async fn the_process_that_is_killed() {
     let Some(dir) = std::env::var_os(DIRECTORY) else { return };
     let stack = Stack::start_in(Path::new(&dir)).await;
-    match stack.store.create_bucket(&project('a'), &bucket("data")).await {
+    match stack.store.create_bucket(&project('a'), &bucket("data"), NewBucket::default()).await {
         Ok(()) | Err(objects::Error::BucketExists { .. }) => {}
         Err(cause) => panic!("{cause}"),
     }

@@ -3,7 +3,7 @@
 use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
 
 use super::convert::{bucket_name, time};
-use crate::{Error, call::Call};
+use crate::{Error, NewBucket, call::Call};
 
 type Answer<T> = S3Result<S3Response<T>>;
 
@@ -42,7 +42,7 @@ pub async fn create_bucket(call: &Call, request: S3Request<CreateBucketInput>) -
     let acl = input.acl.as_ref().map(BucketCannedACL::as_str);
     super::convert::refuse_unsupported(acl, None, false, input.object_lock_enabled_for_bucket == Some(true), None)?;
     let bucket = bucket_name(&input.bucket)?;
-    call.ground.store.create_bucket(call.project()?, &bucket).await?;
+    call.ground.store.create_bucket(call.project()?, &bucket, NewBucket::default()).await?;
     Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{bucket}")) }))
 }
 

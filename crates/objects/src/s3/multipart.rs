@@ -18,8 +18,8 @@ use super::{
 use crate::{
     call::Call,
     rows::{Algorithm, Sum, UploadRow},
-    store::{MOST_LISTED, now},
-    uploads::{Check, Wanted},
+    store::MOST_LISTED,
+    uploads::{Check, UploadEntry, UploadQuery, Wanted},
 };
 
 type Answer<T> = S3Result<S3Response<T>>;
@@ -54,7 +54,7 @@ pub async fn create_multipart_upload(
         metadata: input.metadata,
     }
     .about()?;
-    let row = UploadRow { begun: now(), about, algorithm, full_object };
+    let row = UploadRow { about, algorithm, full_object, ..UploadRow::default() };
     let id = call.ground.store.begin_upload(target, row).await?;
     Ok(S3Response::new(CreateMultipartUploadOutput {
         bucket: Some(input.bucket),
@@ -118,7 +118,7 @@ pub async fn upload_part_copy(call: &Call, request: S3Request<UploadPartCopyInpu
     let number = part_number(input.part_number)?;
     let id = upload_id(&input.upload_id)?;
     let upload = call.ground.store.upload(&to, id).await?;
-    let opened = call.ground.store.open_object(&source(call, &input.copy_source)?).await?;
+    let opened = call.ground.store.open_object(&source(call, &input.copy_source)?, None).await?;
     let wishes = Wishes {
         if_match: input.copy_source_if_match,
         if_none_match: input.copy_source_if_none_match,
@@ -267,28 +267,31 @@ pub async fn list_multipart_uploads(
             Some(id.map_err(|_| s3_error!(InvalidArgument, "upload-id-marker is not the id of an upload"))?)
         }
     };
-    let after = input.key_marker.clone().filter(|key| !key.is_empty()).map(|key| (key, id));
-    let mut found = call.ground.store.uploads(call.project()?, &bucket, prefix.clone(), after, most).await?;
-    let more = found.len() > most && most > 0;
-    found.truncate(most);
+    let query = UploadQuery {
+        prefix: prefix.clone(),
+        delimiter: input.delimiter.clone(),
+        key_marker: input.key_marker.clone().filter(|key| !key.is_empty()),
+        id_marker: id,
+        limit: most,
+    };
+    let (found, more) = call.ground.store.uploads(call.project()?, &bucket, query).await?;
+    let more = more && most > 0;
     let (next_key, next_id) = match found.last().filter(|_| more) {
-        Some(last) => (Some(encoded(&last.key, url)), Some(last.id.as_simple().to_string())),
+        Some(UploadEntry::Upload(last)) => (Some(encoded(&last.key, url)), Some(last.id.as_simple().to_string())),
+        Some(UploadEntry::Prefix(last)) => (Some(encoded(last, url)), None),
         None => (None, None),
     };
-    let delimiter = input.delimiter.clone().filter(|delimiter| !delimiter.is_empty());
     let owner = owner(call)?;
     let mut uploads = Vec::new();
     let mut prefixes: Vec<CommonPrefix> = Vec::new();
-    for upload in found {
-        let rest = upload.key.get(prefix.len()..).unwrap_or_default();
-        let cut = delimiter.as_deref().and_then(|delimiter| rest.find(delimiter).map(|at| at + delimiter.len()));
-        if let Some(cut) = cut {
-            let common = Some(encoded(&upload.key[..prefix.len() + cut], url));
-            if prefixes.last().is_none_or(|last| last.prefix != common) {
-                prefixes.push(CommonPrefix { prefix: common });
+    for entry in found {
+        let upload = match entry {
+            UploadEntry::Upload(upload) => upload,
+            UploadEntry::Prefix(prefix) => {
+                prefixes.push(CommonPrefix { prefix: Some(encoded(&prefix, url)) });
+                continue;
             }
-            continue;
-        }
+        };
         let algorithm = upload.row.algorithm;
         uploads.push(MultipartUpload {
             checksum_algorithm: algorithm.map(|algorithm| ChecksumAlgorithm::from_static(algorithm.name())),

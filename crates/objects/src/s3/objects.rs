@@ -22,9 +22,10 @@ use crate::{
     call::Call,
     digests::Digested,
     open::Opened,
-    put::{Condition, Tag, Target},
+    put::{Condition, Removal, Tag, Target, Writes},
     rows::{About, Algorithm, ObjectRow},
     seal::Sealed,
+    versions::Removed,
 };
 
 type Answer<T> = S3Result<S3Response<T>>;
@@ -56,12 +57,16 @@ pub async fn put_object(call: &Call, mut request: S3Request<PutObjectInput>) -> 
     let expected = Expected::new(input.content_md5.as_deref(), sent_checksum!(input), asked, &request.headers)?;
     let condition = condition(input.if_match.take(), input.if_none_match.take());
     // What cannot succeed is refused before its body is read; the write itself checks again.
-    condition.check(call.ground.store.find(&target.project, &target.bucket, &target.key).await?.as_ref())?;
+    condition.check(call.ground.store.find(&target, None).await?.object().as_ref())?;
 
     let algorithm = expected.algorithm();
     let (sealed_data, digested) = receive(call, &target, input.body.take(), input.content_length, algorithm).await?;
     expected.check(&digested, request.trailing_headers.as_ref())?;
-    let row = call.ground.store.put(target, about, (sealed_data, digested), condition).await?;
+    let row = call
+        .ground
+        .store
+        .put(target, Writes { about, ..Writes::default() }, (sealed_data, digested), condition)
+        .await?;
     Ok(S3Response::new(with_checksum!(
         row.sum.as_ref(),
         PutObjectOutput {
@@ -101,7 +106,7 @@ pub async fn post_object(_: &Call, _: S3Request<PostObjectInput>) -> Answer<Post
 pub async fn get_object(call: &Call, request: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
     let input = request.input;
     no_version(input.version_id.as_deref())?;
-    let opened = call.ground.store.open_object(&target(call, &input.bucket, &input.key)?).await?;
+    let opened = call.ground.store.open_object(&target(call, &input.bucket, &input.key)?, None).await?;
     let wishes = Wishes {
         if_match: input.if_match,
         if_none_match: input.if_none_match,
@@ -146,7 +151,7 @@ pub async fn get_object(call: &Call, request: S3Request<GetObjectInput>) -> Answ
 pub async fn head_object(call: &Call, request: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
     let input = request.input;
     no_version(input.version_id.as_deref())?;
-    let opened = call.ground.store.open_object(&target(call, &input.bucket, &input.key)?).await?;
+    let opened = call.ground.store.open_object(&target(call, &input.bucket, &input.key)?, None).await?;
     let wishes = Wishes {
         if_match: input.if_match,
         if_none_match: input.if_none_match,
@@ -211,8 +216,7 @@ pub async fn get_object_attributes(
     let input = request.input;
     no_version(input.version_id.as_deref())?;
     let target = target(call, &input.bucket, &input.key)?;
-    let found = call.ground.store.find(&target.project, &target.bucket, &target.key).await?;
-    let row = found.ok_or(Error::NoSuchKey)?;
+    let row = call.ground.store.find(&target, None).await?.expect_object(false)?;
     // `s3s` leaves a list in one header as it is.
     let wants = |name: &str| {
         let mut attributes = input.object_attributes.iter().flat_map(|attributes| attributes.as_str().split(','));
@@ -237,8 +241,7 @@ pub async fn get_object_tagging(
     let input = request.input;
     no_version(input.version_id.as_deref())?;
     let target = target(call, &input.bucket, &input.key)?;
-    let found = call.ground.store.find(&target.project, &target.bucket, &target.key).await?;
-    found.ok_or(Error::NoSuchKey)?;
+    call.ground.store.find(&target, None).await?.expect_object(false)?;
     Ok(S3Response::new(GetObjectTaggingOutput { tag_set: Vec::new(), version_id: None }))
 }
 
@@ -247,8 +250,9 @@ pub async fn delete_object(call: &Call, request: S3Request<DeleteObjectInput>) -
     no_version(input.version_id.as_deref())?;
     let target = target(call, &input.bucket, &input.key)?;
     let condition = condition(input.if_match, None);
-    let results = call.ground.store.remove(&target.project, &target.bucket, vec![(target.key, condition)]).await?;
-    results.into_iter().collect::<Result<Vec<()>, Error>>()?;
+    let removal = Removal { key: target.key, condition, ..Removal::default() };
+    let results = call.ground.store.remove(&target.project, &target.bucket, vec![removal]).await?;
+    results.into_iter().collect::<Result<Vec<Removed>, Error>>()?;
     Ok(S3Response::new(DeleteObjectOutput::default()))
 }
 
@@ -263,16 +267,20 @@ pub async fn delete_objects(call: &Call, request: S3Request<DeleteObjectsInput>)
     let mut keys = Vec::new();
     for object in objects {
         match no_version(object.version_id.as_deref()) {
-            Ok(()) => keys.push((object.key, condition(object.e_tag.map(ETagCondition::ETag), None))),
+            Ok(()) => keys.push(Removal {
+                key: object.key,
+                condition: condition(object.e_tag.map(ETagCondition::ETag), None),
+                ..Removal::default()
+            }),
             Err(cause) => errors.push(failure(object.key, &cause)),
         }
     }
-    let names: Vec<String> = keys.iter().map(|(key, _)| key.clone()).collect();
+    let names: Vec<String> = keys.iter().map(|removal| removal.key.clone()).collect();
     let results = call.ground.store.remove(call.project()?, &bucket, keys).await?;
     let mut deleted = Vec::new();
     for (key, result) in names.into_iter().zip(results) {
         match result {
-            Ok(()) => deleted.push(DeletedObject { key: Some(key), ..Default::default() }),
+            Ok(_) => deleted.push(DeletedObject { key: Some(key), ..Default::default() }),
             Err(cause) => errors.push(failure(key, &cause.into())),
         }
     }
@@ -314,7 +322,7 @@ pub async fn copy_object(call: &Call, request: S3Request<CopyObjectInput>) -> An
         return Err(s3_error!(InvalidRequest, "an object is copied onto itself to replace its metadata only"));
     }
     exists(call, &input.bucket).await?;
-    let opened = call.ground.store.open_object(&from).await?;
+    let opened = call.ground.store.open_object(&from, None).await?;
     let wishes = Wishes {
         if_match: input.copy_source_if_match,
         if_none_match: input.copy_source_if_none_match,
@@ -343,7 +351,7 @@ pub async fn copy_object(call: &Call, request: S3Request<CopyObjectInput>) -> An
     let algorithm = asked.or(opened.row.sum.as_ref().map(|sum| sum.algorithm));
     let range = 0..opened.row.size;
     let sealed_data = transfer(call, opened, range, algorithm).await?;
-    let row = call.ground.store.put(to, about, sealed_data, condition).await?;
+    let row = call.ground.store.put(to, Writes { about, ..Writes::default() }, sealed_data, condition).await?;
     let result = with_checksum!(
         row.sum.as_ref(),
         CopyObjectResult {

@@ -1,0 +1,361 @@
+//! Versions of objects.
+//!
+//! The current version of a key, if it is an object, is in [`OBJECTS`], so that lists of objects never wade through
+//! anything else. All other versions, and every delete marker, are in [`VERSIONS`], newest first. The current version is
+//! always the newest: if [`OBJECTS`] has no row of a key, the newest in [`VERSIONS`] is a delete marker, or there is none.
+//!
+//! A version's number is the time at which it was made, by the store's clock, in microseconds. What is written while
+//! versioning is off or suspended is the version `null` of its key, which has a number too, for its place among the others.
+
+use std::{fmt, str::FromStr};
+
+use redb::{ReadTransaction, ReadableTable};
+
+use crate::{
+    Error,
+    clock::milliseconds,
+    index::{NULLS, OBJECTS, ObjectKey, VERSIONS, VersionKey, Writing},
+    lock,
+    rows::{self, Marker, ObjectRow, VersionRow, Versioning},
+};
+
+/// Which version of an object a caller means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VersionId {
+    /// The one that was written while versioning was off or suspended.
+    Null,
+    /// One that was written while versioning was on.
+    Number(u64),
+}
+
+impl fmt::Display for VersionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            VersionId::Null => f.write_str("null"),
+            VersionId::Number(number) => write!(f, "{number:016x}"),
+        }
+    }
+}
+
+impl FromStr for VersionId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<VersionId, Error> {
+        if text == "null" {
+            return Ok(VersionId::Null);
+        }
+        let is_ours = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let number = u64::from_str_radix(text, 16).ok().filter(|_| is_ours);
+        number.map(VersionId::Number).ok_or(Error::InvalidVersion)
+    }
+}
+
+impl ObjectRow {
+    /// As callers know it.
+    pub fn id(&self) -> VersionId {
+        if self.null { VersionId::Null } else { VersionId::Number(self.version) }
+    }
+}
+
+impl Marker {
+    /// As callers know it.
+    pub fn id(&self) -> VersionId {
+        if self.null { VersionId::Null } else { VersionId::Number(self.version) }
+    }
+}
+
+impl VersionRow {
+    /// As callers know it.
+    pub fn id(&self) -> VersionId {
+        match self {
+            VersionRow::Object(row) => row.id(),
+            VersionRow::Marker(marker) => marker.id(),
+        }
+    }
+}
+
+/// A key of a bucket of a project.
+pub type Name<'n> = (&'n str, &'n str, &'n [u8]);
+
+/// What is at a key, or at a version of it.
+#[derive(Debug, Clone)]
+pub enum Found {
+    Object(Box<ObjectRow>),
+    Marker(Marker),
+    None,
+}
+
+impl Found {
+    /// The object, if it is one.
+    pub fn object(self) -> Option<ObjectRow> {
+        match self {
+            Found::Object(row) => Some(*row),
+            Found::Marker(_) | Found::None => None,
+        }
+    }
+
+    /// The object, or why there is none; `named` if a version was named.
+    pub fn expect_object(self, named: bool) -> Result<ObjectRow, Error> {
+        match self {
+            Found::Object(row) => Ok(*row),
+            Found::Marker(marker) => Err(Error::IsMarker { version: marker.id() }),
+            Found::None if named => Err(Error::NoSuchVersion),
+            Found::None => Err(Error::NoSuchKey),
+        }
+    }
+}
+
+impl From<VersionRow> for Found {
+    fn from(row: VersionRow) -> Found {
+        match row {
+            VersionRow::Object(row) => Found::Object(row),
+            VersionRow::Marker(marker) => Found::Marker(marker),
+        }
+    }
+}
+
+/// What a delete did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removed {
+    /// The delete marker that was made or removed.
+    pub marker: Option<VersionId>,
+    /// Whether a delete marker was removed.
+    pub was_marker: bool,
+    /// The version that was named, and is not there any more.
+    pub version: Option<VersionId>,
+    /// Whether anything was there to remove or to mark.
+    pub changed: bool,
+}
+
+/// The tables in which versions are, for one who reads or one who writes.
+pub struct Tables<'t, O, V, N> {
+    pub objects: &'t O,
+    pub versions: &'t V,
+    pub nulls: &'t N,
+}
+
+impl<O, V, N> Tables<'_, O, V, N>
+where
+    O: ReadableTable<ObjectKey, &'static [u8]>,
+    V: ReadableTable<VersionKey, &'static [u8]>,
+    N: ReadableTable<ObjectKey, u64>,
+{
+    /// The current version of a key, or one that is named.
+    pub fn find(&self, name: Name<'_>, version: Option<VersionId>) -> Result<Found, Error> {
+        let current = object(self.objects, name)?;
+        match version {
+            None => match current {
+                Some(row) => Ok(Found::Object(Box::new(row))),
+                None => Ok(newest(self.versions, name)?.map_or(Found::None, Found::from)),
+            },
+            Some(id) => match current {
+                Some(row) if row.id() == id => Ok(Found::Object(Box::new(row))),
+                _ => Ok(self.older(name, id)?.map_or(Found::None, Found::from)),
+            },
+        }
+    }
+
+    /// A version that is not the current object.
+    fn older(&self, name: Name<'_>, id: VersionId) -> Result<Option<VersionRow>, Error> {
+        let number = match id {
+            VersionId::Number(number) => number,
+            VersionId::Null => match self.nulls.get(name)? {
+                Some(number) => number.value(),
+                None => return Ok(None),
+            },
+        };
+        let row = self.versions.get(at(name, number))?.map(|row| decode(row.value())).transpose()?;
+        Ok(row.filter(|row| row.id() == id))
+    }
+}
+
+/// Finds the current version of a key, or one that is named, in what is committed.
+pub fn find(index: &ReadTransaction, name: Name<'_>, version: Option<VersionId>) -> Result<Found, Error> {
+    let (objects, versions) = (index.open_table(OBJECTS)?, index.open_table(VERSIONS)?);
+    Tables { objects: &objects, versions: &versions, nulls: &index.open_table(NULLS)? }.find(name, version)
+}
+
+/// The current object of a key.
+fn object(table: &impl ReadableTable<ObjectKey, &'static [u8]>, name: Name<'_>) -> Result<Option<ObjectRow>, Error> {
+    table.get(name)?.map(|row| rows::decode("an object", row.value())).transpose()
+}
+
+/// The newest of the versions that are not the current object.
+fn newest(
+    table: &impl ReadableTable<VersionKey, &'static [u8]>,
+    (project, bucket, key): Name<'_>,
+) -> Result<Option<VersionRow>, Error> {
+    let first = table.range((project, bucket, key, 0)..=(project, bucket, key, u64::MAX))?.next().transpose()?;
+    first.map(|(_, row)| decode(row.value())).transpose()
+}
+
+/// Where a version stands in its table.
+pub fn at((project, bucket, key): Name<'_>, version: u64) -> (&str, &str, &[u8], u64) {
+    (project, bucket, key, u64::MAX - version)
+}
+
+/// A row of its table.
+pub fn decode(bytes: &[u8]) -> Result<VersionRow, Error> {
+    rows::decode("a version", bytes)
+}
+
+impl Writing<'_> {
+    /// Finds the current version of a key, or one that is named.
+    pub fn find(&self, name: Name<'_>, version: Option<VersionId>) -> Result<Found, Error> {
+        Tables { objects: &self.objects, versions: &self.versions, nulls: &self.nulls }.find(name, version)
+    }
+
+    /// Says whether a lock forbids what a write at a key would replace. Changes nothing.
+    pub fn may_replace(&mut self, name: Name<'_>, versioning: Versioning) -> Result<(), Error> {
+        if versioning == Versioning::Enabled {
+            return Ok(());
+        }
+        match self.find(name, Some(VersionId::Null))? {
+            Found::Object(row) => lock::check(&row, milliseconds(self.now()), false),
+            Found::Marker(_) | Found::None => Ok(()),
+        }
+    }
+
+    /// Writes an object as the newest version of its key, and returns it with its number and time. What it replaces is
+    /// kept or freed, as the bucket's versioning says; [`Writing::may_replace`] has been asked.
+    pub fn put(&mut self, name: Name<'_>, mut row: ObjectRow, versioning: Versioning) -> Result<ObjectRow, Error> {
+        row.version = self.now();
+        row.modified = milliseconds(row.version);
+        row.null = versioning != Versioning::Enabled;
+        self.make_room(name, versioning)?;
+        self.set_current(name, &row)?;
+        Ok(row)
+    }
+
+    /// Removes the current object of a key. With versioning, a delete marker takes its place, and nothing is lost.
+    pub fn remove_current(&mut self, name: Name<'_>, versioning: Versioning) -> Result<Removed, Error> {
+        self.may_replace(name, versioning)?;
+        if versioning == Versioning::Off {
+            let changed = self.drop_current(name)?;
+            return Ok(Removed { marker: None, was_marker: false, version: None, changed });
+        }
+        let version = self.now();
+        let marker = Marker { version, null: versioning == Versioning::Suspended, modified: milliseconds(version) };
+        self.make_room(name, versioning)?;
+        self.set_older(name, &VersionRow::Marker(marker))?;
+        Ok(Removed { marker: Some(marker.id()), was_marker: false, version: None, changed: true })
+    }
+
+    /// Removes one version for good, unless it is locked. The newest of those that are left becomes the current one.
+    pub fn remove_version(&mut self, name: Name<'_>, id: VersionId, bypass: bool) -> Result<Removed, Error> {
+        let found = self.find(name, Some(id))?;
+        let mut removed = Removed { marker: None, was_marker: false, version: Some(id), changed: true };
+        match found {
+            Found::None => removed.changed = false,
+            Found::Marker(marker) => {
+                removed.marker = Some(id);
+                removed.was_marker = true;
+                self.drop_older(name, &VersionRow::Marker(marker))?;
+                self.promote(name)?;
+            }
+            Found::Object(row) => {
+                lock::check(&row, milliseconds(self.now()), bypass)?;
+                let current = object(&self.objects, name)?;
+                if current.is_some_and(|current| current.version == row.version) {
+                    self.drop_current(name)?;
+                    self.promote(name)?;
+                } else {
+                    self.drop_older(name, &VersionRow::Object(row))?;
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Changes the row of a version that stays where it is.
+    pub fn update(&mut self, name: Name<'_>, row: &ObjectRow) -> Result<(), Error> {
+        let is_current = object(&self.objects, name)?.is_some_and(|current| current.version == row.version);
+        if is_current {
+            let bytes = rows::encode(row);
+            self.objects.insert(name, bytes.as_slice())?;
+        } else {
+            let bytes = rows::encode(&VersionRow::Object(Box::new(row.clone())));
+            self.versions.insert(at(name, row.version), bytes.as_slice())?;
+        }
+        Ok(())
+    }
+
+    /// Makes room for a newer version: the current object goes among the older ones, or is freed, and so is any version
+    /// `null` where the newer one is one.
+    fn make_room(&mut self, name: Name<'_>, versioning: Versioning) -> Result<(), Error> {
+        let current = object(&self.objects, name)?;
+        let is_null = current.as_ref().is_some_and(|row| row.null);
+        if versioning != Versioning::Enabled && is_null {
+            self.drop_current(name)?;
+            return Ok(());
+        }
+        if versioning == Versioning::Suspended {
+            match self.find(name, Some(VersionId::Null))? {
+                Found::Object(row) => self.drop_older(name, &VersionRow::Object(row))?,
+                Found::Marker(marker) => self.drop_older(name, &VersionRow::Marker(marker))?,
+                Found::None => {}
+            }
+        }
+        if let Some(row) = current {
+            self.objects.remove(name)?;
+            self.count(name.0, name.1, -1, negative(row.size))?;
+            self.set_older(name, &VersionRow::Object(Box::new(row)))?;
+        }
+        Ok(())
+    }
+
+    fn set_current(&mut self, name: Name<'_>, row: &ObjectRow) -> Result<(), Error> {
+        let bytes = rows::encode(row);
+        self.objects.insert(name, bytes.as_slice())?;
+        self.count(name.0, name.1, 1, signed(row.size))
+    }
+
+    fn drop_current(&mut self, name: Name<'_>) -> Result<bool, Error> {
+        let old = self.objects.remove(name)?.map(|old| rows::decode::<ObjectRow>("an object", old.value()));
+        let Some(old) = old.transpose()? else { return Ok(false) };
+        self.count(name.0, name.1, -1, negative(old.size))?;
+        self.free_data(&old)?;
+        Ok(true)
+    }
+
+    fn set_older(&mut self, name: Name<'_>, row: &VersionRow) -> Result<(), Error> {
+        let bytes = rows::encode(row);
+        self.versions.insert(at(name, row.version()), bytes.as_slice())?;
+        if row.is_null() {
+            self.nulls.insert(name, row.version())?;
+        }
+        Ok(())
+    }
+
+    fn drop_older(&mut self, name: Name<'_>, row: &VersionRow) -> Result<(), Error> {
+        self.versions.remove(at(name, row.version()))?;
+        if row.is_null() {
+            self.nulls.remove(name)?;
+        }
+        match row {
+            VersionRow::Object(row) => self.free_data(row),
+            VersionRow::Marker(_) => Ok(()),
+        }
+    }
+
+    /// Makes the newest of the older versions the current object, if there is no current one and it is an object.
+    fn promote(&mut self, name: Name<'_>) -> Result<(), Error> {
+        if self.objects.get(name)?.is_some() {
+            return Ok(());
+        }
+        let Some(VersionRow::Object(row)) = newest(&self.versions, name)? else { return Ok(()) };
+        self.versions.remove(at(name, row.version))?;
+        if row.null {
+            self.nulls.remove(name)?;
+        }
+        self.set_current(name, &row)
+    }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+fn negative(bytes: u64) -> i64 {
+    -signed(bytes)
+}
