@@ -18,6 +18,7 @@ mod committer;
 mod crowd;
 mod digests;
 mod error;
+mod external;
 mod garbage;
 mod gate;
 mod host;
@@ -46,6 +47,7 @@ pub use access::{
     Access, BoxError, Grant, LoggedIn, PolicyKind, Question, Refusal, RoleWish, Scope, TemporaryKey, Verdict, Via,
 };
 pub use error::Error;
+pub use external::{External, ExternalConfig};
 pub use gate::{Gate, GateConfig};
 pub use presign::presign;
 pub use settings::{Bucket, NewBucket};

@@ -180,6 +180,35 @@ impl Signer {
     }
 }
 
+/// The headers of a form that is sent to STS at `endpoint`, with its signature; `None` if the URL has no host.
+pub fn sign_sts(endpoint: &url::Url, region: &str, access_key: &str, secret: &str, form: &str) -> Option<HeaderMap> {
+    let date = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let host = match (endpoint.host_str()?, endpoint.port()) {
+        (host, Some(port)) => format!("{host}:{port}"),
+        (host, None) => host.to_owned(),
+    };
+    let credential = Credential {
+        access_key: access_key.to_owned(),
+        date: date.get(..8)?.to_owned(),
+        region: region.to_owned(),
+        service: "sts".to_owned(),
+    };
+    let names = "content-type;host;x-amz-date";
+    let canonical = format!(
+        "POST\n{}\n\ncontent-type:{FORM}\nhost:{host}\nx-amz-date:{date}\n\n{names}\n{}",
+        encoded_path(endpoint.path()),
+        digest(form)
+    );
+    let signature = Signer::new(secret, &credential, &date).sign(ALGORITHM, &[digest(&canonical).as_str()]);
+    let authorization =
+        format!("{ALGORITHM} Credential={}, SignedHeaders={names}, Signature={signature}", credential.text());
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(FORM));
+    headers.insert("x-amz-date", HeaderValue::try_from(date).ok()?);
+    headers.insert(header::AUTHORIZATION, HeaderValue::try_from(authorization).ok()?);
+    Some(headers)
+}
+
 impl Credential {
     fn parse(text: &str) -> Option<Credential> {
         // From the back: an access key may hold a slash.
@@ -268,6 +297,7 @@ fn with_parameter(uri: &Uri, name: &str, value: &str) -> S3Result<Uri> {
     Uri::from_parts(parts).map_err(|_| s3_error!(InvalidURI))
 }
 
+const FORM: &str = "application/x-www-form-urlencoded";
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 #[cfg(test)]
