@@ -8,6 +8,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 readonly SDK=$ROOT/crates/casemate/tests/programs/sdk
 readonly NODE_HOME=$CACHE/node
 readonly CARGO_DENY_VERSION=0.20.2
+readonly DELTA_VERSION=3.3.2
 
 main() {
     case ${1:-} in
@@ -22,6 +23,7 @@ main() {
         node_modules
         go_modules
         cargo_deny
+        delta_jars
     fi
     engines "$1"
 }
@@ -123,9 +125,31 @@ cargo_deny() {
     cargo install --locked --quiet cargo-deny --version "$CARGO_DENY_VERSION"
 }
 
+# Delta Lake for Spark 3.5: jobs of the tests bring it along, as its users do.
+delta_jars() {
+    local place=$CACHE/delta name
+    [ "$(cat "$place/version" 2>/dev/null)" = "$DELTA_VERSION" ] && return 0
+    say "fetching Delta Lake $DELTA_VERSION into .cache/delta"
+    mkdir -p "$place"
+    for name in delta-spark_2.12 delta-storage; do
+        mvn --batch-mode --quiet org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy \
+            -Dartifact="io.delta:$name:$DELTA_VERSION" -DoutputDirectory="$place" -Dmdep.stripVersion=true ||
+            fail "Delta Lake could not be fetched"
+    done
+    mv "$place/delta-spark_2.12.jar" "$place/delta-spark.jar"
+    say "$DELTA_VERSION" >"$place/version"
+}
+
 # Spark 3.5 and Spark 4, side by side, by the program itself.
 engines() {
-    local program
+    local program home
+    # One that was installed before Spark's committers for object stores came with it is installed anew.
+    for home in "$CASEMATE_ENGINES"/spark-[0-9]*; do
+        if [ -d "$home/jars" ] && ! compgen -G "$home/jars/*spark-hadoop-cloud_*.jar" >/dev/null; then
+            say "removing ${home##*/}, which lacks Spark's committers for object stores"
+            rm -rf "$home"
+        fi
+    done
     if [ "$(engine_versions | wc -l)" -ge 2 ]; then
         return 0
     fi
