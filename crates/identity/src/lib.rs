@@ -46,6 +46,7 @@ use std::sync::Arc;
 
 use audit::Audit;
 use db::Db;
+use jiff::Timestamp;
 use keys::Keys;
 
 use cache::Cache;
@@ -89,6 +90,12 @@ impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Identity").finish_non_exhaustive()
     }
+}
+
+/// The time, in the microseconds that the database keeps: so that what is answered is what is read later.
+pub(crate) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }
 
 /// Why something could not be done.

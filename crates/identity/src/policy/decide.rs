@@ -79,10 +79,11 @@ impl fmt::Display for S3Verdict {
 
 /// Decides a call. `caller`: `None` without a signature. What nothing allows is denied.
 ///
-/// An explicit Deny of any policy wins; a root of the project may always read, replace and remove the policy of a bucket, so
-/// that nobody locks a project out of it. Each session policy must allow. Then: without a signature, the bucket's policy
-/// must allow everybody, and must not be blocked; a key of nobody, or of a sandbox, may all; a user whose roles do not
-/// include the object store may nothing; one without a policy may all; one with a policy what that or the bucket's allows.
+/// An explicit Deny of any policy wins; a root of the project may always read, replace and remove the policy of a
+/// bucket, so that nobody locks a project out of it. Each session policy must allow. Then: without a signature, the
+/// bucket's policy must allow everybody, and must not be blocked; a key of nobody, or of a sandbox, may all; a user
+/// whose roles do not include the object store may nothing; one without a policy may all; one with a policy what that
+/// or the bucket's allows.
 pub fn decide_s3(caller: Option<&S3Grant>, question: &S3Question<'_>) -> S3Verdict {
     Decision::new(caller, question, false).run()
 }
@@ -306,8 +307,9 @@ impl Call<'_> {
         }
     }
 
-    /// Whether a name is one of the caller's. `all_of_project`: the name of the project means all its callers; else it means
-    /// those who act for the project itself, because to allow a project something leaves it to the policies of its users.
+    /// Whether a name is one of the caller's. `all_of_project`: the name of the project means all its callers; else it
+    /// means those who act for the project itself, because to allow a project something leaves it to the policies of
+    /// its users.
     fn has_name(&self, name: &Name, all_of_project: bool) -> bool {
         let Some(caller) = self.caller else { return *name == Name::Everybody };
         match name {
