@@ -32,8 +32,10 @@ use crate::{
     call::{Call, Session},
     crowd::{Crowd, Places},
     host::Domains,
+    keystone,
     patience::{TimedBody, TimedWrites},
-    region,
+    protocols::Protocol,
+    region, sts, swift,
 };
 
 /// S3 over HTTP; a cheap handle.
@@ -169,8 +171,26 @@ impl Gate {
         }
         let stalled = Arc::clone(stalled);
         let request = request.map(|body| Body::http_body_unsync(TimedBody::new(body, BODY_PATIENCE, stalled)));
-        let (head, body) = self.s3(call, request).await.into_parts();
+        let (head, body) = self.spoken(call, request).await.into_parts();
         Ok(Response::from_parts(head, places.answer(body).await?))
+    }
+
+    /// The answer, in the protocol of the request.
+    async fn spoken(&self, call: &Arc<Call>, request: Request<Body>) -> Response<Body> {
+        match Protocol::of(&request, call.via(), &self.0.domains) {
+            Protocol::S3 => self.s3(call, request).await,
+            Protocol::Keystone => keystone::answer(call, request).await,
+            Protocol::Swift => swift::answer(call, request).await,
+            Protocol::SwiftInfo => swift::info(call),
+            Protocol::Sts => {
+                let response = match sts::prepared(request).await {
+                    Ok(request) => self.s3(call, request).await,
+                    Err(refusal) => refusal.to_http_response().unwrap_or_else(|_| plain(StatusCode::BAD_REQUEST)),
+                };
+                let code = error_code(&response);
+                sts::answered(call, response, code.as_deref())
+            }
+        }
     }
 
     async fn s3(&self, call: &Arc<Call>, request: Request<Body>) -> Response<Body> {
@@ -178,6 +198,7 @@ impl Gate {
         let mut builder = S3ServiceBuilder::new(Session(Arc::clone(call)));
         builder.set_auth(Session(Arc::clone(call)));
         builder.set_access(Session(Arc::clone(call)));
+        builder.set_route(sts::Route(Arc::clone(call)));
         builder.set_host(self.0.domains.clone());
         builder.set_config(self.0.config.clone());
         let request = match region::lowered(&Session(Arc::clone(call)), request).await {

@@ -116,6 +116,7 @@ impl Said {
             content_language: self.content_language,
             expires: self.expires.as_ref().and_then(text_of),
             metadata,
+            ..About::default()
         })
     }
 }
