@@ -12,6 +12,7 @@ mod bucket_roles;
 mod cache;
 mod credentials;
 mod decision;
+mod job_policy;
 mod last_use;
 mod passwords;
 mod policy;
@@ -31,6 +32,7 @@ pub use credentials::{
     Application, Credential, CredentialRequest, CredentialStatus, NewApplication, NewCredential, PendingCredential,
 };
 pub use decision::{Caller, Decision, Resource};
+pub use job_policy::job_policy;
 pub use policy::{
     CONDITION_KEYS, PolicyError, S3Policy, S3Question, S3Step, S3Verdict, decide_s3, explain_s3, is_s3_action,
 };

@@ -12,7 +12,7 @@ use super::pattern::{Pattern, Variables};
 /// is followed by that of a tag. Names are the same whatever their case. Those of the caller (`aws:username`,
 /// `aws:userid`, `aws:Principal*`) and of the project (`*:ResourceAccount`) a gate need not give; `aws:EpochTime`
 /// follows from `aws:CurrentTime`.
-pub const CONDITION_KEYS: [&str; 47] = [
+pub const CONDITION_KEYS: [&str; 44] = [
     "aws:CurrentTime",
     "aws:EpochTime",
     "aws:PrincipalAccount",
@@ -26,12 +26,10 @@ pub const CONDITION_KEYS: [&str; 47] = [
     "aws:userid",
     "aws:username",
     "s3:ExistingObjectTag/",
-    "s3:LocationConstraint",
     "s3:ObjectCreationOperation",
     "s3:RequestObjectTag/",
     "s3:RequestObjectTagKeys",
     "s3:ResourceAccount",
-    "s3:TlsVersion",
     "s3:VersionId",
     "s3:authType",
     "s3:delimiter",
@@ -59,7 +57,6 @@ pub const CONDITION_KEYS: [&str; 47] = [
     "s3:x-amz-server-side-encryption-aws-kms-key-id",
     "s3:x-amz-server-side-encryption-customer-algorithm",
     "s3:x-amz-storage-class",
-    "s3:x-amz-website-redirect-location",
 ];
 
 /// Whether a policy may use this condition key.

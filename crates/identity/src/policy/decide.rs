@@ -12,7 +12,10 @@ use super::{
     pattern::Variables,
     statement::{ARN, Name, Principal, Statement, name_of},
 };
-use crate::{S3Grant, Scope};
+use crate::{
+    S3Grant, Scope,
+    s3::{role_arn, root_arn, user_arn},
+};
 
 /// A call that is asked about.
 #[derive(Debug, Clone, Copy)]
@@ -260,6 +263,19 @@ fn is_root(caller: &S3Grant) -> bool {
         && caller.role_session().is_none()
 }
 
+/// `aws:PrincipalArn`: of a session that of its role, and also that of its holder, for which a role of its own is no way
+/// around what names it.
+fn arns(caller: &S3Grant) -> Vec<Cow<'_, str>> {
+    let Some((role, _)) = caller.role_session() else { return vec![Cow::Borrowed(caller.principal.as_str())] };
+    let mut arns = vec![Cow::Owned(role_arn(&caller.project, role))];
+    match (&caller.user, caller.scope) {
+        (Some(user), _) => arns.push(Cow::Owned(user_arn(&caller.project, &user.name))),
+        (None, Scope::Project) => arns.push(Cow::Owned(root_arn(&caller.project))),
+        (None, Scope::Job(_) | Scope::Platform(_)) => {}
+    }
+    arns
+}
+
 /// The first element of a statement that is not about a call.
 enum Missed<'a> {
     Principal,
@@ -341,7 +357,7 @@ impl Keys for Call<'_> {
             return vec![Cow::Owned(id)];
         }
         if is("aws:PrincipalArn") {
-            return self.caller.map(|caller| Cow::Borrowed(caller.principal.as_str())).into_iter().collect();
+            return self.caller.map(arns).unwrap_or_default();
         }
         if is("aws:PrincipalAccount") {
             return self.caller.map(|caller| Cow::Borrowed(caller.project.as_str())).into_iter().collect();

@@ -210,6 +210,28 @@ fn a_deny_of_a_bucket_holds_for_all_that_it_names_and_no_role_sheds_it() {
 }
 
 #[test]
+fn the_arn_of_a_session_is_that_of_its_role_and_of_its_holder() {
+    let deny = |operator: &str, arn: &str| {
+        of_bucket(json!({"Effect":"Deny","Principal":"*","Action":"s3:*","Resource":"arn:aws:s3:::data/*",
+            "Condition":{operator:{"aws:PrincipalArn":format!("arn:aws:iam::{}:{arn}", project())}}}))
+    };
+    let (ann, root) = (session(user(None), &[]), session(root(), &[]));
+    for (caller, arn, named) in [
+        (&ann, "user/ann", true),
+        (&ann, "role/ann", true),
+        (&ann, "user/bob", false),
+        (&root, "root", true),
+        (&root, "role/project", true),
+        (&root, "user/ann", false),
+        (&job(), "role/job", true),
+        (&job(), "root", false),
+    ] {
+        assert_eq!(get(&ask(Some(caller), Some(&deny("ArnLike", arn)))), !named, "{arn}");
+        assert_eq!(get(&ask(Some(caller), Some(&deny("ArnNotLike", arn)))), named, "{arn}");
+    }
+}
+
+#[test]
 fn a_root_is_never_locked_out_of_the_policy_of_a_bucket_and_nobody_else_has_that_way() {
     let closed = of_bucket(json!({"Effect":"Deny","Principal":"*","Action":"s3:*",
         "Resource":["arn:aws:s3:::data","arn:aws:s3:::data/*"]}));
