@@ -286,7 +286,27 @@ fn canonical(call: &Call, names: &[String], payload: &str) -> String {
             format!("{name}:{}\n", value.split_whitespace().collect::<Vec<_>>().join(" "))
         })
         .collect();
-    format!("{}\n{}\n{}\n{headers}\n{}\n{payload}", call.method, call.path, query.join("&"), names.join(";"))
+    let path = encoded(&call.path);
+    format!("{}\n{path}\n{}\n{headers}\n{}\n{payload}", call.method, query.join("&"), names.join(";"))
+}
+
+/// A path in the one form that is signed: slashes as they are, all else that is reserved as a percent sign and digits.
+fn encoded(path: &str) -> String {
+    let mut decoded = Vec::new();
+    let mut rest = path.as_bytes();
+    while let [first, more @ ..] = rest {
+        let digits = more.get(..2).filter(|_| *first == b'%').and_then(|digits| hex::decode(digits).ok());
+        decoded.push(digits.as_ref().map_or(*first, |byte| byte[0]));
+        rest = if digits.is_some() { &more[2..] } else { more };
+    }
+    let mut path = String::new();
+    for byte in decoded {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => path.push(byte.into()),
+            _ => path.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    path
 }
 
 /// Now, as a signature has it.
