@@ -45,7 +45,7 @@ fn a_stream_resumes_exactly(version: &str, properties: Option<&str>) {
     let first = submit();
     batches(&stack, 2);
     kill(driver(&first));
-    let job = stack.wait(&first);
+    let job = ended(&stack, &first);
     assert_eq!((&job["status"], &job["returnCode"]), (&"FAILED".into(), &137.into()), "{job}");
 
     let second = submit();
@@ -58,11 +58,11 @@ fn a_stream_resumes_exactly(version: &str, properties: Option<&str>) {
     let serve = stack.ready("serve_pid");
     kill(serve.as_u64().expect("pid"));
     kill(victim);
-    let job = stack.wait(&second);
+    let job = ended(&stack, &second);
     assert_eq!((&job["status"], &job["returnCode"]), (&"FAILED".into(), &137.into()), "{job}");
 
     let third = submit();
-    let job = stack.wait(&third);
+    let job = ended(&stack, &third);
     let log = stack.logs(&third);
     assert_eq!(job["status"], "COMPLETED", "{job} {log}");
     assert!(log.contains(&format!("ROWS {}", (FILES + 1) * HALF)), "what Spark reads: {log}");
@@ -101,20 +101,20 @@ fn the_magic_committer_shows_a_table_whole_or_not_at_all() {
     };
     // One is ended while it writes: its uploads are there, and not one of its rows.
     let version = &versions()[0];
-    let ended = submit(version, version, &["stay"]);
-    wait_for("a task to be committed", Duration::from_secs(120), || {
+    let killed = submit(version, version, &["stay"]);
+    wait_for("a task to be committed", LIMIT, || {
         !stack.keys("tables", &format!("{version}/__magic")).iter().all(|key| !key.ends_with(".pendingset"))
     });
     assert!(!uploads(&stack).is_empty(), "uploads that wait for the job's commit");
-    kill(driver(&ended));
-    assert_eq!(stack.wait(&ended)["status"], "FAILED");
+    kill(driver(&killed));
+    assert_eq!(ended(&stack, &killed)["status"], "FAILED");
     let seen: Vec<String> = rows_of(&stack, version);
     assert!(seen.is_empty(), "nothing of it is to be seen: {seen:?}");
 
     let jobs: Vec<(String, String)> =
         versions().into_iter().map(|version| (submit(&version, &version, &[]), version)).collect();
     for (id, version) in jobs {
-        let job = stack.wait(&id);
+        let job = ended(&stack, &id);
         let log = stack.logs(&id);
         assert_eq!(job["status"], "COMPLETED", "{job} {log}");
         assert!(log.contains(&format!("ROWS {ROWS} {ROWS}")), "{log}");
@@ -157,7 +157,7 @@ fn two_jobs_append_to_one_table_and_every_commit_counts() {
     let mut lost = 0;
     let mut seen = String::new();
     for id in &jobs {
-        let job = stack.wait(id);
+        let job = ended(&stack, id);
         let log = stack.logs(id);
         assert_eq!(job["status"], "COMPLETED", "{job} {log}");
         lost += log.matches("LOST ").count();
@@ -193,9 +193,14 @@ fn two_jobs_append_to_one_table_and_every_commit_counts() {
     assert!(seen.contains(&format!("ROWS {all} DISTINCT {all} COMMITS {}", 2 * commits + 1)), "{seen}");
 }
 
+/// Waits for the end of a job.
+fn ended(stack: &Stack, id: &str) -> Value {
+    stack.wait_status(id, &["COMPLETED", "FAILED", "TERMINATED"], LIMIT)
+}
+
 /// Waits until the stream has committed so many batches.
 fn batches(stack: &Stack, count: usize) {
-    wait_for(&format!("{count} batches"), Duration::from_secs(120), || {
+    wait_for(&format!("{count} batches"), LIMIT, || {
         // Around a kill of `serve` a call may fail; the next one tells.
         let listed = stack.run(&["object", "list", "s3://stream/checkpoint/commits/", "--output", "json"]);
         let listed: Value = serde_json::from_slice(&listed.stdout).unwrap_or_default();
@@ -294,6 +299,8 @@ fn log_store(dir: &Path, version: &str) -> PathBuf {
     jar
 }
 
+/// How long something may take at most that takes a few seconds.
+const LIMIT: Duration = Duration::from_secs(300);
 /// Input files, one a batch.
 const FILES: u64 = 11;
 /// How many values a file shares with the next.

@@ -16,18 +16,22 @@ def append(start, count, said):
 
 
 def meet(name):
-    """Waits until every writer is here."""
+    """Waits until every writer is here, two minutes at most."""
     path = spark._jvm.org.apache.hadoop.fs.Path(f"s3a://{bucket}/{name}/{number}")
     files = path.getFileSystem(spark._jsc.hadoopConfiguration())
     files.create(path).close()
+    limit = time.monotonic() + 120
     while len(files.listStatus(path.getParent())) < writers:
-        time.sleep(0.2)
+        if time.monotonic() > limit:
+            sys.exit(f"not all writers came to {name}")
+        time.sleep(0.1)
 
 
 if number == 0:
     append(0, 0, "made")
-meet("begin")
 for commit in range(commits):
+    # Side by side, from the same version of the table: only one of them can have the next.
+    meet(f"round-{commit}")
     append((number * commits + commit) * rows, rows, f"{number}-{commit}")
 meet("end")
 if number == 0:
