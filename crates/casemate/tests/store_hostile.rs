@@ -631,6 +631,32 @@ fn slow_writers_do_not_shut_out_others() {
     faults.holds("something half-written is listed", !listed.contains("slow/"));
 }
 
+/// Nor do those that ask for much and take none of it.
+#[test]
+fn slow_readers_do_not_shut_out_others() {
+    let (stack, store) = start();
+    raise_file_limit();
+    let mut faults = Faults::default();
+    let body = vec![9; 16 << 20];
+    store.call(Call::new("PUT", "/data/large").body(body.clone()));
+    let before = resident(&stack);
+    let mut slow: Vec<TcpStream> = Vec::new();
+    for _ in 0..700 {
+        let mut stream = store.connect();
+        stream.write_all(&store.sign(Call::new("GET", "/data/large")).call.bytes()).expect("it sends");
+        slow.push(stream);
+    }
+    let started = Instant::now();
+    let served = store.call(Call::new("GET", "/data/large"));
+    let waited = started.elapsed();
+    faults.check("another client", &served, 200, "");
+    faults.holds("another client got other bytes", served.status != 200 || served.body == body);
+    faults.holds(&format!("another client waited {waited:?}"), waited < Duration::from_secs(10));
+    let grown = resident(&stack).saturating_sub(before);
+    faults.holds(&format!("serve grew by {} MiB", grown >> 10), grown < 768 << 10);
+    drop(slow);
+}
+
 /// Begins an upload in parts; its id.
 fn begin(store: &Store, path: &str) -> String {
     let begun = store.call(Call::new("POST", &format!("{path}?uploads")));
