@@ -119,6 +119,11 @@ fn open(path: &Path) -> Result<Database, Error> {
     Ok(Database::builder().set_cache_size(CACHE).create(path)?)
 }
 
+/// The newest time that was given out, in microseconds of Unix time.
+pub fn newest_time(index: &ReadTransaction) -> Result<u64, Error> {
+    Ok(index.open_table(META)?.get("clock")?.map_or(0, |newest| newest.value()))
+}
+
 /// Finds a bucket, or says that there is none.
 pub fn bucket(
     table: &impl ReadableTable<(&'static str, &'static str), &'static [u8]>,
@@ -239,7 +244,9 @@ impl<'t> Writing<'t> {
 
     /// Keeps the newest time that was given out. Comes after the last change of a batch.
     pub fn keep_time(&mut self) -> Result<(), Error> {
-        self.meta.insert("clock", self.newest)?;
+        if self.meta.get("clock")?.is_none_or(|kept| kept.value() < self.newest) {
+            self.meta.insert("clock", self.newest)?;
+        }
         Ok(())
     }
 

@@ -94,6 +94,15 @@ impl Found {
         }
     }
 
+    /// Its number.
+    pub fn version(&self) -> Option<u64> {
+        match self {
+            Found::Object(row) => Some(row.version),
+            Found::Marker(marker) => Some(marker.version),
+            Found::None => None,
+        }
+    }
+
     /// The object, or why there is none; `named` if a version was named.
     pub fn expect_object(self, named: bool) -> Result<ObjectRow, Error> {
         match self {
@@ -203,6 +212,15 @@ impl Writing<'_> {
     /// Finds the current version of a key, or one that is named.
     pub fn find(&self, name: Name<'_>, version: Option<VersionId>) -> Result<Found, Error> {
         Tables { objects: &self.objects, versions: &self.versions, nulls: &self.nulls }.find(name, version)
+    }
+
+    /// The one version that a key has; none if it has more.
+    pub fn only_version(&self, name: Name<'_>) -> Result<Found, Error> {
+        let (project, bucket, key) = name;
+        let older = self.versions.range((project, bucket, key, 0)..=(project, bucket, key, u64::MAX))?;
+        let older = older.take(2).map(|found| found.map(|_| ())).collect::<Result<Vec<()>, _>>()?.len();
+        let current = usize::from(self.objects.get(name)?.is_some());
+        if current + older == 1 { self.find(name, None) } else { Ok(Found::None) }
     }
 
     /// Says whether a lock forbids what a write at a key would replace. Changes nothing.
