@@ -310,7 +310,7 @@ pub struct About {
 /// An object, or a part of one, that was copied into a large one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
-    /// `/container/object`, as it was named.
+    /// `/container/object`, as they were named.
     pub path: String,
     /// Its entity tag then.
     pub etag: String,

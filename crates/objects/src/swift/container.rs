@@ -94,6 +94,7 @@ async fn entries(visit: &Visit<'_>, bucket: &BucketName, wanted: Wanted) -> Resu
                 return Ok(list);
             }
             match entry {
+                Entry::Prefix(_) if wanted.objects_only => continue,
                 Entry::Prefix(prefix) => list.push("subdir", prefix, &[]),
                 Entry::Object(key, row) => {
                     let fields = [
@@ -105,8 +106,8 @@ async fn entries(visit: &Visit<'_>, bucket: &BucketName, wanted: Wanted) -> Resu
                     list.push("object", key, &fields);
                 }
             }
+            left = left.saturating_sub(1);
         }
-        left -= entries.len().min(left);
         after = entries.last().map(|last| last.name().to_owned());
         if !more {
             break;

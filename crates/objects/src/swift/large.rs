@@ -173,7 +173,9 @@ async fn find(visit: &Visit<'_>, entries: Vec<Entry>) -> Result<(Vec<Segment>, V
         } else if entry.size_bytes.is_some_and(|size| size != row.size) {
             wrong.push(format!("{}, Size Mismatch", entry.path));
         } else if let Some(bytes) = range(entry.range.as_deref(), row.size) {
-            segments.push(Segment { path: entry.path, etag: row.etag.clone(), size: bytes.end - bytes.start });
+            // Clients take off the first character, which is to be a slash.
+            let path = format!("/{}", entry.path.trim_start_matches('/'));
+            segments.push(Segment { path, etag: row.etag.clone(), size: bytes.end - bytes.start });
             sources.push(Source { target, version: row.version, bytes });
         } else {
             wrong.push(format!("{}, Unsatisfiable Range", entry.path));

@@ -18,6 +18,8 @@ pub struct Wanted {
     pub end: Option<String>,
     pub delimiter: Option<String>,
     pub limit: usize,
+    /// Whether names that are rolled up are left out.
+    pub objects_only: bool,
 }
 
 /// The form of a list.
@@ -40,7 +42,7 @@ impl Wanted {
             let words = format!("Maximum limit is {MOST}.");
             return Err(Fault::new(StatusCode::PRECONDITION_FAILED, words));
         }
-        for other in ["reverse", "path", "states", "newest"] {
+        for other in ["reverse", "states", "newest"] {
             if visit.parameter(other).is_some() {
                 return Err(Fault::not_offered(&format!("The parameter {other}")));
             }
@@ -52,14 +54,22 @@ impl Wanted {
             Some("plain") => Form::Plain,
             _ => Form::of(header_text(&parts.headers, "accept").unwrap_or_default()),
         };
-        Ok(Wanted {
+        let mut wanted = Wanted {
             form,
             prefix: text("prefix").unwrap_or_default(),
             marker: text("marker"),
             end: text("end_marker"),
             delimiter: text("delimiter"),
             limit,
-        })
+            objects_only: false,
+        };
+        if let Some(path) = visit.parameter("path") {
+            // An older way to list what is in a directory, and nothing below.
+            wanted.prefix = if path.is_empty() { path } else { format!("{}/", path.trim_end_matches('/')) };
+            wanted.delimiter = Some("/".to_owned());
+            wanted.objects_only = true;
+        }
+        Ok(wanted)
     }
 }
 
