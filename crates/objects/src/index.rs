@@ -136,19 +136,6 @@ pub fn bucket(
     }
 }
 
-/// Finds an object.
-pub fn object(
-    table: &impl ReadableTable<ObjectKey, &'static [u8]>,
-    project: &ProjectId,
-    bucket: &BucketName,
-    key: &str,
-) -> Result<Option<ObjectRow>, Error> {
-    match table.get((project.as_str(), bucket.as_str(), key.as_bytes()))? {
-        Some(row) => Ok(Some(rows::decode("an object", row.value())?)),
-        None => Ok(None),
-    }
-}
-
 /// The tables of a batch, and what it frees.
 pub struct Writing<'t> {
     pub buckets: Table<'t, (&'static str, &'static str), &'static [u8]>,

@@ -590,13 +590,13 @@ async fn an_object_that_expires_leaves_a_marker_which_goes_when_it_hides_nothing
     let all =
         LifecycleRule { expire: Some(Expire::Days(1)), noncurrent: Some(Noncurrent { days: 1, keep: 0 }), ..rule() };
     let markers = LifecycleRule { lone_markers: true, ..rule() };
-    assert_eq!(world.expire(&[markers.clone()], START, 1).await, (1, 0));
+    assert_eq!(world.expire(std::slice::from_ref(&markers), START, 1).await, (1, 0));
     assert_eq!(world.outline().await, ["key id*"]);
-    assert_eq!(world.expire(&[all.clone()], START + 2 * DAY, 1).await, (1, 0));
+    assert_eq!(world.expire(std::slice::from_ref(&all), START + 2 * DAY, 1).await, (1, 0));
     assert_eq!(world.outline().await, ["key id!*", "key id"]);
     assert_eq!(world.expire(&[markers], START + 2 * DAY, 1).await, (0, 0), "it hides a version");
     world.set_clock(START + 2 * DAY);
-    assert_eq!(world.expire(&[all.clone()], START + 4 * DAY, 1).await, (1, 0));
+    assert_eq!(world.expire(std::slice::from_ref(&all), START + 4 * DAY, 1).await, (1, 0));
     assert_eq!(world.outline().await, ["key id!*"]);
     assert_eq!(world.expire(&[all], START + 4 * DAY, 1).await, (1, 0));
     assert!(world.outline().await.is_empty());
@@ -962,7 +962,7 @@ async fn compare(world: &World, model: &Model, limits: &[usize], prefix: &str, d
     let query =
         VersionQuery { prefix: prefix.to_owned(), delimiter: delimiter.map(str::to_owned), ..VersionQuery::default() };
     let found = world.versions(query, limits.iter().copied().cycle()).await;
-    let found: Vec<(String, Option<(VersionId, bool, bool)>)> = found
+    let found: Vec<_> = found
         .into_iter()
         .map(|entry| match entry {
             VersionEntry::Version { key, row, is_latest } => {
