@@ -11,14 +11,19 @@
 //! names, which is removed when the store is opened next.
 
 mod access;
+mod actions;
+mod browser;
 mod call;
 mod chunks;
 mod clock;
 mod committer;
+mod cors;
 mod crowd;
+mod decide;
 mod digests;
 mod error;
 mod external;
+mod form;
 mod garbage;
 mod gate;
 mod host;
@@ -29,7 +34,9 @@ mod list;
 mod lock;
 mod open;
 mod patience;
+mod post_policy;
 mod presign;
+mod presigned;
 mod protocols;
 mod put;
 mod read;
@@ -39,6 +46,7 @@ mod s3;
 mod seal;
 mod segments;
 mod settings;
+mod sse;
 mod store;
 mod sts;
 mod swift;

@@ -15,11 +15,11 @@ use crate::{
 
 /// What a request is signed for: `KEY/DATE/REGION/SERVICE/aws4_request`.
 #[derive(Clone)]
-struct Credential {
-    access_key: String,
-    date: String,
+pub struct Credential {
+    pub access_key: String,
+    pub date: String,
     region: String,
-    service: String,
+    pub service: String,
 }
 
 /// A request as `s3s` takes it.
@@ -162,7 +162,8 @@ pub struct Signer {
 }
 
 impl Signer {
-    fn new(secret: &str, credential: &Credential, date: &str) -> Signer {
+    /// For what a credential names, at a time such as `20130524T000000Z`.
+    pub fn new(secret: &str, credential: &Credential, date: &str) -> Signer {
         let start = zeroize::Zeroizing::new(format!("AWS4{secret}"));
         let key = [&credential.date, &credential.region, &credential.service]
             .into_iter()
@@ -176,6 +177,11 @@ impl Signer {
     /// The signature of lines below those that say what it is for.
     pub fn sign(&self, kind: &str, lines: &[&str]) -> String {
         let text = format!("{kind}\n{}\n{}\n{}", self.date, self.scope, lines.join("\n"));
+        self.sign_text(&text)
+    }
+
+    /// The signature of a text alone, such as the policy of a form.
+    pub fn sign_text(&self, text: &str) -> String {
         hex::encode(crypto::digest::hmac_sha256(&self.key, &[text.as_bytes()]))
     }
 }
@@ -210,7 +216,8 @@ pub fn sign_sts(endpoint: &url::Url, region: &str, access_key: &str, secret: &st
 }
 
 impl Credential {
-    fn parse(text: &str) -> Option<Credential> {
+    /// `None` if the text is not of that form.
+    pub fn parse(text: &str) -> Option<Credential> {
         // From the back: an access key may hold a slash.
         let mut fields = text.rsplitn(5, '/');
         let (end, service, region, date) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
@@ -226,6 +233,12 @@ impl Credential {
     fn text(&self) -> String {
         format!("{}/{}/{}/{}/aws4_request", self.access_key, self.date, self.region, self.service)
     }
+}
+
+/// The time of a signature, such as `20130524T000000Z`.
+pub fn signing_time(text: &str) -> Option<jiff::Timestamp> {
+    let time = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", text).and_then(|time| time.to_datetime()).ok()?;
+    jiff::tz::TimeZone::UTC.to_timestamp(time).ok()
 }
 
 /// SHA-256 as the signature has it.

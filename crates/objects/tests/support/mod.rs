@@ -60,6 +60,7 @@ impl Stack {
             domains: vec!["s3.localhost".to_owned()],
             regions: ["GRA", "SBG"].map(|region| region.parse().unwrap()).to_vec(),
             public_urls: Vec::new(),
+            secure: false,
         };
         let gate = Gate::new(store.clone(), Arc::new(Table::default()), audit.clone(), config);
         let stop = CancellationToken::new();
