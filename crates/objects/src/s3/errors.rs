@@ -10,6 +10,7 @@ impl From<Error> for S3Error {
         let code = match &error {
             Error::NoSuchBucket { .. } => S3ErrorCode::NoSuchBucket,
             Error::BucketExists { .. } => S3ErrorCode::BucketAlreadyOwnedByYou,
+            Error::TooManyBuckets { .. } => S3ErrorCode::TooManyBuckets,
             Error::NotEmpty { .. } => S3ErrorCode::BucketNotEmpty,
             Error::NoSuchKey => S3ErrorCode::NoSuchKey,
             Error::NoSuchVersion => S3ErrorCode::NoSuchVersion,
