@@ -107,14 +107,7 @@ async fn respond(
     fields: &[(String, String)],
 ) -> S3Result<Response<Body>> {
     let grant = call.grant().ok_or_else(|| s3_error!(AccessDenied))?;
-    let is_whole = match (&grant.session_token, token) {
-        (None, None) => true,
-        (Some(of_key), Some(sent)) => crypto::equal(of_key.as_bytes(), sent.as_bytes()),
-        _ => false,
-    };
-    if !is_whole {
-        return Err(s3_error!(InvalidToken, "the session token is not that of the key"));
-    }
+    call.is_token(token.map(str::as_bytes))?;
     let field = |name: &str| fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
     let action = field("Action").unwrap_or_default();
     let invalid = |words: &str| Ok(failure(call, StatusCode::BAD_REQUEST, "ValidationError", words));
