@@ -18,6 +18,7 @@ mod committer;
 mod crowd;
 mod digests;
 mod error;
+mod faults;
 mod garbage;
 mod gate;
 mod host;
@@ -25,12 +26,15 @@ mod index;
 mod lifecycle;
 mod list;
 mod lock;
+mod log;
+mod logged;
 mod open;
 mod patience;
 mod presign;
 mod put;
 mod read;
 mod region;
+mod replay;
 mod rows;
 mod s3;
 mod seal;
@@ -40,6 +44,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod uploads;
+mod usage;
 mod versions;
 
 pub use access::{
@@ -53,4 +58,12 @@ pub use store::{Listing, ObjectInfo, Store};
 pub use versions::VersionId;
 
 /// The fault points of this room, which stand between its durable steps.
-pub const FAULT_POINTS: &[&str] = &["objects.data.synced", "objects.index.committed"];
+pub const FAULT_POINTS: &[&str] = &[
+    "objects.segment.begun",
+    "objects.directory.synced",
+    "objects.log.appended",
+    "objects.log.synced",
+    "objects.log.replayed",
+    "objects.index.committed",
+    "objects.index.durable",
+];
