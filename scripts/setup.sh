@@ -6,8 +6,9 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 readonly SDK=$ROOT/crates/casemate/tests/programs/sdk
-readonly NODE_HOME=$CACHE/node
+readonly STORE=$ROOT/crates/casemate/tests/store_clients
 readonly CARGO_DENY_VERSION=0.20.2
+readonly DELTA_VERSION=3.3.2
 
 main() {
     case ${1:-} in
@@ -17,11 +18,15 @@ main() {
     mkdir -p "$CACHE"
     rust_toolchain "$1"
     debian_packages "$1"
-    python_environment
+    python_environment "$VENV" scripts/requirements.txt
     if [ "$1" = test ]; then
-        node_modules
-        go_modules
+        python_environment "$CACHE/s3fs" "$STORE/requirements.txt"
+        node_modules "$CACHE/node" "$SDK/node"
+        node_modules "$CACHE/store-node" "$STORE/node"
+        go_modules "$SDK/go"
+        go_modules "$STORE/go"
         cargo_deny
+        delta_jars
     fi
     engines "$1"
 }
@@ -60,6 +65,10 @@ debian_packages() {
         have go || missing+=(golang-go)
         have openssl || missing+=(openssl)
         have shellcheck || missing+=(shellcheck)
+        # Clients of the object store.
+        have rclone || missing+=(rclone)
+        have s3fs || missing+=(s3fs)
+        have fusermount || missing+=(fuse3)
     fi
     [ ${#missing[@]} -gt 0 ] || return 0
     [ "$(id -u)" -eq 0 ] || fail "Debian packages are missing: ${missing[*]}" "run this as root, or install them: apt-get install ${missing[*]}"
@@ -83,36 +92,41 @@ java_17() {
     return 1
 }
 
+# An environment PLACE with the packages of a list.
 python_environment() {
-    local stamp=$VENV/.requirements
-    if cmp -s scripts/requirements.txt "$stamp"; then
+    local place=$1 list=$2
+    local stamp=$place/.requirements
+    if cmp -s "$list" "$stamp"; then
         return 0
     fi
-    say "making a Python environment in .cache/venv"
-    [ -x "$VENV/bin/python" ] || python3 -m venv "$VENV"
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --requirement scripts/requirements.txt
-    cp scripts/requirements.txt "$stamp"
+    say "making a Python environment in .cache/${place##*/}"
+    [ -x "$place/bin/python" ] || python3 -m venv "$place"
+    "$place/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$list"
+    cp "$list" "$stamp"
 }
 
+# Packages of Node in PLACE, as a lock file says.
 node_modules() {
-    if [ -d "$NODE_HOME/node_modules/ovh" ] && cmp -s "$SDK/node/package-lock.json" "$NODE_HOME/package-lock.json"; then
+    local place=$1 of=$2
+    if [ -d "$place/node_modules" ] && cmp -s "$of/package-lock.json" "$place/package-lock.json"; then
         return 0
     fi
-    say "installing the Node SDK into .cache/node"
-    mkdir -p "$NODE_HOME"
-    cp "$SDK/node/package.json" "$SDK/node/package-lock.json" "$NODE_HOME/"
-    npm ci --prefix "$NODE_HOME" --silent --no-audit --no-fund || {
-        rm -f "$NODE_HOME/package-lock.json"
-        fail "the Node SDK could not be installed"
+    say "installing packages of Node into .cache/${place##*/}"
+    mkdir -p "$place"
+    cp "$of/package.json" "$of/package-lock.json" "$place/"
+    npm ci --prefix "$place" --silent --no-audit --no-fund || {
+        rm -f "$place/package-lock.json"
+        fail "the packages of Node could not be installed"
     }
 }
 
+# Modules of a program in Go, into the cache of Go.
 go_modules() {
-    if (cd "$SDK/go" && GOFLAGS=-mod=readonly GOPROXY=off go list -deps . >/dev/null 2>&1); then
+    if (cd "$1" && GOFLAGS=-mod=readonly GOPROXY=off go list -deps . >/dev/null 2>&1); then
         return 0
     fi
-    say "fetching the Go SDK"
-    (cd "$SDK/go" && go mod download)
+    say "fetching the Go modules of ${1#"$ROOT/"}"
+    (cd "$1" && go mod download) || fail "the Go modules could not be fetched" "Go must be $(sed -n 's/^go //p' "$1/go.mod") or newer"
 }
 
 cargo_deny() {
@@ -123,9 +137,31 @@ cargo_deny() {
     cargo install --locked --quiet cargo-deny --version "$CARGO_DENY_VERSION"
 }
 
+# Delta Lake for Spark 3.5: jobs of the tests bring it along, as its users do.
+delta_jars() {
+    local place=$CACHE/delta name
+    [ "$(cat "$place/version" 2>/dev/null)" = "$DELTA_VERSION" ] && return 0
+    say "fetching Delta Lake $DELTA_VERSION into .cache/delta"
+    mkdir -p "$place"
+    for name in delta-spark_2.12 delta-storage; do
+        mvn --batch-mode --quiet org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy \
+            -Dartifact="io.delta:$name:$DELTA_VERSION" -DoutputDirectory="$place" -Dmdep.stripVersion=true ||
+            fail "Delta Lake could not be fetched"
+    done
+    mv "$place/delta-spark_2.12.jar" "$place/delta-spark.jar"
+    say "$DELTA_VERSION" >"$place/version"
+}
+
 # Spark 3.5 and Spark 4, side by side, by the program itself.
 engines() {
-    local program
+    local program home
+    # One that was installed before Spark's committers for object stores came with it is installed anew.
+    for home in "$CASEMATE_ENGINES"/spark-[0-9]*; do
+        if [ -d "$home/jars" ] && ! compgen -G "$home/jars/*spark-hadoop-cloud_*.jar" >/dev/null; then
+            say "removing ${home##*/}, which lacks Spark's committers for object stores"
+            rm -rf "$home"
+        fi
+    done
     if [ "$(engine_versions | wc -l)" -ge 2 ]; then
         return 0
     fi

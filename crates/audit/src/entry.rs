@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use model::AccountId;
+use serde::{Deserialize, Serialize};
 
 /// Who acts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
     /// The account, where known.
     pub account: Option<AccountId>,
@@ -36,7 +37,7 @@ impl Actor {
 }
 
 /// What was decided about the right to act.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Decision {
     /// It may.
     Allowed,
@@ -58,7 +59,7 @@ impl Decision {
 }
 
 /// One entry of the log.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// When.
     pub at: Timestamp,

@@ -3,6 +3,8 @@
 //!
 //! A change and its entry share a transaction ([`Audit::record_in`]). What changes nothing (a read, a refusal)
 //! goes through [`Audit::record`], which commits the entries of many callers at once and answers when they are durable.
+//! A room whose changes are in another place than the log keeps their entries there in the same step, and hands them
+//! over after ([`Audit::take_over`]).
 
 mod entry;
 mod writer;
@@ -43,6 +45,20 @@ impl Audit {
         self.writer.enqueue(entry.row()).await
     }
 
+    /// Takes over entries that a room kept in the same durable step as the changes that they tell of. Each has its
+    /// number in that room, rising; those that are in the log already are left out, so that a room may hand them over
+    /// again after a crash. Returns when all are durable.
+    pub async fn take_over(&self, source: &str, entries: &[(u64, Entry)]) -> Result<(), Error> {
+        let mut tx = self.db.begin().await?;
+        let through = u64::try_from(db::audit::through(&mut tx, source).await?).unwrap_or(0);
+        let new = entries.iter().filter(|(number, _)| *number > through);
+        let rows: Vec<Row> = new.clone().map(|(_, entry)| entry.row()).collect();
+        let Some(last) = new.map(|(number, _)| *number).max() else { return Ok(()) };
+        db::audit::append_all(&mut tx, &rows.iter().collect::<Vec<_>>()).await?;
+        db::audit::set_through(&mut tx, source, i64::try_from(last).unwrap_or(i64::MAX)).await?;
+        Ok(tx.commit().await?)
+    }
+
     /// Reads entries, newest first.
     pub async fn list(&self, query: &Query) -> Result<Vec<Row>, Error> {
         Ok(db::audit::list(&self.db, query).await?)
@@ -58,4 +74,57 @@ pub enum Error {
     /// The transaction that held the entry with others failed; why is in the service's log.
     #[error("the audit entry was not written")]
     NotWritten,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn log() -> (tempfile::TempDir, Audit) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let audit = Audit::new(Db::open(&dir.path().join("casemate.sqlite")).await.expect("a database"));
+        (dir, audit)
+    }
+
+    fn entry(number: u64) -> Entry {
+        let mut entry = Entry::new(Actor::operator(), "test.done", format!("thing/{number}"));
+        entry.detail = serde_json::json!({ "text": "with \"quotes\", a \u{0} and ünïcode" });
+        entry
+    }
+
+    async fn resources(audit: &Audit) -> Vec<String> {
+        let rows = audit.list(&Query { limit: 100, ..Query::default() }).await.expect("rows");
+        rows.into_iter().rev().map(|row| row.resource).collect()
+    }
+
+    #[tokio::test]
+    async fn entries_that_are_handed_over_twice_are_in_the_log_once() {
+        let (_dir, audit) = log().await;
+        let entries: Vec<(u64, Entry)> = (1..=3).map(|number| (number, entry(number))).collect();
+        audit.take_over("store", &entries[..2]).await.expect("taken over");
+        audit.take_over("store", &entries).await.expect("taken over");
+        audit.take_over("store", &entries).await.expect("nothing new");
+        assert_eq!(resources(&audit).await, ["thing/1", "thing/2", "thing/3"]);
+        audit.take_over("another", &entries[..1]).await.expect("numbers of another source are its own");
+        assert_eq!(resources(&audit).await.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn an_entry_comes_back_as_it_was_written_whichever_way_it_went() {
+        let (_dir, audit) = log().await;
+        audit.record(entry(1)).await.expect("recorded");
+        audit.note(entry(2)).await.expect("noted");
+        audit.take_over("store", &[(1, entry(3))]).await.expect("taken over");
+        let mut tries = 0;
+        while resources(&audit).await.len() < 3 && tries < 100 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tries += 1;
+        }
+        let rows = audit.list(&Query { limit: 10, ..Query::default() }).await.expect("rows");
+        assert_eq!(rows.len(), 3);
+        for row in rows {
+            assert_eq!(row.detail, entry(0).detail.to_string());
+            assert_eq!((row.account, row.source_ip, row.identity.as_str()), (None, None, "operator"));
+        }
+    }
 }

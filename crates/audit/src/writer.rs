@@ -48,6 +48,15 @@ impl Writer {
 async fn run(db: Db, mut queue: mpsc::Receiver<Waiting>) {
     let mut batch = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut batch, BATCH).await > 0 {
+        // While nobody waits, more are gathered: a commit costs the same for one as for many.
+        let until = tokio::time::Instant::now() + GATHERING;
+        while batch.len() < BATCH && batch.iter().all(|waiting| waiting.done.is_none()) {
+            let room = BATCH - batch.len();
+            match tokio::time::timeout_at(until, queue.recv_many(&mut batch, room)).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => break,
+            }
+        }
         let result = write_all(&db, &batch).await.map_err(Arc::new);
         for waiting in batch.drain(..) {
             match (waiting.done, &result) {
@@ -62,11 +71,11 @@ async fn run(db: Db, mut queue: mpsc::Receiver<Waiting>) {
 
 async fn write_all(db: &Db, batch: &[Waiting]) -> Result<(), db::Error> {
     let mut tx = db.begin().await?;
-    for waiting in batch {
-        db::audit::append(&mut tx, &waiting.row).await?;
-    }
+    db::audit::append_all(&mut tx, &batch.iter().map(|waiting| &waiting.row).collect::<Vec<_>>()).await?;
     tx.commit().await
 }
 
 const QUEUE: usize = 1024;
 const BATCH: usize = 256;
+/// How long an entry that nobody waits for may wait for others.
+const GATHERING: std::time::Duration = std::time::Duration::from_millis(100);

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use model::{Cores, MiB, Region};
+use model::{Cores, MiB, ProjectId, Region};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -28,6 +28,8 @@ pub struct Config {
     pub api: Listener,
     /// The object store.
     pub s3: Listener,
+    /// S3 services elsewhere in which buckets live; none by default: all live in the embedded store.
+    pub external_s3: Vec<ExternalS3>,
     /// Proxies in front of the API whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// What jobs may use together.
@@ -59,6 +61,85 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
+}
+
+/// An S3 service elsewhere that keeps the buckets of some projects, sealed by this service (OBJ-1).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExternalS3 {
+    /// Its name: buckets remember in which service they live, so it must not change.
+    pub name: String,
+    /// Its URL, with `https` unless it is on loopback.
+    pub endpoint: url::Url,
+    /// The region that it expects.
+    #[serde(default = "first_region")]
+    pub region: String,
+    /// The access key of this service there.
+    pub access_key: String,
+    /// File of its secret key, which only the service may read.
+    pub secret_key_file: PathBuf,
+    /// Stands before the names of the buckets there.
+    #[serde(default)]
+    pub bucket_prefix: String,
+    /// The projects whose new buckets live there; all when not given.
+    #[serde(default)]
+    pub projects: Option<Vec<ProjectId>>,
+    /// ARN of a role there: each job then acts with credentials of its own, by STS.
+    #[serde(default)]
+    pub role: Option<String>,
+    /// PEM file of certificate authorities that are trusted beside the system's.
+    #[serde(default)]
+    pub authorities: Option<PathBuf>,
+}
+
+fn first_region() -> String {
+    "us-east-1".to_owned()
+}
+
+impl ExternalS3 {
+    fn check(&self) -> Result<(), Failure> {
+        let place = format!("external_s3 '{}'", self.name);
+        let loopback = match self.endpoint.host() {
+            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+            _ => false,
+        };
+        if self.endpoint.scheme() != "https" && !(self.endpoint.scheme() == "http" && loopback) {
+            return Err(Failure::new(format!("{place}: the endpoint is {}", self.endpoint))
+                .help("an https:// URL, or http:// with an address of loopback"));
+        }
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if !self.bucket_prefix.bytes().all(plain) || self.bucket_prefix.len() > LONGEST_PREFIX {
+            return Err(Failure::new(format!("{place}: bucket_prefix is '{}'", self.bucket_prefix))
+                .help(format!("at most {LONGEST_PREFIX} lower-case letters, digits and hyphens")));
+        }
+        Ok(())
+    }
+
+    /// As the object store takes it; reads the files that it names.
+    pub fn open(&self) -> Result<objects::ExternalConfig, Failure> {
+        let read = |path: &Path| {
+            std::fs::read(path).map_err(|cause| {
+                Failure::new(format!("external_s3 '{}': cannot read {}", self.name, path.display())).cause(cause)
+            })
+        };
+        let secret = zeroize::Zeroizing::new(read(&self.secret_key_file)?);
+        let secret = std::str::from_utf8(&secret).map(|text| zeroize::Zeroizing::new(text.trim().to_owned()));
+        let secret = secret.map_err(|_| {
+            Failure::new(format!("external_s3 '{}': {} is not text", self.name, self.secret_key_file.display()))
+        })?;
+        Ok(objects::ExternalConfig {
+            name: self.name.clone(),
+            endpoint: self.endpoint.clone(),
+            region: self.region.clone(),
+            access_key: self.access_key.clone(),
+            secret_key: secret,
+            bucket_prefix: self.bucket_prefix.clone(),
+            projects: self.projects.clone(),
+            role: self.role.clone(),
+            authorities: self.authorities.as_deref().map(read).transpose()?,
+        })
+    }
 }
 
 /// Bounds of all running jobs together.
@@ -100,6 +181,7 @@ impl Default for Config {
             regions: vec!["GRA".parse().expect("GRA is a region name")],
             api: Listener::loopback(8480),
             s3: Listener::loopback(8490),
+            external_s3: Vec::new(),
             trusted_proxies: Vec::new(),
             jobs: JobLimits::default(),
             warden: WardenSettings::default(),
@@ -166,6 +248,12 @@ impl Config {
     pub fn check(&self) -> Result<(), Failure> {
         self.api.check("api")?;
         self.s3.check("s3")?;
+        for (at, external) in self.external_s3.iter().enumerate() {
+            external.check()?;
+            if self.external_s3[..at].iter().any(|other| other.name == external.name) {
+                return Err(Failure::new(format!("two entries of external_s3 are named '{}'", external.name)));
+            }
+        }
         if !UID_BASES.contains(&self.warden.uid_base) {
             return Err(Failure::new(format!("warden.uid_base is {}", self.warden.uid_base)).help(format!(
                 "a number from {} to {}: sandboxes get user ids from there on, which nobody else may have",
@@ -245,6 +333,9 @@ impl Service {
         }
     }
 }
+
+/// Leaves room for the digits of the project and the bucket's own name.
+const LONGEST_PREFIX: usize = 24;
 
 /// In none of the ranges that distributions give to people, packages or service managers.
 const UNNAMED_SERVICE_ID: u32 = 61_100;

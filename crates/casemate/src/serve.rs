@@ -20,10 +20,11 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::{
+    access::KeyAccess,
     config::Config,
     failure::{Doing, Failure},
     listener::{self, Connection},
-    wiring::{KeyAccess, Wiring},
+    wiring::Wiring,
 };
 
 /// Runs the service until `stop` resolves; jobs that run then go on without it. `inherited` are the API's and the
@@ -51,6 +52,7 @@ pub async fn run(
             domains: domains(&config.s3.public_urls(s3_address)),
             regions: config.regions.clone(),
             public_urls: config.s3.public_urls(s3_address),
+            secure: config.s3.tls.is_some(),
         },
     );
     let wiring = Arc::new(Wiring::new(rooms.identity.clone(), rooms.store.clone(), gate.clone(), halt.child_token()));

@@ -67,6 +67,60 @@ pub async fn append(tx: &mut Tx, row: &Row) -> Result<i64, Error> {
     Ok(done.last_insert_rowid())
 }
 
+/// Appends entries in their order, in one statement however many they are; their `id`s are ignored.
+pub async fn append_all(tx: &mut Tx, rows: &[&Row]) -> Result<(), Error> {
+    let mut values = Vec::with_capacity(rows.len());
+    for row in rows {
+        let at = i64::try_from(row.at.as_nanosecond()).map_err(|_| Error::Damaged { column: "audit.at" })?;
+        values.push((
+            at,
+            &row.account,
+            &row.identity,
+            &row.source_ip,
+            &row.action,
+            &row.resource,
+            &row.decision,
+            &row.result,
+            &row.request_id,
+            &row.detail,
+        ));
+    }
+    // Tuples of texts and numbers have no way to fail here.
+    let values = serde_json::to_string(&values).unwrap_or_default();
+    sqlx::query(
+        "INSERT INTO audit (at, account, identity, source_ip, action, resource, decision, result, request_id, detail)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
+                value ->> 8, value ->> 9
+         FROM json_each(?1) ORDER BY key",
+    )
+    .bind(values)
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
+/// Up to which number the entries of a source are in the log; 0 if none is.
+pub async fn through(tx: &mut Tx, source: &str) -> Result<i64, Error> {
+    let found: Option<i64> = sqlx::query_scalar("SELECT through FROM audit_sources WHERE source = ?1")
+        .bind(source)
+        .fetch_optional(tx.connection())
+        .await?;
+    Ok(found.unwrap_or(0))
+}
+
+/// Keeps up to which number the entries of a source are in the log.
+pub async fn set_through(tx: &mut Tx, source: &str, through: i64) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO audit_sources (source, through) VALUES (?1, ?2)
+         ON CONFLICT (source) DO UPDATE SET through = excluded.through",
+    )
+    .bind(source)
+    .bind(through)
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
 /// Reads entries, newest first.
 pub async fn list(db: &Db, query: &Query) -> Result<Vec<Row>, Error> {
     let rows = sqlx::query(

@@ -158,3 +158,44 @@ fn user(row: &SqliteRow) -> Result<User, Error> {
 pub(crate) fn roles(column: &str) -> Vec<String> {
     column.split_ascii_whitespace().map(str::to_owned).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use sqlx::SqlitePool;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn users_and_keys_of_before_keep_their_rights() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("db.sqlite");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let old = SqlitePool::connect_with(options).await.expect("a database");
+        let mut migrator = sqlx::migrate!("./migrations");
+        let first: Vec<_> = migrator.migrations.iter().filter(|one| one.version <= 3).cloned().collect();
+        migrator.migrations = Cow::Owned(first);
+        migrator.run(&old).await.expect("the old schema");
+        let id = "a".repeat(32);
+        for statement in [
+            "INSERT INTO accounts VALUES ('ab1234-casemate', '', '', 0)",
+            "INSERT INTO projects VALUES ('aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 'ab1234-casemate', '', 1, 0)",
+            "INSERT INTO project_users VALUES (7, 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 'user-1', '', 0)",
+            "INSERT INTO s3_keys VALUES ('k', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 7, 'project', NULL, x'00', 0)",
+        ] {
+            sqlx::query(statement).execute(&old).await.expect("a row");
+        }
+        old.close().await;
+
+        let db = Db::open(&path).await.expect("the new schema");
+        let project: ProjectId = id.parse().expect("a project");
+        let (key, holder) = crate::s3_keys::find(&db, "k").await.expect("read").expect("there");
+        assert!(key.enabled && key.last_used.is_none() && key.session_policy.is_none());
+        let holder = holder.expect("its user");
+        assert_eq!((holder.roles, holder.policy), (vec!["objectstore_operator".to_owned()], None));
+        let (_, password) = find_by_name(&db, "user-1").await.expect("read").expect("there");
+        assert_eq!(password, None);
+        assert_eq!(policy(&db, &project, 7).await.expect("read"), Some(None));
+    }
+}

@@ -52,7 +52,8 @@ impl Cache {
         Known::Fresh(Arc::clone(&entry.grant))
     }
 
-    /// Keeps what was read (begun at `read`, with the number that [`Cache::find`] gave), or forgets a name that is gone.
+    /// Keeps what was read (begun at `read`, with the number that [`Cache::find`] gave), or forgets a name that is
+    /// gone.
     pub(crate) fn keep(&self, name: &str, grant: Option<&Arc<S3Grant>>, read: Instant, changes: u64) {
         let mut inner = self.lock();
         if inner.changes != changes {
@@ -87,3 +88,72 @@ impl Cache {
 pub(crate) const OLDEST: Duration = Duration::from_secs(1);
 const RENEWED: Duration = Duration::from_millis(500);
 const MOST: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::Scope;
+
+    fn grant() -> Arc<S3Grant> {
+        Arc::new(S3Grant {
+            access: None,
+            secret: Zeroizing::default(),
+            project: "a".repeat(32).parse().expect("a project"),
+            identity: String::new(),
+            scope: Scope::Project,
+            session_token: None,
+            expires: None,
+            principal: String::new(),
+            user: None,
+            user_policy: None,
+            session_policies: Vec::new(),
+        })
+    }
+
+    /// The number to keep by, if nothing is known.
+    fn unknown(cache: &Cache, name: &str, now: Instant) -> Option<u64> {
+        match cache.find(name, now) {
+            Known::Fresh(_) => None,
+            Known::Unknown(changes) => Some(changes),
+        }
+    }
+
+    #[test]
+    fn a_grant_is_known_for_a_second_and_one_caller_renews_it_before() {
+        let (cache, begun) = (Cache::default(), Instant::now());
+        let changes = unknown(&cache, "a", begun).expect("not yet known");
+        cache.keep("a", Some(&grant()), begun, changes);
+        assert!(unknown(&cache, "a", begun + RENEWED - Duration::from_millis(1)).is_none());
+        assert!(unknown(&cache, "a", begun + RENEWED).is_some(), "the first is sent to read it again");
+        assert!(unknown(&cache, "a", begun + RENEWED).is_none(), "the next need not wait");
+        assert!(unknown(&cache, "a", begun + OLDEST).is_some(), "nobody uses an old one");
+        cache.keep("a", None, begun, changes);
+        assert!(unknown(&cache, "a", begun).is_some(), "what is gone is forgotten");
+    }
+
+    #[test]
+    fn what_was_read_before_a_change_is_not_kept_after_it() {
+        let (cache, now) = (Cache::default(), Instant::now());
+        let changes = unknown(&cache, "a", now).expect("not yet known");
+        cache.changed();
+        cache.keep("a", Some(&grant()), now, changes);
+        let changes = unknown(&cache, "a", now).expect("not kept");
+        cache.keep("a", Some(&grant()), now, changes);
+        assert!(unknown(&cache, "a", now).is_none());
+        cache.changed();
+        assert!(unknown(&cache, "a", now).is_some());
+    }
+
+    #[test]
+    fn its_memory_is_bounded() {
+        let (cache, now) = (Cache::default(), Instant::now());
+        for number in 0..2 * MOST + 1 {
+            let name = number.to_string();
+            let changes = unknown(&cache, &name, now).expect("not yet known");
+            cache.keep(&name, Some(&grant()), now, changes);
+            assert!(cache.lock().entries.len() <= MOST);
+        }
+    }
+}

@@ -12,6 +12,7 @@ mod bucket_roles;
 mod cache;
 mod credentials;
 mod decision;
+mod job_policy;
 mod last_use;
 mod passwords;
 mod policy;
@@ -31,6 +32,7 @@ pub use credentials::{
     Application, Credential, CredentialRequest, CredentialStatus, NewApplication, NewCredential, PendingCredential,
 };
 pub use decision::{Caller, Decision, Resource};
+pub use job_policy::job_policy;
 pub use policy::{
     CONDITION_KEYS, PolicyError, S3Policy, S3Question, S3Step, S3Verdict, decide_s3, explain_s3, is_s3_action,
 };
@@ -46,6 +48,7 @@ use std::sync::Arc;
 
 use audit::Audit;
 use db::Db;
+use jiff::Timestamp;
 use keys::Keys;
 
 use cache::Cache;
@@ -89,6 +92,12 @@ impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Identity").finish_non_exhaustive()
     }
+}
+
+/// The time, in the microseconds that the database keeps: so that what is answered is what is read later.
+pub(crate) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }
 
 /// Why something could not be done.

@@ -1,5 +1,5 @@
-//! Passwords of users of a project: Argon2id, a few at once, and tries that are counted so that nobody can guess for long.
-//! Parameters: <https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html>
+//! Passwords of users of a project: Argon2id, a few at once, and tries that are counted so that nobody can guess for
+//! long. Parameters: <https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html>
 
 use std::{
     collections::HashMap,

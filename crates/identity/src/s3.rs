@@ -233,7 +233,8 @@ impl Identity {
         Ok(grant.filter(|grant| !grant.has_ended(Timestamp::now())))
     }
 
-    /// Notes that a key was used just now, once its signature was found right. Costs no query; written some seconds later.
+    /// Notes that a key was used just now, once its signature was found right. Costs no query; written some seconds
+    /// later.
     pub fn note_s3_use(&self, grant: &S3Grant) {
         if let Some(access) = &grant.access
             && grant.scope == Scope::Project
@@ -243,7 +244,8 @@ impl Identity {
         }
     }
 
-    async fn read_grant(&self, access: &str) -> Result<Option<S3Grant>, Error> {
+    /// What the database says of an access key; its time may be over.
+    pub(crate) async fn read_grant(&self, access: &str) -> Result<Option<S3Grant>, Error> {
         if access.starts_with(TEMPORARY) {
             return match temporary_keys::find(&self.db, access).await? {
                 Some((temporary, parent, holder)) if parent.enabled => {
@@ -302,11 +304,15 @@ impl Identity {
         for text in &texts {
             grant.session_policies.push(stored_session(text)?);
         }
-        if let Some((role, session)) = &row.role {
-            grant.identity = format!("session/{role}/{session}");
-            grant.principal = session_arn(&grant.project, role, session);
-        } else if grant.scope == Scope::Project {
-            grant.identity = format!("s3Key/{}", row.access);
+        // A job remains that job, whatever session it opens: it is what policies and the audit log name.
+        if grant.scope == Scope::Project {
+            match &row.role {
+                Some((role, session)) => {
+                    grant.identity = format!("session/{role}/{session}");
+                    grant.principal = session_arn(&grant.project, role, session);
+                }
+                None => grant.identity = format!("s3Key/{}", row.access),
+            }
         }
         Ok(S3Grant {
             access: Some(row.access),
@@ -317,8 +323,8 @@ impl Identity {
         })
     }
 
-    /// The keys of a sandbox; made if there are none, the same ones again else. A session policy narrows what the job may
-    /// do: it is the one that the keys were made with.
+    /// The keys of a sandbox; made if there are none, the same ones again else. A session policy narrows what the job
+    /// may do: it is the one that the keys were made with.
     pub async fn open_sandbox(
         &self,
         project: &ProjectId,

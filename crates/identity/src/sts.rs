@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::{
-    Error, Identity, S3Grant, S3Policy, random,
+    Error, Identity, S3Grant, S3Policy, Scope, random,
     s3::{TEMPORARY, role_arn, secret_context, token_context},
 };
 
@@ -62,9 +62,10 @@ impl S3Grant {
 }
 
 impl Identity {
-    /// A temporary key for a session of a role: `arn:aws:iam::PROJECT:role/USERNAME` for a key of that user, `.../role/project`
-    /// for a key of nobody. `session_policy` narrows it, 2,048 characters at most; it also has the bounds of the key that
-    /// asks. `seconds`: 900 to 43,200, if none 3,600.
+    /// A temporary key for a session of a role: `arn:aws:iam::PROJECT:role/USERNAME` for a key of that user,
+    /// `.../role/project` for a key of nobody, `.../role/job` for that of a job. `session_policy` narrows it, 2,048
+    /// characters at most; it also has the bounds of the key that asks, and ends no later. `seconds`: 900 to 43,200, if
+    /// none 3,600.
     pub async fn assume_role(
         &self,
         grant: &S3Grant,
@@ -79,7 +80,11 @@ impl Identity {
             return Err(Error::Invalid { field: "RoleSessionName", rule });
         }
         let seconds = duration(seconds, LONGEST_ROLE, "DurationSeconds is 900 to 43200")?;
-        let name = grant.user.as_ref().map_or(PROJECT_ROLE, |user| user.name.as_str());
+        let name = match (&grant.user, grant.scope) {
+            (Some(user), _) => user.name.as_str(),
+            (None, Scope::Project) => PROJECT_ROLE,
+            (None, Scope::Job(_) | Scope::Platform(_)) => JOB_ROLE,
+        };
         if role != role_arn(&grant.project, name) {
             let what = format!("this key may assume {} only", role_arn(&grant.project, name));
             return Err(Error::AccessDenied { what });
@@ -119,10 +124,13 @@ impl Identity {
         let denied = |what: &str| Error::AccessDenied { what: what.to_owned() };
         let asked_by =
             grant.access.as_deref().ok_or_else(|| denied("only an access key can ask for a temporary key"))?;
-        if matches!(grant.scope, crate::Scope::Platform(_)) {
+        if matches!(grant.scope, Scope::Platform(_)) {
             return Err(denied("the key of the platform cannot ask for a temporary key"));
         }
         // What the asking key is now, not what it was when the gate looked.
+        let now = crate::now();
+        let asking = self.read_grant(asked_by).await?.filter(|asking| !asking.has_ended(now));
+        let asking = asking.ok_or_else(|| denied("the key has ended"))?;
         let (parent, mut texts) = if grant.session_token.is_some() {
             let (row, _, _) =
                 temporary_keys::find(&self.db, asked_by).await?.ok_or_else(|| denied("the key has ended"))?;
@@ -138,8 +146,9 @@ impl Identity {
         }
         let access = format!("{TEMPORARY}{}", random::hex::<14>()?.to_uppercase());
         let (secret, token) = (random::hex::<20>()?, random::hex::<32>()?);
-        let now = Timestamp::now();
         let expires = now + SignedDuration::from_secs(i64::from(seconds));
+        // Or a key of fifteen minutes could be had anew for ever.
+        let expires = asking.expires.map_or(expires, |end| end.min(expires));
         let policies = serde_json::to_string(&texts).map_err(|_| Error::Damaged { what: "session policy" })?;
         let row = temporary_keys::TemporaryKey {
             access: access.clone(),
@@ -148,8 +157,7 @@ impl Identity {
             sealed_secret: self.seal_of_project(&grant.project, &secret_context(&access), &secret)?,
             sealed_token: self.seal_of_project(&grant.project, &token_context(&access), &token)?,
             created: now,
-            // A time of the database is of microseconds; the answer is of the same.
-            expires: Timestamp::from_microsecond(expires.as_microsecond()).unwrap_or(expires),
+            expires,
             role,
         };
         let mut entry = Entry::new(by.clone(), action, format!("project/{}/s3Key/{access}", grant.project));
@@ -177,8 +185,8 @@ impl Identity {
         })
     }
 
-    /// Removes temporary keys and tokens whose time is over; how many there were. Call it from time to time: they are no
-    /// longer good before it, too.
+    /// Removes temporary keys and tokens whose time is over; how many there were. Call it from time to time: they are
+    /// no longer good before it, too.
     pub async fn remove_expired_s3_keys(&self, now: Timestamp) -> Result<u64, Error> {
         let mut tx = self.db.begin().await?;
         let keys = temporary_keys::delete_expired(&mut tx, now).await?;
@@ -211,6 +219,8 @@ fn is_session_name(text: &str) -> bool {
 
 /// The role of keys of nobody.
 const PROJECT_ROLE: &str = "project";
+/// The role of jobs.
+const JOB_ROLE: &str = "job";
 const SHORTEST: u32 = 900;
 const DEFAULT: u32 = 3600;
 const LONGEST_ROLE: u32 = 43_200;

@@ -52,8 +52,7 @@ impl Identity {
         let Some(user) = user.filter(|_| right) else { return Ok(None) };
         attempt.succeeded();
         let token = random::hex::<32>()?;
-        let issued = Timestamp::now();
-        let issued = Timestamp::from_microsecond(issued.as_microsecond()).unwrap_or(issued);
+        let issued = crate::now();
         let expires = issued + GOOD_FOR;
         let account = self.project(&user.project).await?.map(|project| project.account);
         let by = Actor { account, identity: format!("user/{}", user.username), source_ip: from, request_id: None };

@@ -3,7 +3,6 @@
 pub use db::project_users::User;
 
 use audit::{Actor, Entry};
-use jiff::Timestamp;
 use model::{BucketName, ProjectId};
 use zeroize::Zeroizing;
 
@@ -60,7 +59,7 @@ impl Identity {
             username: format!("user-{}", random::hex::<6>()?.as_str()),
             description: description.to_owned(),
             roles,
-            created: Timestamp::now(),
+            created: crate::now(),
         };
         let mut tx = self.db.begin().await?;
         if db::project_users::count(&mut tx, project).await? >= MOST_USERS {
@@ -146,8 +145,8 @@ impl Identity {
         self.commit_grants(tx).await
     }
 
-    /// Gives a user a role on a bucket, or on objects of it: a statement of its policy, which takes the place of the one
-    /// that it had for the same objects. `object_key`: empty for the whole bucket, else a key, `*` and `?` allowed.
+    /// Gives a user a role on a bucket, or on objects of it: a statement of its policy, which takes the place of the
+    /// one that it had for the same objects. `object_key`: empty for the whole bucket, else a key, `*` and `?` allowed.
     pub async fn grant_bucket_role(
         &self,
         project: &ProjectId,

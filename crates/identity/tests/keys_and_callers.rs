@@ -242,8 +242,8 @@ async fn the_keys_of_a_sandbox_are_its_own_and_end_with_it() {
     let world = world().await;
     let identity = &world.identity;
     let sandbox = SandboxId { job: JobId(uuid_of(7)), attempt: AttemptNo(1) };
-    let keys = identity.open_sandbox(&world.project, sandbox).await.expect("keys");
-    let again = identity.open_sandbox(&world.project, sandbox).await.expect("keys");
+    let keys = identity.open_sandbox(&world.project, sandbox, None).await.expect("keys");
+    let again = identity.open_sandbox(&world.project, sandbox, None).await.expect("keys");
     assert_eq!((&keys.job.access, &keys.job.secret), (&again.job.access, &again.job.secret));
     assert_eq!((&keys.platform.access, &keys.platform.secret), (&again.platform.access, &again.platform.secret));
     let grant = identity.find_s3_key(&keys.job.access).await.expect("read").expect("there");

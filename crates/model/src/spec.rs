@@ -512,6 +512,10 @@ impl<'a> Given<'a> {
             let message = format!("at most {MOST_ACCESSES} places");
             faults.add("storage_access", None, "odp.job.storage_access.tooMany", message);
         }
+        if items.iter().map(String::len).sum::<usize>() > MOST_OF_ACCESSES {
+            let message = format!("at most {MOST_OF_ACCESSES} bytes together");
+            faults.add("storage_access", None, "odp.job.storage_access.tooLong", message);
+        }
         let accesses: Vec<StorageAccess> = items.iter().filter_map(|item| item.parse().ok()).collect();
         self.get("storage_access").map(|_| accesses)
     }
@@ -559,8 +563,9 @@ const MIN_OVERHEAD: u64 = 128;
 const MIN_NODE: u64 = 1024;
 const MAX_NODE: u64 = 59 * 1024;
 const MOST_PARAMETERS: usize = 64;
-/// As many as a policy of a few KiB holds.
-const MOST_ACCESSES: usize = 32;
+/// As many and as long as a policy holds (`identity::job_policy`).
+const MOST_ACCESSES: usize = 16;
+const MOST_OF_ACCESSES: usize = 1024;
 const MAX_VALUE: usize = 64 * 1024;
 /// A page of jobs holds a thousand of them.
 const MAX_VALUES: usize = 128 * 1024;
@@ -660,7 +665,7 @@ mod tests {
         assert_eq!(shown, ["ro:data/in/", "rw:data/out/"]);
         let faults = parse(&[("storage_access", "ro:data,everything")]).expect_err("no right and no bucket");
         assert_eq!(faults.0[0].class, "odp.job.storage_access.invalid");
-        let many = vec!["ro:data"; 33].join(",");
+        let many = vec!["ro:data"; 17].join(",");
         assert_eq!(
             parse(&[("storage_access", &many)]).expect_err("too many").0[0].class,
             "odp.job.storage_access.tooMany"

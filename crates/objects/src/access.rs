@@ -209,7 +209,7 @@ impl Scope {
 
 /// Whether an operation changes nothing. One that is not known changes something.
 pub fn is_read(operation: &str) -> bool {
-    ["Get", "Head", "List"].iter().any(|verb| operation.starts_with(verb))
+    ["Get", "Head", "List", "Options"].iter().any(|verb| operation.starts_with(verb))
 }
 
 /// What it takes to write an object, in one piece or in parts.

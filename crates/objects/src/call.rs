@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use audit::{Actor, Decision, Entry};
@@ -17,9 +17,10 @@ use s3s::{
 use uuid::Uuid;
 
 use crate::{
-    Via,
+    Verdict, Via,
     access::{Grant, is_read},
     gate::Ground,
+    rows::BucketRow,
 };
 
 /// A call, and what is found out about it on its way.
@@ -31,7 +32,15 @@ pub struct Call {
     asked: String,
     /// With the access key that it is of.
     grant: OnceLock<(String, Grant)>,
+    /// Whose buckets a caller without a key means.
+    visited: OnceLock<ProjectId>,
     target: OnceLock<Asked>,
+    /// The condition keys that the request gives.
+    scene: OnceLock<Vec<(String, String)>>,
+    /// The settings of the bucket that the call is on, as they were when it was admitted.
+    settings: OnceLock<BucketRow>,
+    /// An action that was asked about, and what policies say.
+    pub verdict: Mutex<Option<(String, Verdict)>>,
 }
 
 /// What is asked for, once that is known.
@@ -53,7 +62,19 @@ impl Call {
     pub fn new<B>(ground: Arc<Ground>, peer: SocketAddr, via: Via, request: &Request<B>) -> Call {
         let asked = format!("{} {}", request.method(), request.uri().path());
         let id = Uuid::now_v7().as_simple().to_string();
-        Call { ground, peer, via, id, asked, grant: OnceLock::new(), target: OnceLock::new() }
+        Call {
+            ground,
+            peer,
+            via,
+            id,
+            asked,
+            grant: OnceLock::new(),
+            visited: OnceLock::new(),
+            target: OnceLock::new(),
+            scene: OnceLock::new(),
+            settings: OnceLock::new(),
+            verdict: Mutex::default(),
+        }
     }
 
     /// The id by which answer and audit entry name the call.
@@ -63,7 +84,45 @@ impl Call {
 
     /// The project whose buckets the call is on. Known once it was allowed.
     pub fn project(&self) -> S3Result<&ProjectId> {
-        self.grant.get().map(|(_, grant)| &grant.project).ok_or_else(|| s3_error!(AccessDenied))
+        let own = self.grant.get().map(|(_, grant)| &grant.project);
+        own.or(self.visited.get()).ok_or_else(|| s3_error!(AccessDenied, "a signature is required"))
+    }
+
+    /// A caller without a key means the buckets of a project. Once a call.
+    pub fn visit(&self, project: ProjectId) -> S3Result<()> {
+        self.visited.set(project).map_err(|_| s3_error!(InvalidRequest, "a request is for one project"))
+    }
+
+    /// Whether the connection is one of TLS.
+    pub fn is_secure(&self) -> bool {
+        self.via == Via::Public && self.ground.secure
+    }
+
+    /// Keeps the condition keys that the request gives. Once a call.
+    pub fn set_scene(&self, scene: Vec<(String, String)>) {
+        // Set once: a call is one request.
+        let _ = self.scene.set(scene);
+    }
+
+    /// The condition keys that the request gives.
+    pub fn scene(&self) -> &[(String, String)] {
+        self.scene.get().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Keeps the settings of the bucket that the call is on. Once a call: of a copy, it is the target's.
+    pub fn set_settings(&self, row: BucketRow) {
+        // Set once: the first bucket is the one that the call is on.
+        let _ = self.settings.set(row);
+    }
+
+    /// The settings of the bucket that the call is on, if there is one.
+    pub fn settings(&self) -> Option<&BucketRow> {
+        self.settings.get()
+    }
+
+    /// The bucket that is asked for, once that is known.
+    pub fn bucket(&self) -> Option<&str> {
+        self.target.get()?.bucket.as_deref()
     }
 
     /// Where the call came from.
@@ -125,8 +184,16 @@ impl Call {
             Some(code) => format!("{} {code}", status.as_u16()),
             None => status.as_u16().to_string(),
         };
+        let mut detail = serde_json::Map::new();
         if let Via::Sandbox(sandbox) = self.via {
-            entry.detail = serde_json::json!({ "via": format!("sandbox/{sandbox}") });
+            detail.insert("via".to_owned(), format!("sandbox/{sandbox}").into());
+        }
+        if let Some((action, verdict)) = self.verdict.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            detail.insert("asked".to_owned(), action.into());
+            detail.insert("reason".to_owned(), cut(&verdict.reason).into());
+        }
+        if !detail.is_empty() {
+            entry.detail = detail.into();
         }
         if !refused && asked.is_some_and(|asked| asked.service != "sts" && is_read(&asked.operation)) {
             self.ground.audit.note(entry).await
@@ -136,9 +203,9 @@ impl Call {
     }
 
     fn resource(&self) -> String {
-        let mut resource = match self.grant.get() {
-            Some((_, grant)) => format!("project/{}", grant.project),
-            None => "project/unknown".to_owned(),
+        let mut resource = match self.project() {
+            Ok(project) => format!("project/{project}"),
+            Err(_) => "project/unknown".to_owned(),
         };
         match self.target.get() {
             Some(asked) => {
@@ -190,17 +257,12 @@ impl S3Access for Session {
         let bucket = context.s3_path().get_bucket_name().map(str::to_owned);
         let key = context.s3_path().get_object_key().map(str::to_owned);
         let signed = context.credentials().is_some();
-        let allowed =
-            signed && self.0.grant.get().is_some_and(|(_, grant)| grant.scope.permits(&operation, bucket.as_deref()));
+        let place = (bucket.as_deref(), key.as_deref());
+        let outcome = self.0.admit(&operation, place, signed, (context.uri(), context.headers())).await;
+        let bucket = bucket.map(|bucket| crate::host::name_of(&bucket).to_owned());
         // Set once: a call is one operation.
-        let _ = self.0.target.set(Asked { service: "s3", operation, bucket, key, allowed });
-        if allowed {
-            Ok(())
-        } else if signed {
-            Err(s3_error!(AccessDenied, "this access key may not do that"))
-        } else {
-            Err(s3_error!(AccessDenied, "a signature is required"))
-        }
+        let _ = self.0.target.set(Asked { service: "s3", operation, bucket, key, allowed: outcome.is_ok() });
+        outcome
     }
 }
 

@@ -139,6 +139,15 @@ pub enum Error {
     /// The data of this change could not be written; why is in the service's log.
     #[error("the data could not be written")]
     NotPlaced,
+    /// A range lies behind the end of the object.
+    #[error("the range is not in the object's {size} bytes")]
+    InvalidRange {
+        /// The object's size.
+        size: u64,
+    },
+    /// The S3 service elsewhere that keeps the bucket did not do it.
+    #[error("the external object store failed: {0}")]
+    External(String),
     /// The store is closed, or closing.
     #[error("the store is closed")]
     Closed,

@@ -28,12 +28,17 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Access, Store, Via,
+    Access, Store, Via, browser,
     call::{Call, Session},
     crowd::{Crowd, Places},
-    host::Domains,
+    host::{Domains, Names},
+    keystone,
     patience::{TimedBody, TimedWrites},
+    presigned,
+    protocols::Protocol,
     region,
+    s3::post,
+    sts, swift,
 };
 
 /// S3 over HTTP; a cheap handle.
@@ -51,6 +56,8 @@ pub struct GateConfig {
     pub regions: Vec<Region>,
     /// URLs by which clients reach the service, the usual one first: what the catalogue of Keystone names.
     pub public_urls: Vec<String>,
+    /// Whether connections on the listener for everybody are of TLS.
+    pub secure: bool,
 }
 
 pub(crate) struct Ground {
@@ -60,6 +67,7 @@ pub(crate) struct Ground {
     pub region: Region,
     pub regions: Vec<Region>,
     pub public_urls: Vec<String>,
+    pub secure: bool,
     domains: Domains,
     config: Arc<StaticConfigProvider>,
     crowd: Crowd,
@@ -70,7 +78,7 @@ impl Gate {
     pub fn new(store: Store, access: Arc<dyn Access>, audit: Audit, config: GateConfig) -> Gate {
         let mut limits = S3Config::default();
         limits.xml_max_body_size = MOST_XML;
-        // Uploads by a browser's form would be held in memory, and are refused before.
+        // Uploads by a browser's form would be held in memory, and are read before.
         limits.post_object_max_file_size = 0;
         Gate(Arc::new(Ground {
             store,
@@ -79,6 +87,7 @@ impl Gate {
             region: config.region,
             regions: config.regions,
             public_urls: config.public_urls,
+            secure: config.secure,
             domains: Domains::new(&config.domains),
             config: Arc::new(StaticConfigProvider::new(Arc::new(limits))),
             crowd: Crowd::new(),
@@ -169,8 +178,47 @@ impl Gate {
         }
         let stalled = Arc::clone(stalled);
         let request = request.map(|body| Body::http_body_unsync(TimedBody::new(body, BODY_PATIENCE, stalled)));
-        let (head, body) = self.s3(call, request).await.into_parts();
+        let (head, body) = self.spoken(call, request).await.into_parts();
         Ok(Response::from_parts(head, places.answer(body).await?))
+    }
+
+    /// The answer, in the protocol of the request.
+    async fn spoken(&self, call: &Arc<Call>, request: Request<Body>) -> Response<Body> {
+        match Protocol::of(&request, call.via(), &self.0.domains) {
+            Protocol::S3 => self.page_or_s3(call, request).await,
+            Protocol::Keystone => keystone::answer(call, request).await,
+            Protocol::Swift => swift::answer(call, request).await,
+            Protocol::SwiftInfo => swift::info(call),
+            Protocol::Sts => {
+                let response = match sts::prepared(request).await {
+                    Ok(request) => self.s3(call, request).await,
+                    Err(refusal) => refusal.to_http_response().unwrap_or_else(|_| plain(StatusCode::BAD_REQUEST)),
+                };
+                let code = error_code(&response);
+                sts::answered(call, response, code.as_deref())
+            }
+        }
+    }
+
+    /// S3, and what it has for browsers.
+    async fn page_or_s3(&self, call: &Arc<Call>, request: Request<Body>) -> Response<Body> {
+        let refused = |refusal: S3Error| refusal.to_http_response().unwrap_or_else(|_| plain(StatusCode::BAD_REQUEST));
+        if request.method() == Method::OPTIONS {
+            return browser::preflight(call, &request, &self.0.domains).await.unwrap_or_else(refused);
+        }
+        let origin = request.headers().get(header::ORIGIN).and_then(|origin| origin.to_str().ok()).map(str::to_owned);
+        let method = request.method().clone();
+        let mut response = if post::is_form(&request) {
+            post::answer(call, request, &self.0.domains).await.unwrap_or_else(refused)
+        } else {
+            self.s3(call, request).await
+        };
+        if let Some(origin) = origin
+            && let Some(headers) = browser::of_answer(call, &origin, &method).await
+        {
+            response.headers_mut().extend(headers);
+        }
+        response
     }
 
     async fn s3(&self, call: &Arc<Call>, request: Request<Body>) -> Response<Body> {
@@ -178,8 +226,13 @@ impl Gate {
         let mut builder = S3ServiceBuilder::new(Session(Arc::clone(call)));
         builder.set_auth(Session(Arc::clone(call)));
         builder.set_access(Session(Arc::clone(call)));
+        builder.set_route(sts::Route(Arc::clone(call)));
         builder.set_host(self.0.domains.clone());
+        builder.set_validation(Names);
         builder.set_config(self.0.config.clone());
+        let mut request = request;
+        let (uri, headers) = (request.uri().clone(), request.headers_mut());
+        presigned::hoist(&uri, headers);
         let request = match region::lowered(&Session(Arc::clone(call)), request).await {
             Ok(request) => request,
             Err(refusal) => {
@@ -207,8 +260,7 @@ fn refused<B>(request: &Request<B>) -> Option<S3Error> {
             "the authorization mechanism is not supported; please use AWS4-HMAC-SHA256"
         ));
     }
-    let form = header(header::CONTENT_TYPE).is_some_and(|value| value.to_ascii_lowercase().contains("form-data"));
-    (form && request.method() == Method::POST).then(|| s3_error!(NotImplemented, "uploads by form are not supported"))
+    presigned::check(request.uri(), request.headers()).err()
 }
 
 /// The code of an error answer.

@@ -1,8 +1,11 @@
 //! Tells a bucket in the host name from the service's own name.
 
+use model::ProjectId;
 use s3s::{
     S3Result,
     host::{S3Host, VirtualHost},
+    path::check_bucket_name,
+    validation::NameValidation,
 };
 
 /// The service's own names. A host that is none of them, nor a bucket under one, is taken as one more name of the
@@ -31,6 +34,22 @@ impl S3Host for Domains {
     }
 }
 
+/// What names a bucket in an address: a name, or a project and a name, as in `PROJECT:BUCKET`.
+#[derive(Debug, Clone, Copy)]
+pub struct Names;
+
+impl NameValidation for Names {
+    fn validate_bucket_name(&self, name: &str) -> bool {
+        check_bucket_name(name_of(name))
+            && name.split_once(':').is_none_or(|(project, _)| project.parse::<ProjectId>().is_ok())
+    }
+}
+
+/// The bucket's own name, without a project before it.
+pub fn name_of(bucket: &str) -> &str {
+    bucket.split_once(':').map_or(bucket, |(_, name)| name)
+}
+
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -41,6 +60,22 @@ fn without_port(host: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bucket_is_named_alone_or_with_its_project() {
+        let project = "a".repeat(32);
+        for (name, valid) in [
+            ("data".to_owned(), true),
+            (format!("{project}:data"), true),
+            (format!("{project}:data:more"), false),
+            (format!("{project}:"), false),
+            ("somebody:data".to_owned(), false),
+            (":data".to_owned(), false),
+            ("UPPER".to_owned(), false),
+        ] {
+            assert_eq!(Names.validate_bucket_name(&name), valid, "{name}");
+        }
+    }
 
     #[test]
     fn a_bucket_is_what_stands_before_a_name_of_the_service() {

@@ -299,6 +299,11 @@ fn mark(database: &Database) -> Result<Mark, Error> {
     Ok(Mark { log, position, next_segment: number("next")? })
 }
 
+/// The newest time that was given out, in microseconds of Unix time.
+pub fn newest_time(index: &ReadTransaction) -> Result<u64, Error> {
+    Ok(index.open_table(META)?.get("clock")?.map_or(0, |newest| newest.value()))
+}
+
 /// Finds a bucket, or says that there is none.
 pub fn bucket(
     table: &impl ReadableTable<(&'static str, &'static str), &'static [u8]>,
@@ -308,19 +313,6 @@ pub fn bucket(
     match table.get((project.as_str(), bucket.as_str()))? {
         Some(row) => rows::decode("a bucket", row.value()),
         None => Err(Error::NoSuchBucket { bucket: bucket.clone() }),
-    }
-}
-
-/// Finds an object.
-pub fn object(
-    table: &impl ReadableTable<ObjectKey, &'static [u8]>,
-    project: &ProjectId,
-    bucket: &BucketName,
-    key: &str,
-) -> Result<Option<ObjectRow>, Error> {
-    match table.get((project.as_str(), bucket.as_str(), key.as_bytes()))? {
-        Some(row) => Ok(Some(rows::decode("an object", row.value())?)),
-        None => Ok(None),
     }
 }
 

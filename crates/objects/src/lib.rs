@@ -11,18 +11,25 @@
 //! names, which is removed when the store is opened next.
 
 mod access;
+mod actions;
+mod browser;
 mod call;
 mod chunks;
 mod clock;
 mod committer;
+mod cors;
 mod crowd;
+mod decide;
 mod digests;
 mod error;
+mod external;
 mod faults;
+mod form;
 mod garbage;
 mod gate;
 mod host;
 mod index;
+mod keystone;
 mod lifecycle;
 mod list;
 mod lock;
@@ -30,7 +37,10 @@ mod log;
 mod logged;
 mod open;
 mod patience;
+mod post_policy;
 mod presign;
+mod presigned;
+mod protocols;
 mod put;
 mod read;
 mod region;
@@ -40,17 +50,23 @@ mod s3;
 mod seal;
 mod segments;
 mod settings;
+mod sse;
 mod store;
+mod sts;
+mod swift;
 #[cfg(test)]
 mod tests;
 mod uploads;
 mod usage;
 mod versions;
+#[cfg(test)]
+mod versions_tests;
 
 pub use access::{
     Access, BoxError, Grant, LoggedIn, PolicyKind, Question, Refusal, RoleWish, Scope, TemporaryKey, Verdict, Via,
 };
 pub use error::Error;
+pub use external::{External, ExternalConfig};
 pub use gate::{Gate, GateConfig};
 pub use presign::presign;
 pub use settings::{Bucket, NewBucket};

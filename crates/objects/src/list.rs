@@ -159,7 +159,7 @@ pub fn list_versions(
     };
     loop {
         let Some(place) = from.take() else { return Ok((entries, false)) };
-        for found in Versions::new(index, project, bucket, place)? {
+        for found in Versions::new(index, project, bucket, &place)? {
             let (key, row, is_latest) = found?;
             if !key.starts_with(prefix) {
                 return Ok((entries, false));
@@ -225,7 +225,7 @@ impl Versions {
         index: &ReadTransaction,
         project: &ProjectId,
         bucket: &BucketName,
-        place: Place,
+        place: &Place,
     ) -> Result<Versions, Error> {
         let (of, within, key) = (project.as_str(), bucket.as_str(), place.key.as_slice());
         let (objects, versions) = (index.open_table(OBJECTS)?, index.open_table(VERSIONS)?);

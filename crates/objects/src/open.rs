@@ -2,6 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
+use crypto::{Key, envelope};
 use model::ProjectId;
 use redb::ReadTransaction;
 
@@ -11,8 +12,8 @@ use crate::{
     index::{self, BUCKETS, PIECES},
     put::Target,
     read::{Ground, Source, Span},
-    rows::{Data, ObjectRow, Sum},
-    store::{Inner, Store},
+    rows::{Data, ObjectRow, Sealing, Sum},
+    store::{Inner, PURPOSE, Store},
     versions::{self, VersionId},
 };
 
@@ -20,6 +21,8 @@ use crate::{
 pub struct Opened {
     /// Its row.
     pub row: ObjectRow,
+    /// The customer's key, if its data keys are wrapped by one.
+    pub outer: Option<Key>,
     project: ProjectId,
     index: ReadTransaction,
     pin: Pin,
@@ -35,7 +38,7 @@ impl Store {
             let index = inner.index.read()?;
             index::bucket(&index.open_table(BUCKETS)?, &target.project, &target.bucket)?;
             let row = versions::find(&index, target.name(), version)?.expect_object(version.is_some())?;
-            Ok(Opened { row, project: target.project, index, pin })
+            Ok(Opened { row, outer: None, project: target.project, index, pin })
         })
         .await
     }
@@ -83,7 +86,7 @@ impl Store {
     pub(crate) async fn source(&self, opened: Opened, range: Range<u64>) -> Result<Source, Error> {
         let many = matches!(opened.row.data, Data::Many(_));
         let work = move |inner: &Inner| {
-            let spans = match opened.row.data {
+            let mut spans = match opened.row.data {
                 Data::Empty => Vec::new(),
                 Data::One(piece) => vec![Span { piece, bytes: range.clone() }],
                 Data::Many(id) => {
@@ -98,6 +101,14 @@ impl Store {
                         .collect()
                 }
             };
+            if matches!(opened.row.sealing, Sealing::Customer { .. }) && opened.outer.is_none() {
+                return Err(Error::Invalid("the object is sealed with a key that its customer keeps".to_owned()));
+            }
+            if let Some(outer) = &opened.outer {
+                for span in &mut spans {
+                    span.piece.key = envelope::open(outer, PURPOSE.as_bytes(), &span.piece.key)?.to_vec();
+                }
+            }
             let found: u64 = spans.iter().map(|span| span.bytes.end - span.bytes.start).sum();
             if found != range.end - range.start {
                 return Err(Error::Damaged { what: "an object's pieces".to_owned() });

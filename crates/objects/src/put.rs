@@ -102,10 +102,11 @@ impl Store {
         let (length, key) = (sealed.length, sealed.key);
         let put = move |writing: &mut Writing<'_>, place: Option<Place>| {
             let bucket = index::bucket(&writing.buckets, &target.project, &target.bucket)?;
-            condition.check(writing.find(target.name(), None)?.object().as_ref())?;
+            let present = writing.present(target.name(), bucket.versioning)?;
+            condition.check(present.current.as_ref())?;
             let now = milliseconds(writing.now());
             let (retention, hold) = lock::of_new(&bucket, writes.retention, writes.hold == Some(true), now)?;
-            writing.may_replace(target.name(), bucket.versioning)?;
+            present.check(now)?;
 
             // All is well: from here on it changes.
             let piece = place.map(|place| Piece { length, key, place });
@@ -122,7 +123,7 @@ impl Store {
                 sealing: writes.sealing,
                 ..ObjectRow::default()
             };
-            writing.put(target.name(), row, bucket.versioning)
+            writing.put(target.name(), row, present)
         };
         self.0.committer.commit(sealed.body, put).await
     }

@@ -15,11 +15,11 @@ use crate::{
 
 /// What a request is signed for: `KEY/DATE/REGION/SERVICE/aws4_request`.
 #[derive(Clone)]
-struct Credential {
-    access_key: String,
-    date: String,
+pub struct Credential {
+    pub access_key: String,
+    pub date: String,
     region: String,
-    service: String,
+    pub service: String,
 }
 
 /// A request as `s3s` takes it.
@@ -162,7 +162,8 @@ pub struct Signer {
 }
 
 impl Signer {
-    fn new(secret: &str, credential: &Credential, date: &str) -> Signer {
+    /// For what a credential names, at a time such as `20130524T000000Z`.
+    pub fn new(secret: &str, credential: &Credential, date: &str) -> Signer {
         let start = zeroize::Zeroizing::new(format!("AWS4{secret}"));
         let key = [&credential.date, &credential.region, &credential.service]
             .into_iter()
@@ -176,12 +177,47 @@ impl Signer {
     /// The signature of lines below those that say what it is for.
     pub fn sign(&self, kind: &str, lines: &[&str]) -> String {
         let text = format!("{kind}\n{}\n{}\n{}", self.date, self.scope, lines.join("\n"));
+        self.sign_text(&text)
+    }
+
+    /// The signature of a text alone, such as the policy of a form.
+    pub fn sign_text(&self, text: &str) -> String {
         hex::encode(crypto::digest::hmac_sha256(&self.key, &[text.as_bytes()]))
     }
 }
 
+/// The headers of a form that is sent to STS at `endpoint`, with its signature; `None` if the URL has no host.
+pub fn sign_sts(endpoint: &url::Url, region: &str, access_key: &str, secret: &str, form: &str) -> Option<HeaderMap> {
+    let date = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let host = match (endpoint.host_str()?, endpoint.port()) {
+        (host, Some(port)) => format!("{host}:{port}"),
+        (host, None) => host.to_owned(),
+    };
+    let credential = Credential {
+        access_key: access_key.to_owned(),
+        date: date.get(..8)?.to_owned(),
+        region: region.to_owned(),
+        service: "sts".to_owned(),
+    };
+    let names = "content-type;host;x-amz-date";
+    let canonical = format!(
+        "POST\n{}\n\ncontent-type:{FORM}\nhost:{host}\nx-amz-date:{date}\n\n{names}\n{}",
+        encoded_path(endpoint.path()),
+        digest(form)
+    );
+    let signature = Signer::new(secret, &credential, &date).sign(ALGORITHM, &[digest(&canonical).as_str()]);
+    let authorization =
+        format!("{ALGORITHM} Credential={}, SignedHeaders={names}, Signature={signature}", credential.text());
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(FORM));
+    headers.insert("x-amz-date", HeaderValue::try_from(date).ok()?);
+    headers.insert(header::AUTHORIZATION, HeaderValue::try_from(authorization).ok()?);
+    Some(headers)
+}
+
 impl Credential {
-    fn parse(text: &str) -> Option<Credential> {
+    /// `None` if the text is not of that form.
+    pub fn parse(text: &str) -> Option<Credential> {
         // From the back: an access key may hold a slash.
         let mut fields = text.rsplitn(5, '/');
         let (end, service, region, date) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
@@ -197,6 +233,12 @@ impl Credential {
     fn text(&self) -> String {
         format!("{}/{}/{}/{}/aws4_request", self.access_key, self.date, self.region, self.service)
     }
+}
+
+/// The time of a signature, such as `20130524T000000Z`.
+pub fn signing_time(text: &str) -> Option<jiff::Timestamp> {
+    let time = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", text).and_then(|time| time.to_datetime()).ok()?;
+    jiff::tz::TimeZone::UTC.to_timestamp(time).ok()
 }
 
 /// SHA-256 as the signature has it.
@@ -268,6 +310,7 @@ fn with_parameter(uri: &Uri, name: &str, value: &str) -> S3Result<Uri> {
     Uri::from_parts(parts).map_err(|_| s3_error!(InvalidURI))
 }
 
+const FORM: &str = "application/x-www-form-urlencoded";
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 #[cfg(test)]

@@ -159,11 +159,14 @@ pub enum Kind {
     Notification,
     /// Tags of the bucket.
     Tagging,
+    /// Metadata that Swift has for it as a container.
+    Container,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 5] = [Kind::Policy, Kind::Cors, Kind::Lifecycle, Kind::Notification, Kind::Tagging];
+    pub const ALL: [Kind; 6] =
+        [Kind::Policy, Kind::Cors, Kind::Lifecycle, Kind::Notification, Kind::Tagging, Kind::Container];
 
     /// Its name in the index.
     pub fn name(self) -> &'static str {
@@ -173,6 +176,7 @@ impl Kind {
             Kind::Lifecycle => "lifecycle",
             Kind::Notification => "notification",
             Kind::Tagging => "tagging",
+            Kind::Container => "container",
         }
     }
 }
@@ -263,6 +267,14 @@ impl VersionRow {
         }
     }
 
+    /// When it was made, in milliseconds of Unix time.
+    pub fn modified(&self) -> i64 {
+        match self {
+            VersionRow::Object(row) => row.modified,
+            VersionRow::Marker(marker) => marker.modified,
+        }
+    }
+
     /// Whether it is the version `null`.
     pub fn is_null(&self) -> bool {
         match self {
@@ -290,6 +302,20 @@ pub struct About {
     pub expires: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
+    /// The objects whose bytes were copied into it, where it was made of such by Swift.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<Segment>,
+}
+
+/// An object, or a part of one, that was copied into a large one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// `/container/object`, as they were named.
+    pub path: String,
+    /// Its entity tag then.
+    pub etag: String,
+    /// Bytes that were taken.
+    pub size: u64,
 }
 
 /// Where an object's bytes are.

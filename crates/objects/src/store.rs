@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::{
     Error,
-    clock::Clock,
+    clock::{Clock, milliseconds},
     committer::{Committer, Ground, Pending, Reserve},
     error::at,
     garbage::Garbage,
@@ -192,6 +192,15 @@ impl Store {
         self.read(move |index| {
             index::bucket(&index.open_table(BUCKETS)?, &project, &bucket)?;
             list::list_versions(index, &project, &bucket, &query)
+        })
+        .await
+    }
+
+    /// The time by the store's clock, which is never before the newest write, in milliseconds of Unix time.
+    pub(crate) async fn clock(&self) -> Result<i64, Error> {
+        self.block(|inner| {
+            let newest = index::newest_time(&inner.index.read()?)?;
+            Ok(milliseconds(inner.index.clock.microseconds().max(newest)))
         })
         .await
     }

@@ -127,19 +127,19 @@ impl Store {
         let complete = move |writing: &mut Writing<'_>, _| {
             let Target { project, bucket, key } = &target;
             let settings = index::bucket(&writing.buckets, project, bucket)?;
-            let present = writing.find(target.name(), None)?.object();
-            let upload = match (writing.upload(project, bucket, key, id), &present) {
+            let present = writing.present(target.name(), settings.versioning)?;
+            let upload = match (writing.upload(project, bucket, key, id), &present.current) {
                 (Err(Error::NoSuchUpload), Some(row)) if row.upload == Some(id) => return Ok(row.clone()),
                 (found, _) => found?,
             };
-            condition.check(present.as_ref())?;
+            condition.check(present.current.as_ref())?;
             let stored = index::parts(&writing.parts, id, 0, usize::MAX)?;
             let chosen = choose(&stored, &wanted)?;
             let mut row = object_of(&chosen, &upload, id)?;
             check.check(&row)?;
             let now = milliseconds(writing.now());
             (row.retention, row.hold) = lock::of_new(&settings, upload.retention, upload.hold, now)?;
-            writing.may_replace(target.name(), settings.versioning)?;
+            present.check(now)?;
 
             // All is well: from here on it changes.
             let data = Uuid::now_v7();
@@ -160,7 +160,7 @@ impl Store {
                     writing.free(&piece)?;
                 }
             }
-            writing.put(target.name(), row, settings.versioning)
+            writing.put(target.name(), row, present)
         };
         self.0.committer.commit(Body::Empty, complete).await
     }

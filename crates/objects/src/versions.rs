@@ -102,6 +102,15 @@ impl Found {
         }
     }
 
+    /// Its number.
+    pub fn version(&self) -> Option<u64> {
+        match self {
+            Found::Object(row) => Some(row.version),
+            Found::Marker(marker) => Some(marker.version),
+            Found::None => None,
+        }
+    }
+
     /// The object, or why there is none; `named` if a version was named.
     pub fn expect_object(self, named: bool) -> Result<ObjectRow, Error> {
         match self {
@@ -133,6 +142,27 @@ pub struct Removed {
     pub version: Option<VersionId>,
     /// Whether anything was there to remove or to mark.
     pub changed: bool,
+}
+
+/// What a newer version of a key comes upon.
+pub struct Present {
+    versioning: Versioning,
+    /// The current object; a delete marker is none.
+    pub current: Option<ObjectRow>,
+    /// A version `null` among the older ones, which the newer one takes the place of.
+    replaced: Option<VersionRow>,
+}
+
+impl Present {
+    /// Says whether a lock forbids that what is there is freed, at a time in milliseconds.
+    pub fn check(&self, now: i64) -> Result<(), Error> {
+        let freed = match (&self.current, &self.replaced) {
+            (_, Some(VersionRow::Object(row))) => row,
+            (Some(row), _) if row.null && self.versioning != Versioning::Enabled => row,
+            _ => return Ok(()),
+        };
+        lock::check(freed, now, false)
+    }
 }
 
 /// The tables in which versions are, for one who reads or one who writes.
@@ -213,40 +243,58 @@ impl Writing<'_> {
         Tables { objects: &self.objects, versions: &self.versions, nulls: &self.nulls }.find(name, version)
     }
 
-    /// Says whether a lock forbids what a write at a key would replace. Changes nothing.
-    pub fn may_replace(&mut self, name: Name<'_>, versioning: Versioning) -> Result<(), Error> {
-        if versioning == Versioning::Enabled {
-            return Ok(());
-        }
-        match self.find(name, Some(VersionId::Null))? {
-            Found::Object(row) => lock::check(&row, milliseconds(self.now()), false),
-            Found::Marker(_) | Found::None => Ok(()),
-        }
+    /// The one version that a key has; none if it has more.
+    pub fn only_version(&self, name: Name<'_>) -> Result<Found, Error> {
+        let (project, bucket, key) = name;
+        let older = self.versions.range((project, bucket, key, 0)..=(project, bucket, key, u64::MAX))?;
+        let older = older.take(2).map(|found| found.map(|_| ())).collect::<Result<Vec<()>, _>>()?.len();
+        let current = usize::from(self.objects.get(name)?.is_some());
+        if current + older == 1 { self.find(name, None) } else { Ok(Found::None) }
     }
 
-    /// Writes an object as the newest version of its key, and returns it with its number and time. What it replaces is
-    /// kept or freed, as the bucket's versioning says; [`Writing::may_replace`] has been asked.
-    pub fn put(&mut self, name: Name<'_>, mut row: ObjectRow, versioning: Versioning) -> Result<ObjectRow, Error> {
+    /// What a newer version of a key would come upon.
+    pub fn present(&self, name: Name<'_>, versioning: Versioning) -> Result<Present, Error> {
+        let current = object(&self.objects, name)?;
+        let replaced = match (&current, versioning) {
+            // Without versions, what is there is `null`, and there is nothing else.
+            (_, Versioning::Off | Versioning::Enabled) => None,
+            (Some(row), Versioning::Suspended) if row.null => None,
+            (_, Versioning::Suspended) => match self.find(name, Some(VersionId::Null))? {
+                Found::Object(row) => Some(VersionRow::Object(row)),
+                Found::Marker(marker) => Some(VersionRow::Marker(marker)),
+                Found::None => None,
+            },
+        };
+        Ok(Present { versioning, current, replaced })
+    }
+
+    /// Writes an object as the newest version of its key, and returns it with its number and time. What it comes upon is
+    /// kept or freed, as the bucket's versioning says; [`Present::check`] has been asked.
+    pub fn put(&mut self, name: Name<'_>, mut row: ObjectRow, present: Present) -> Result<ObjectRow, Error> {
         row.version = self.now();
         row.modified = milliseconds(row.version);
-        row.null = versioning != Versioning::Enabled;
-        self.make_room(name, versioning)?;
+        row.null = present.versioning != Versioning::Enabled;
+        self.make_room(name, present)?;
         self.set_current(name, &row)?;
         Ok(row)
     }
 
     /// Removes the current object of a key. With versioning, a delete marker takes its place, and nothing is lost.
     pub fn remove_current(&mut self, name: Name<'_>, versioning: Versioning) -> Result<Removed, Error> {
-        self.may_replace(name, versioning)?;
-        if versioning == Versioning::Off {
-            let changed = self.drop_current(name)?;
-            return Ok(Removed { marker: None, was_marker: false, version: None, changed });
-        }
+        let present = self.present(name, versioning)?;
         let version = self.now();
+        present.check(milliseconds(version))?;
+        let mut removed = Removed { marker: None, was_marker: false, version: None, changed: true };
+        if versioning == Versioning::Off {
+            removed.changed = present.current.is_some();
+            self.make_room(name, present)?;
+            return Ok(removed);
+        }
         let marker = Marker { version, null: versioning == Versioning::Suspended, modified: milliseconds(version) };
-        self.make_room(name, versioning)?;
+        self.make_room(name, present)?;
         self.set_older(name, &VersionRow::Marker(marker))?;
-        Ok(Removed { marker: Some(marker.id()), was_marker: false, version: None, changed: true })
+        removed.marker = Some(marker.id());
+        Ok(removed)
     }
 
     /// Removes one version for good, unless it is locked. The newest of those that are left becomes the current one.
@@ -265,7 +313,7 @@ impl Writing<'_> {
                 lock::check(&row, milliseconds(self.now()), bypass)?;
                 let current = object(&self.objects, name)?;
                 if current.is_some_and(|current| current.version == row.version) {
-                    self.drop_current(name)?;
+                    self.drop_current(name, &row)?;
                     self.promote(name)?;
                 } else {
                     self.drop_older(name, &VersionRow::Object(row))?;
@@ -288,28 +336,21 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Makes room for a newer version: the current object goes among the older ones, or is freed, and so is any version
+    /// Makes room for a newer version: the current object goes among the older ones, or is freed, as is any other version
     /// `null` where the newer one is one.
-    fn make_room(&mut self, name: Name<'_>, versioning: Versioning) -> Result<(), Error> {
-        let current = object(&self.objects, name)?;
-        let is_null = current.as_ref().is_some_and(|row| row.null);
-        if versioning != Versioning::Enabled && is_null {
-            self.drop_current(name)?;
-            return Ok(());
+    fn make_room(&mut self, name: Name<'_>, present: Present) -> Result<(), Error> {
+        if let Some(row) = &present.replaced {
+            self.drop_older(name, row)?;
         }
-        if versioning == Versioning::Suspended {
-            match self.find(name, Some(VersionId::Null))? {
-                Found::Object(row) => self.drop_older(name, &VersionRow::Object(row))?,
-                Found::Marker(marker) => self.drop_older(name, &VersionRow::Marker(marker))?,
-                Found::None => {}
+        match present.current {
+            Some(row) if row.null && present.versioning != Versioning::Enabled => self.drop_current(name, &row),
+            Some(row) => {
+                self.objects.remove(name)?;
+                self.count(name.0, name.1, -1, negative(row.size))?;
+                self.set_older(name, &VersionRow::Object(Box::new(row)))
             }
+            None => Ok(()),
         }
-        if let Some(row) = current {
-            self.objects.remove(name)?;
-            self.count(name.0, name.1, -1, negative(row.size))?;
-            self.set_older(name, &VersionRow::Object(Box::new(row)))?;
-        }
-        Ok(())
     }
 
     fn set_current(&mut self, name: Name<'_>, row: &ObjectRow) -> Result<(), Error> {
@@ -318,12 +359,10 @@ impl Writing<'_> {
         self.count(name.0, name.1, 1, signed(row.size))
     }
 
-    fn drop_current(&mut self, name: Name<'_>) -> Result<bool, Error> {
-        let old = self.objects.remove(name)?.map(|old| rows::decode::<ObjectRow>("an object", old.value()));
-        let Some(old) = old.transpose()? else { return Ok(false) };
-        self.count(name.0, name.1, -1, negative(old.size))?;
-        self.free_data(&old)?;
-        Ok(true)
+    fn drop_current(&mut self, name: Name<'_>, row: &ObjectRow) -> Result<(), Error> {
+        self.objects.remove(name)?;
+        self.count(name.0, name.1, -1, negative(row.size))?;
+        self.free_data(row)
     }
 
     fn set_older(&mut self, name: Name<'_>, row: &VersionRow) -> Result<(), Error> {

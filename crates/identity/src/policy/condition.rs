@@ -8,11 +8,11 @@ use jiff::Timestamp;
 
 use super::pattern::{Pattern, Variables};
 
-/// The condition keys that policies may use: a gate gives their values where a call has any. A name that ends with `/` is
-/// followed by that of a tag. Names are the same whatever their case. Those of the caller (`aws:username`, `aws:userid`,
-/// `aws:Principal*`) and of the project (`*:ResourceAccount`) a gate need not give; `aws:EpochTime` follows from
-/// `aws:CurrentTime`.
-pub const CONDITION_KEYS: [&str; 47] = [
+/// The condition keys that policies may use: a gate gives their values where a call has any. A name that ends with `/`
+/// is followed by that of a tag. Names are the same whatever their case. Those of the caller (`aws:username`,
+/// `aws:userid`, `aws:Principal*`) and of the project (`*:ResourceAccount`) a gate need not give; `aws:EpochTime`
+/// follows from `aws:CurrentTime`.
+pub const CONDITION_KEYS: [&str; 44] = [
     "aws:CurrentTime",
     "aws:EpochTime",
     "aws:PrincipalAccount",
@@ -26,12 +26,10 @@ pub const CONDITION_KEYS: [&str; 47] = [
     "aws:userid",
     "aws:username",
     "s3:ExistingObjectTag/",
-    "s3:LocationConstraint",
     "s3:ObjectCreationOperation",
     "s3:RequestObjectTag/",
     "s3:RequestObjectTagKeys",
     "s3:ResourceAccount",
-    "s3:TlsVersion",
     "s3:VersionId",
     "s3:authType",
     "s3:delimiter",
@@ -59,7 +57,6 @@ pub const CONDITION_KEYS: [&str; 47] = [
     "s3:x-amz-server-side-encryption-aws-kms-key-id",
     "s3:x-amz-server-side-encryption-customer-algorithm",
     "s3:x-amz-storage-class",
-    "s3:x-amz-website-redirect-location",
 ];
 
 /// Whether a policy may use this condition key.
@@ -164,7 +161,7 @@ impl Condition {
     pub(super) fn holds(&self, keys: &impl Keys, allow: bool) -> bool {
         let given = keys.values(&self.key);
         if self.kind == Kind::Null {
-            return self.values.iter().any(|value| *value == Value::Bool(given.is_empty()));
+            return self.values.contains(&Value::Bool(given.is_empty()));
         }
         if given.is_empty() {
             // Of a key that is not there: `ForAllValues` holds of nothing, a negation holds, the rest does not.
@@ -327,7 +324,8 @@ pub(super) fn date(text: &str) -> Option<Timestamp> {
     if text.len() > 40 {
         return None;
     }
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text.len() > 4 {
+    // Four digits could be meant as a year.
+    if !text.is_empty() && text.len() != 4 && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Timestamp::from_second(text.parse().ok()?).ok();
     }
     text.parse::<Timestamp>().ok().or_else(|| {

@@ -12,7 +12,10 @@ use super::{
     pattern::Variables,
     statement::{ARN, Name, Principal, Statement, name_of},
 };
-use crate::{S3Grant, Scope};
+use crate::{
+    S3Grant, Scope,
+    s3::{role_arn, root_arn, user_arn},
+};
 
 /// A call that is asked about.
 #[derive(Debug, Clone, Copy)]
@@ -79,10 +82,11 @@ impl fmt::Display for S3Verdict {
 
 /// Decides a call. `caller`: `None` without a signature. What nothing allows is denied.
 ///
-/// An explicit Deny of any policy wins; a root of the project may always read, replace and remove the policy of a bucket, so
-/// that nobody locks a project out of it. Each session policy must allow. Then: without a signature, the bucket's policy
-/// must allow everybody, and must not be blocked; a key of nobody, or of a sandbox, may all; a user whose roles do not
-/// include the object store may nothing; one without a policy may all; one with a policy what that or the bucket's allows.
+/// An explicit Deny of any policy wins; a root of the project may always read, replace and remove the policy of a
+/// bucket, so that nobody locks a project out of it. Each session policy must allow. Then: without a signature, the
+/// bucket's policy must allow everybody, and must not be blocked; a key of nobody, or of a sandbox, may all; a user
+/// whose roles do not include the object store may nothing; one without a policy may all; one with a policy what that
+/// or the bucket's allows.
 pub fn decide_s3(caller: Option<&S3Grant>, question: &S3Question<'_>) -> S3Verdict {
     Decision::new(caller, question, false).run()
 }
@@ -259,6 +263,19 @@ fn is_root(caller: &S3Grant) -> bool {
         && caller.role_session().is_none()
 }
 
+/// `aws:PrincipalArn`: of a session that of its role, and also that of its holder, for which a role of its own is no way
+/// around what names it.
+fn arns(caller: &S3Grant) -> Vec<Cow<'_, str>> {
+    let Some((role, _)) = caller.role_session() else { return vec![Cow::Borrowed(caller.principal.as_str())] };
+    let mut arns = vec![Cow::Owned(role_arn(&caller.project, role))];
+    match (&caller.user, caller.scope) {
+        (Some(user), _) => arns.push(Cow::Owned(user_arn(&caller.project, &user.name))),
+        (None, Scope::Project) => arns.push(Cow::Owned(root_arn(&caller.project))),
+        (None, Scope::Job(_) | Scope::Platform(_)) => {}
+    }
+    arns
+}
+
 /// The first element of a statement that is not about a call.
 enum Missed<'a> {
     Principal,
@@ -306,8 +323,9 @@ impl Call<'_> {
         }
     }
 
-    /// Whether a name is one of the caller's. `all_of_project`: the name of the project means all its callers; else it means
-    /// those who act for the project itself, because to allow a project something leaves it to the policies of its users.
+    /// Whether a name is one of the caller's. `all_of_project`: the name of the project means all its callers; else it
+    /// means those who act for the project itself, because to allow a project something leaves it to the policies of
+    /// its users.
     fn has_name(&self, name: &Name, all_of_project: bool) -> bool {
         let Some(caller) = self.caller else { return *name == Name::Everybody };
         match name {
@@ -339,7 +357,7 @@ impl Keys for Call<'_> {
             return vec![Cow::Owned(id)];
         }
         if is("aws:PrincipalArn") {
-            return self.caller.map(|caller| Cow::Borrowed(caller.principal.as_str())).into_iter().collect();
+            return self.caller.map(arns).unwrap_or_default();
         }
         if is("aws:PrincipalAccount") {
             return self.caller.map(|caller| Cow::Borrowed(caller.project.as_str())).into_iter().collect();

@@ -81,8 +81,8 @@ impl S3Policy {
         &self.text
     }
 
-    /// Whether it opens something to everybody: a statement allows principal `*` and no condition binds it to fixed callers
-    /// or to a block of addresses that is not very wide.
+    /// Whether it opens something to everybody: a statement allows principal `*` and no condition binds it to fixed
+    /// callers or to a block of addresses that is not very wide.
     /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-control-block-public-access.html#access-control-block-public-access-policy-status>
     pub fn is_public(&self) -> bool {
         self.statements.iter().any(|statement| {

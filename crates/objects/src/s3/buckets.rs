@@ -1,9 +1,12 @@
-//! Operations on buckets.
+//! Buckets, and what they are: names, owners, places.
 
 use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
 
-use super::convert::{bucket_name, time};
-use crate::{Error, NewBucket, call::Call};
+use super::{
+    convert::{bucket_name, time},
+    given::check_acl,
+};
+use crate::{Error, NewBucket, call::Call, rows::Ownership};
 
 type Answer<T> = S3Result<S3Response<T>>;
 
@@ -39,10 +42,30 @@ pub async fn list_buckets(call: &Call, request: S3Request<ListBucketsInput>) -> 
 
 pub async fn create_bucket(call: &Call, request: S3Request<CreateBucketInput>) -> Answer<CreateBucketOutput> {
     let input = request.input;
-    let acl = input.acl.as_ref().map(BucketCannedACL::as_str);
-    super::convert::refuse_unsupported(acl, None, false, input.object_lock_enabled_for_bucket == Some(true), None)?;
+    let headers = [
+        &input.grant_full_control,
+        &input.grant_read,
+        &input.grant_read_acp,
+        &input.grant_write,
+        &input.grant_write_acp,
+    ];
+    check_acl(input.acl.as_ref().map(BucketCannedACL::as_str), headers.into_iter().any(Option::is_some))?;
+    let ownership = input.object_ownership.as_ref().map(|ownership| ownership_of(ownership.as_str())).transpose()?;
     let bucket = bucket_name(&input.bucket)?;
-    call.ground.store.create_bucket(call.project()?, &bucket, NewBucket::default()).await?;
+    let wanted = NewBucket {
+        owner: call.grant().map(|grant| grant.identity.clone()),
+        versioning: false,
+        lock: input.object_lock_enabled_for_bucket == Some(true),
+    };
+    let project = call.project()?;
+    call.ground.store.create_bucket(project, &bucket, wanted).await?;
+    if let Some(ownership) = ownership.filter(|ownership| *ownership != Ownership::default()) {
+        let change = move |row: &mut crate::rows::BucketRow| {
+            row.ownership = ownership;
+            Ok(())
+        };
+        call.ground.store.change_bucket(project, &bucket, change).await?;
+    }
     Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{bucket}")) }))
 }
 
@@ -66,48 +89,117 @@ pub async fn get_bucket_location(
     Ok(S3Response::new(GetBucketLocationOutput { location_constraint: Some(region) }))
 }
 
-pub async fn get_bucket_versioning(
-    call: &Call,
-    request: S3Request<GetBucketVersioningInput>,
-) -> Answer<GetBucketVersioningOutput> {
+pub async fn get_bucket_acl(call: &Call, request: S3Request<GetBucketAclInput>) -> Answer<GetBucketAclOutput> {
     exists(call, &request.input.bucket).await?;
-    // S3's answer for a bucket that never had versions.
-    Ok(S3Response::new(GetBucketVersioningOutput::default()))
+    Ok(S3Response::new(GetBucketAclOutput { grants: Some(grants(call)?), owner: Some(owner(call)?) }))
 }
 
-pub async fn get_bucket_policy(call: &Call, request: S3Request<GetBucketPolicyInput>) -> Answer<GetBucketPolicyOutput> {
-    exists(call, &request.input.bucket).await?;
-    Err(s3_error!(NoSuchBucketPolicy, "the bucket has no policy"))
+pub async fn put_bucket_acl(call: &Call, request: S3Request<PutBucketAclInput>) -> Answer<PutBucketAclOutput> {
+    let input = request.input;
+    exists(call, &input.bucket).await?;
+    let headers = [
+        &input.grant_full_control,
+        &input.grant_read,
+        &input.grant_read_acp,
+        &input.grant_write,
+        &input.grant_write_acp,
+    ];
+    check_acl(input.acl.as_ref().map(BucketCannedACL::as_str), headers.into_iter().any(Option::is_some))?;
+    check_access_list(call, input.access_control_policy)?;
+    Ok(S3Response::new(PutBucketAclOutput::default()))
 }
 
-pub async fn get_bucket_tagging(
+pub async fn get_bucket_ownership_controls(
     call: &Call,
-    request: S3Request<GetBucketTaggingInput>,
-) -> Answer<GetBucketTaggingOutput> {
-    exists(call, &request.input.bucket).await?;
-    Err(s3_error!(NoSuchTagSet, "the bucket has no tags"))
+    request: S3Request<GetBucketOwnershipControlsInput>,
+) -> Answer<GetBucketOwnershipControlsOutput> {
+    let bucket = bucket_name(&request.input.bucket)?;
+    let row = call.ground.store.bucket_row(call.project()?, &bucket).await?;
+    let ownership = match row.ownership {
+        Ownership::BucketOwnerEnforced => ObjectOwnership::BUCKET_OWNER_ENFORCED,
+        Ownership::BucketOwnerPreferred => ObjectOwnership::BUCKET_OWNER_PREFERRED,
+        Ownership::ObjectWriter => ObjectOwnership::OBJECT_WRITER,
+    };
+    let rule = OwnershipControlsRule { object_ownership: ObjectOwnership::from_static(ownership) };
+    Ok(S3Response::new(GetBucketOwnershipControlsOutput {
+        ownership_controls: Some(OwnershipControls { rules: vec![rule] }),
+    }))
 }
 
-pub async fn get_bucket_lifecycle_configuration(
+pub async fn put_bucket_ownership_controls(
     call: &Call,
-    request: S3Request<GetBucketLifecycleConfigurationInput>,
-) -> Answer<GetBucketLifecycleConfigurationOutput> {
-    exists(call, &request.input.bucket).await?;
-    Err(s3_error!(NoSuchLifecycleConfiguration, "the bucket has no lifecycle rules"))
+    request: S3Request<PutBucketOwnershipControlsInput>,
+) -> Answer<PutBucketOwnershipControlsOutput> {
+    let input = request.input;
+    let [rule] = input.ownership_controls.rules.as_slice() else {
+        return Err(s3_error!(MalformedXML, "there is one rule of ownership"));
+    };
+    set_ownership(call, &input.bucket, ownership_of(rule.object_ownership.as_str())?).await?;
+    Ok(S3Response::new(PutBucketOwnershipControlsOutput::default()))
 }
 
-pub async fn get_object_lock_configuration(
+pub async fn delete_bucket_ownership_controls(
     call: &Call,
-    request: S3Request<GetObjectLockConfigurationInput>,
-) -> Answer<GetObjectLockConfigurationOutput> {
-    exists(call, &request.input.bucket).await?;
-    Err(s3_error!(ObjectLockConfigurationNotFoundError, "the bucket has no object lock"))
+    request: S3Request<DeleteBucketOwnershipControlsInput>,
+) -> Answer<DeleteBucketOwnershipControlsOutput> {
+    set_ownership(call, &request.input.bucket, Ownership::default()).await?;
+    Ok(S3Response::new(DeleteBucketOwnershipControlsOutput::default()))
+}
+
+async fn set_ownership(call: &Call, bucket: &str, ownership: Ownership) -> S3Result<()> {
+    let change = move |row: &mut crate::rows::BucketRow| {
+        row.ownership = ownership;
+        Ok(())
+    };
+    call.ground.store.change_bucket(call.project()?, &bucket_name(bucket)?, change).await?;
+    Ok(())
+}
+
+fn ownership_of(name: &str) -> S3Result<Ownership> {
+    match name {
+        ObjectOwnership::BUCKET_OWNER_ENFORCED => Ok(Ownership::BucketOwnerEnforced),
+        ObjectOwnership::BUCKET_OWNER_PREFERRED => Ok(Ownership::BucketOwnerPreferred),
+        ObjectOwnership::OBJECT_WRITER => Ok(Ownership::ObjectWriter),
+        _ => Err(s3_error!(InvalidArgument, "there is no such ownership")),
+    }
 }
 
 /// The project, as the owner of all that is in it.
 pub fn owner(call: &Call) -> S3Result<Owner> {
     let project = call.project()?.to_string();
     Ok(Owner { display_name: Some(project.clone()), id: Some(project) })
+}
+
+/// The access list of all that is in a project: its owner may all.
+pub fn grants(call: &Call) -> S3Result<Vec<Grant>> {
+    let owner = owner(call)?;
+    Ok(vec![Grant {
+        grantee: Some(Grantee {
+            display_name: owner.display_name,
+            email_address: None,
+            id: owner.id,
+            type_: Type::from_static(Type::CANONICAL_USER),
+            uri: None,
+        }),
+        permission: Some(Permission::from_static(Permission::FULL_CONTROL)),
+    }])
+}
+
+/// An access list changes nothing, or is refused.
+pub fn check_access_list(call: &Call, list: Option<AccessControlPolicy>) -> S3Result<()> {
+    let Some(list) = list else { return Ok(()) };
+    let own = grants(call)?;
+    let changes = list.grants.iter().flatten().any(|grant| {
+        let id = |grant: &Grant| grant.grantee.as_ref().and_then(|grantee| grantee.id.clone());
+        !own.iter().any(|own| id(own) == id(grant) && own.permission == grant.permission)
+    });
+    match changes {
+        false => Ok(()),
+        true => Err(s3_error!(
+            AccessControlListNotSupported,
+            "The bucket does not allow ACLs: what is in it is private, and a bucket policy can open it"
+        )),
+    }
 }
 
 /// Says so if there is no such bucket.

@@ -9,7 +9,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use http::HeaderMap;
 use s3s::{
     S3Error, S3Result, TrailingHeaders,
-    dto::{Checksum, ChecksumType, ETag, ETagCondition, Metadata, ServerSideEncryption, Timestamp, TimestampFormat},
+    dto::{
+        Checksum, ChecksumType, ETag, ETagCondition, Metadata, ServerSideEncryption, Tag, TagSet, Timestamp,
+        TimestampFormat,
+    },
     s3_error,
 };
 use uuid::Uuid;
@@ -17,13 +20,14 @@ use uuid::Uuid;
 use crate::{
     call::Call,
     digests::Digested,
-    put::{Condition, Tag, Target},
-    rows::{About, Algorithm, Sum},
+    put::{self, Condition, Target},
+    rows::{About, Algorithm, Mode, ObjectRow, Sealing, Sum, Tags, Versioning},
+    versions::VersionId,
 };
 
-/// A bucket's name.
+/// A bucket's name, with or without its project, which was looked at when the call was admitted.
 pub fn bucket_name(name: &str) -> S3Result<model::BucketName> {
-    name.parse().map_err(|cause: model::InvalidId| s3_error!(InvalidBucketName, "{cause}"))
+    crate::host::name_of(name).parse().map_err(|cause: model::InvalidId| s3_error!(InvalidBucketName, "{cause}"))
 }
 
 /// An object of the call's project.
@@ -34,12 +38,20 @@ pub fn target(call: &Call, bucket: &str, key: &str) -> S3Result<Target> {
     Ok(Target { project: call.project()?.clone(), bucket: bucket_name(bucket)?, key: key.to_owned() })
 }
 
-/// There are no versions but the one that is.
-pub fn no_version(version: Option<&str>) -> S3Result<()> {
-    match version {
-        None | Some("null") => Ok(()),
-        Some(_) => Err(s3_error!(NoSuchVersion, "objects have no versions")),
-    }
+/// Which version is meant; `None` is the current one.
+pub fn version(text: Option<&str>) -> S3Result<Option<VersionId>> {
+    Ok(text.map(str::parse).transpose()?)
+}
+
+/// How a version is named in an answer: not at all, where the bucket never had versions.
+pub fn version_of(call: &Call, row: &ObjectRow) -> Option<String> {
+    named_version(call, row.id())
+}
+
+/// The same of any version.
+pub fn named_version(call: &Call, id: VersionId) -> Option<String> {
+    let versioning = call.settings().map(|bucket| bucket.versioning).unwrap_or_default();
+    (versioning != Versioning::Off || id != VersionId::Null).then(|| id.to_string())
 }
 
 /// An upload's id; one of no such form is not there.
@@ -78,8 +90,8 @@ pub fn etag(etag: &str) -> ETag {
 /// The conditions of a write.
 pub fn condition(if_match: Option<ETagCondition>, if_none_match: Option<ETagCondition>) -> Condition {
     let tag = |condition| match condition {
-        ETagCondition::Any => Tag::Any,
-        ETagCondition::ETag(etag) => Tag::Is(etag.into_value()),
+        ETagCondition::Any => put::Tag::Any,
+        ETagCondition::ETag(etag) => put::Tag::Is(etag.into_value()),
     };
     Condition { matches: if_match.map(tag), none_matches: if_none_match.map(tag) }
 }
@@ -116,6 +128,7 @@ impl Said {
             content_language: self.content_language,
             expires: self.expires.as_ref().and_then(text_of),
             metadata,
+            ..About::default()
         })
     }
 }
@@ -125,32 +138,102 @@ pub fn metadata(about: &About) -> Option<Metadata> {
     (!about.metadata.is_empty()).then(|| about.metadata.clone().into_iter().collect())
 }
 
-/// Refuses what would change who may read an object, or how it is sealed: silence would be taken for consent.
-pub fn refuse_unsupported(
-    acl: Option<&str>,
-    encryption: Option<&ServerSideEncryption>,
-    customer_key: bool,
-    lock: bool,
-    tagging: Option<&str>,
-) -> S3Result<()> {
-    if acl.is_some_and(|acl| !["private", "bucket-owner-full-control", "bucket-owner-read"].contains(&acl)) {
-        return Err(s3_error!(AccessControlListNotSupported, "buckets and objects are private"));
+/// Fills the fields that say how data is sealed, which many of S3's structures have.
+macro_rules! with_sealing {
+    ($sealing:expr, $customer:expr, $output:expr) => {{
+        let mut output = $output;
+        let customer: Option<&$crate::sse::CustomerKey> = $customer;
+        output.sse_customer_algorithm = customer.map(|_| ServerSideEncryption::AES256.to_owned());
+        output.sse_customer_key_md5 = customer.map(|customer| customer.md5.clone());
+        (output.server_side_encryption, output.ssekms_key_id) = $crate::s3::convert::sealing($sealing);
+        output
+    }};
+}
+pub(super) use with_sealing;
+
+/// The customer's key of a request that has fields for one.
+macro_rules! customer_key {
+    ($call:expr, $input:expr) => {
+        $crate::sse::CustomerKey::new(
+            $input.sse_customer_algorithm.as_deref(),
+            $input.sse_customer_key.as_deref(),
+            $input.sse_customer_key_md5.as_deref(),
+            $call.is_private(),
+        )
+    };
+}
+pub(super) use customer_key;
+
+/// The same of the source of a copy.
+macro_rules! source_key {
+    ($call:expr, $input:expr) => {
+        $crate::sse::CustomerKey::new(
+            $input.copy_source_sse_customer_algorithm.as_deref(),
+            $input.copy_source_sse_customer_key.as_deref(),
+            $input.copy_source_sse_customer_key_md5.as_deref(),
+            $call.is_private(),
+        )
+    };
+}
+pub(super) use source_key;
+
+/// How data is sealed, and under which name of the key service.
+pub fn sealing(sealing: &Sealing) -> (Option<ServerSideEncryption>, Option<String>) {
+    match sealing {
+        Sealing::Project => (Some(ServerSideEncryption::from_static(ServerSideEncryption::AES256)), None),
+        Sealing::Kms { key } => {
+            (Some(ServerSideEncryption::from_static(ServerSideEncryption::AWS_KMS)), Some(key.clone()))
+        }
+        Sealing::Customer { .. } => (None, None),
     }
-    if customer_key || encryption.is_some_and(|encryption| encryption.as_str() != ServerSideEncryption::AES256) {
-        return Err(s3_error!(NotImplemented, "objects are sealed with the project's key, and no other"));
-    }
-    if lock {
-        return Err(s3_error!(NotImplemented, "object lock is not supported"));
-    }
-    if tagging.is_some_and(|tagging| !tagging.is_empty()) {
-        return Err(s3_error!(NotImplemented, "object tags are not supported"));
-    }
-    Ok(())
 }
 
-/// How objects are sealed.
-pub fn sealed() -> Option<ServerSideEncryption> {
-    Some(ServerSideEncryption::from_static(ServerSideEncryption::AES256))
+/// A time in milliseconds of Unix time.
+pub fn milliseconds(at: &Timestamp) -> Option<i64> {
+    Some(text_of(at)?.parse::<jiff::Timestamp>().ok()?.as_millisecond())
+}
+
+/// A mode of retention by its name.
+pub fn mode(name: &str) -> S3Result<Mode> {
+    match name {
+        "GOVERNANCE" => Ok(Mode::Governance),
+        "COMPLIANCE" => Ok(Mode::Compliance),
+        _ => Err(s3_error!(MalformedXML, "the mode of a retention is GOVERNANCE or COMPLIANCE")),
+    }
+}
+
+/// The name of a mode.
+pub fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Governance => "GOVERNANCE",
+        Mode::Compliance => "COMPLIANCE",
+    }
+}
+
+/// Whether a hold is on, by its name.
+pub fn hold(name: &str) -> S3Result<bool> {
+    match name {
+        "ON" => Ok(true),
+        "OFF" => Ok(false),
+        _ => Err(s3_error!(MalformedXML, "a legal hold is ON or OFF")),
+    }
+}
+
+/// Tags as a document has them.
+pub fn tags(set: TagSet) -> S3Result<Tags> {
+    let mut tags = Tags::new();
+    for tag in set {
+        let name = tag.key.ok_or_else(|| s3_error!(MalformedXML, "a tag has no key"))?;
+        if tags.insert(name, tag.value.unwrap_or_default()).is_some() {
+            return Err(s3_error!(InvalidTag, "Cannot provide multiple Tags with the same key"));
+        }
+    }
+    Ok(tags)
+}
+
+/// Tags for a document.
+pub fn tag_set(tags: Tags) -> TagSet {
+    tags.into_iter().map(|(key, value)| Tag { key: Some(key), value: Some(value) }).collect()
 }
 
 /// Digests that a sender says the data has.

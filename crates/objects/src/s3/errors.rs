@@ -36,6 +36,11 @@ impl From<Error> for S3Error {
                 full.set_status_code(StatusCode::INSUFFICIENT_STORAGE);
                 return full;
             }
+            Error::InvalidRange { .. } => S3ErrorCode::InvalidRange,
+            Error::External(cause) => {
+                tracing::error!(%cause, "the external object store failed");
+                S3ErrorCode::ServiceUnavailable
+            }
             Error::Closed => S3ErrorCode::ServiceUnavailable,
             Error::Damaged { .. }
             | Error::Keys(_)

@@ -5,13 +5,14 @@ use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
 
 use super::{
     buckets::owner,
-    convert::{bucket_name, count, etag, signed, time},
+    convert::{bucket_name, count, etag, signed, time, version},
 };
 use crate::{
     call::Call,
-    list::{Entry, Query},
-    rows::ObjectRow,
+    list::{Entry, Query, VersionEntry, VersionQuery},
+    rows::{ObjectRow, VersionRow},
     store::MOST_LISTED,
+    versions::VersionId,
 };
 
 type Answer<T> = S3Result<S3Response<T>>;
@@ -70,6 +71,87 @@ pub async fn list_objects_v2(call: &Call, request: S3Request<ListObjectsV2Input>
         encoding_type: input.encoding_type,
         start_after: input.start_after.map(|after| encoded(&after, url)),
         request_charged: None,
+    }))
+}
+
+pub async fn list_object_versions(
+    call: &Call,
+    request: S3Request<ListObjectVersionsInput>,
+) -> Answer<ListObjectVersionsOutput> {
+    let input = request.input;
+    let url = is_url(input.encoding_type.as_ref())?;
+    let limit = count("max-keys", input.max_keys, MOST_LISTED)?;
+    let key_marker = input.key_marker.clone().filter(|marker| !marker.is_empty());
+    let version_marker = input.version_id_marker.clone().filter(|marker| !marker.is_empty());
+    if version_marker.is_some() && key_marker.is_none() {
+        return Err(s3_error!(InvalidArgument, "A version-id marker cannot be specified without a key marker."));
+    }
+    let query = VersionQuery {
+        prefix: input.prefix.clone().unwrap_or_default(),
+        delimiter: input.delimiter.clone(),
+        key_marker,
+        version_marker: version(version_marker.as_deref())?,
+        limit,
+    };
+    let (project, bucket) = (call.project()?, bucket_name(&input.bucket)?);
+    let (entries, more) = call.ground.store.list_versions(project, &bucket, query).await?;
+    // Nothing was asked for, so that nothing is missing.
+    let more = more && limit > 0;
+    let (next_key, next_version) = match entries.last().filter(|_| more) {
+        Some(VersionEntry::Version { key, row, .. }) => {
+            // The number says where to go on even if a version `null` is gone by then.
+            (Some(encoded(key, url)), Some(VersionId::Number(row.version()).to_string()))
+        }
+        Some(VersionEntry::Prefix(prefix)) => (Some(encoded(prefix, url)), None),
+        None => (None, None),
+    };
+    let owner = owner(call)?;
+    let (mut versions, mut markers, mut prefixes) = (Vec::new(), Vec::new(), Vec::new());
+    for entry in entries {
+        match entry {
+            VersionEntry::Version { key, row: VersionRow::Object(row), is_latest } => {
+                let sum = row.sum.as_ref();
+                versions.push(ObjectVersion {
+                    checksum_algorithm: sum.map(|sum| vec![ChecksumAlgorithm::from_static(sum.algorithm.name())]),
+                    checksum_type: super::convert::checksum(sum).checksum_type,
+                    e_tag: Some(etag(&row.etag)),
+                    is_latest: Some(is_latest),
+                    key: Some(encoded(&key, url)),
+                    last_modified: Some(time(row.modified)),
+                    owner: Some(owner.clone()),
+                    restore_status: None,
+                    size: Some(signed(row.size)),
+                    storage_class: Some(ObjectVersionStorageClass::from_static(ObjectVersionStorageClass::STANDARD)),
+                    version_id: Some(row.id().to_string()),
+                });
+            }
+            VersionEntry::Version { key, row: VersionRow::Marker(marker), is_latest } => {
+                markers.push(DeleteMarkerEntry {
+                    is_latest: Some(is_latest),
+                    key: Some(encoded(&key, url)),
+                    last_modified: Some(time(marker.modified)),
+                    owner: Some(owner.clone()),
+                    version_id: Some(marker.id().to_string()),
+                });
+            }
+            VersionEntry::Prefix(prefix) => prefixes.push(CommonPrefix { prefix: Some(encoded(&prefix, url)) }),
+        }
+    }
+    Ok(S3Response::new(ListObjectVersionsOutput {
+        common_prefixes: Some(prefixes),
+        delete_markers: Some(markers),
+        delimiter: input.delimiter.map(|delimiter| encoded(&delimiter, url)),
+        encoding_type: input.encoding_type,
+        is_truncated: Some(more),
+        key_marker: Some(encoded(&input.key_marker.unwrap_or_default(), url)),
+        max_keys: Some(i32::try_from(limit).unwrap_or(i32::MAX)),
+        name: Some(bucket.to_string()),
+        next_key_marker: next_key,
+        next_version_id_marker: next_version,
+        prefix: Some(encoded(&input.prefix.unwrap_or_default(), url)),
+        request_charged: None,
+        version_id_marker: input.version_id_marker,
+        versions: Some(versions),
     }))
 }
 

@@ -9,15 +9,20 @@ use s3s::{
 use super::{
     buckets::owner,
     convert::{
-        Expected, Said, bucket_name, checksum, condition, count, etag, refuse_unsupported, sealed, sent_checksum,
-        signed, sum_of, target, time, upload_id, with_checksum,
+        Expected, bucket_name, checksum, condition, count, customer_key, etag, sealing, sent_checksum, signed,
+        source_key, sum_of, target, time, upload_id, version_of, with_checksum, with_sealing,
     },
+    copies::{expect_owner, of_source, open_source, source, transfer},
+    given::given,
     listing::{encoded, is_url},
-    objects::{Wishes, receive, source, transfer},
+    objects::{MOST_PARTS, Wishes, receive},
 };
 use crate::{
     call::Call,
-    rows::{Algorithm, Sum, UploadRow},
+    lifecycle,
+    put::Target,
+    rows::{Algorithm, Kind, Sum, UploadRow},
+    sse,
     store::MOST_LISTED,
     uploads::{Check, UploadEntry, UploadQuery, Wanted},
 };
@@ -26,17 +31,11 @@ type Answer<T> = S3Result<S3Response<T>>;
 
 pub async fn create_multipart_upload(
     call: &Call,
-    request: S3Request<CreateMultipartUploadInput>,
+    mut request: S3Request<CreateMultipartUploadInput>,
 ) -> Answer<CreateMultipartUploadOutput> {
-    let input = request.input;
+    let input = &mut request.input;
     let target = target(call, &input.bucket, &input.key)?;
-    refuse_unsupported(
-        input.acl.as_ref().map(ObjectCannedACL::as_str),
-        input.server_side_encryption.as_ref(),
-        input.sse_customer_algorithm.is_some(),
-        input.object_lock_mode.is_some() || input.object_lock_legal_hold_status.is_some(),
-        input.tagging.as_deref(),
-    )?;
+    let (writes, wanted) = given!(call, input).writes(call)?;
     let algorithm = match input.checksum_algorithm.as_ref().map(ChecksumAlgorithm::as_str) {
         None => None,
         Some(name) => {
@@ -44,27 +43,43 @@ pub async fn create_multipart_upload(
         }
     };
     let full_object = kind(algorithm, input.checksum_type.as_ref().map(ChecksumType::as_str))?;
-    let about = Said {
-        content_type: input.content_type,
-        cache_control: input.cache_control,
-        content_disposition: input.content_disposition,
-        content_encoding: input.content_encoding,
-        content_language: input.content_language,
-        expires: input.expires,
-        metadata: input.metadata,
-    }
-    .about()?;
-    let row = UploadRow { about, algorithm, full_object, ..UploadRow::default() };
+    let row = UploadRow {
+        about: writes.about,
+        algorithm,
+        full_object,
+        tags: writes.tags,
+        retention: writes.retention,
+        hold: writes.hold == Some(true),
+        sealing: writes.sealing,
+        ..UploadRow::default()
+    };
+    let (abort_date, abort_rule_id) = end(call, &target).await?;
     let id = call.ground.store.begin_upload(target, row).await?;
-    Ok(S3Response::new(CreateMultipartUploadOutput {
-        bucket: Some(input.bucket),
-        key: Some(input.key),
-        upload_id: Some(id.as_simple().to_string()),
-        checksum_algorithm: algorithm.map(|algorithm| ChecksumAlgorithm::from_static(algorithm.name())),
-        checksum_type: algorithm.map(|_| type_of(full_object)),
-        server_side_encryption: sealed(),
-        ..Default::default()
-    }))
+    Ok(S3Response::new(with_sealing!(
+        &wanted.sealing,
+        wanted.customer.as_ref(),
+        CreateMultipartUploadOutput {
+            abort_date,
+            abort_rule_id,
+            bucket: Some(input.bucket.clone()),
+            key: Some(input.key.clone()),
+            upload_id: Some(id.as_simple().to_string()),
+            checksum_algorithm: algorithm.map(|algorithm| ChecksumAlgorithm::from_static(algorithm.name())),
+            checksum_type: algorithm.map(|_| type_of(full_object)),
+            ..Default::default()
+        }
+    )))
+}
+
+/// When a rule of the bucket will end an upload that begins now.
+async fn end(call: &Call, target: &Target) -> S3Result<(Option<Timestamp>, Option<String>)> {
+    if !call.settings().is_some_and(|bucket| bucket.documents.contains(&Kind::Lifecycle)) {
+        return Ok((None, None));
+    }
+    let rules = call.ground.store.lifecycle(&target.project, &target.bucket).await?.unwrap_or_default();
+    let begun = UploadRow { begun: call.ground.store.clock().await?, ..UploadRow::default() };
+    let end = lifecycle::end_of_upload(&rules, &target.key, &begun);
+    Ok(end.map_or((None, None), |(end, rule)| (Some(time(end)), Some(encoded(rule, true)))))
 }
 
 /// Whether the object's checksum is to be that of all its bytes
@@ -89,36 +104,43 @@ fn type_of(full_object: bool) -> ChecksumType {
 pub async fn upload_part(call: &Call, mut request: S3Request<UploadPartInput>) -> Answer<UploadPartOutput> {
     let input = &mut request.input;
     let target = target(call, &input.bucket, &input.key)?;
-    refuse_unsupported(None, None, input.sse_customer_algorithm.is_some(), false, None)?;
+    let customer = customer_key!(call, input)?;
     let number = part_number(input.part_number)?;
     let id = upload_id(&input.upload_id)?;
     let asked = input.checksum_algorithm.as_ref().map(ChecksumAlgorithm::as_str);
     let expected = Expected::new(input.content_md5.as_deref(), sent_checksum!(input), asked, &request.headers)?;
     let upload = call.ground.store.upload(&target, id).await?;
+    let outer = sse::to_read(&upload.sealing, customer.as_ref())?;
     let algorithm = match (expected.algorithm(), upload.algorithm) {
         (Some(sent), Some(begun)) if sent != begun => {
             return Err(s3_error!(InvalidRequest, "the upload was begun with checksums of {}", begun.name()));
         }
         (sent, begun) => sent.or(begun),
     };
-    let (sealed_data, digested) = receive(call, &target, input.body.take(), input.content_length, algorithm).await?;
-    expected.check(&digested, request.trailing_headers.as_ref())?;
-    let row = call.ground.store.put_part(target, id, number, (sealed_data, digested)).await?;
-    Ok(S3Response::new(with_checksum!(
-        row.sum.as_ref(),
-        UploadPartOutput { e_tag: Some(etag(&row.etag)), server_side_encryption: sealed(), ..Default::default() }
+    let mut data = receive(call, &target, input.body.take(), input.content_length, algorithm).await?;
+    expected.check(&data.1, request.trailing_headers.as_ref())?;
+    if let Some(outer) = outer {
+        data = sse::wrap(outer, data)?;
+    }
+    let row = call.ground.store.put_part(target, id, number, data).await?;
+    Ok(S3Response::new(with_sealing!(
+        &upload.sealing,
+        customer.as_ref(),
+        with_checksum!(row.sum.as_ref(), UploadPartOutput { e_tag: Some(etag(&row.etag)), ..Default::default() })
     )))
 }
 
 pub async fn upload_part_copy(call: &Call, request: S3Request<UploadPartCopyInput>) -> Answer<UploadPartCopyOutput> {
     let input = request.input;
     let to = target(call, &input.bucket, &input.key)?;
-    let customer_key = input.sse_customer_algorithm.is_some() || input.copy_source_sse_customer_algorithm.is_some();
-    refuse_unsupported(None, None, customer_key, false, None)?;
+    let (customer, from_key) = (customer_key!(call, input)?, source_key!(call, input)?);
     let number = part_number(input.part_number)?;
     let id = upload_id(&input.upload_id)?;
+    expect_owner(call, input.expected_source_bucket_owner.as_deref())?;
+    let (from, named) = source(call, &input.copy_source)?;
     let upload = call.ground.store.upload(&to, id).await?;
-    let opened = call.ground.store.open_object(&source(call, &input.copy_source)?, None).await?;
+    let outer = sse::to_read(&upload.sealing, customer.as_ref())?;
+    let opened = open_source(call, &from, named, from_key.as_ref()).await?;
     let wishes = Wishes {
         if_match: input.copy_source_if_match,
         if_none_match: input.copy_source_if_none_match,
@@ -135,17 +157,25 @@ pub async fn upload_part_copy(call: &Call, request: S3Request<UploadPartCopyInpu
             _ => return Err(s3_error!(InvalidArgument, "the range is not `bytes=FIRST-LAST` in {size} bytes")),
         },
     };
-    let sealed_data = transfer(call, opened, range, upload.algorithm).await?;
-    let row = call.ground.store.put_part(to, id, number, sealed_data).await?;
+    let source = opened.row.id();
+    let mut data = transfer(call, opened, range, upload.algorithm).await?;
+    if let Some(outer) = outer {
+        data = sse::wrap(outer, data)?;
+    }
+    let row = call.ground.store.put_part(to, id, number, data).await?;
     let result = with_checksum!(
         row.sum.as_ref(),
         CopyPartResult { e_tag: Some(etag(&row.etag)), last_modified: Some(time(row.modified)), ..Default::default() }
     );
-    Ok(S3Response::new(UploadPartCopyOutput {
-        copy_part_result: Some(result),
-        server_side_encryption: sealed(),
-        ..Default::default()
-    }))
+    Ok(S3Response::new(with_sealing!(
+        &upload.sealing,
+        customer.as_ref(),
+        UploadPartCopyOutput {
+            copy_part_result: Some(result),
+            copy_source_version_id: of_source(source),
+            ..Default::default()
+        }
+    )))
 }
 
 pub async fn complete_multipart_upload(
@@ -156,7 +186,7 @@ pub async fn complete_multipart_upload(
     let target = target(call, &input.bucket, &input.key)?;
     let id = upload_id(&input.upload_id)?;
     let parts = input.multipart_upload.take().and_then(|upload| upload.parts).unwrap_or_default();
-    if parts.is_empty() || parts.len() > MOST_PARTS {
+    if parts.is_empty() || parts.len() > MOST_PARTS as usize {
         return Err(s3_error!(MalformedXML, "an upload is completed with 1 to {MOST_PARTS} parts"));
     }
     let wanted = parts.into_iter().map(wanted).collect::<S3Result<Vec<Wanted>>>()?;
@@ -169,6 +199,7 @@ pub async fn complete_multipart_upload(
     let check = Check { size, sum: sum_of(sent_checksum!(input))?.map(|sum| of_parts(sum, wanted.len(), &input)) };
     let condition = condition(input.if_match.take(), input.if_none_match.take());
     let row = call.ground.store.complete_upload(target, id, wanted, check, condition).await?;
+    let (server_side_encryption, ssekms_key_id) = sealing(&row.sealing);
     Ok(S3Response::new(with_checksum!(
         row.sum.as_ref(),
         CompleteMultipartUploadOutput {
@@ -177,7 +208,9 @@ pub async fn complete_multipart_upload(
             key: Some(input.key),
             checksum_type: checksum(row.sum.as_ref()).checksum_type,
             e_tag: Some(etag(&row.etag)),
-            server_side_encryption: sealed(),
+            server_side_encryption,
+            ssekms_key_id,
+            version_id: version_of(call, &row),
             ..Default::default()
         }
     )))
@@ -324,8 +357,6 @@ pub async fn list_multipart_uploads(
 fn part_number(number: i32) -> S3Result<u32> {
     u32::try_from(number)
         .ok()
-        .filter(|number| (1..=MOST_PARTS).contains(&(*number as usize)))
+        .filter(|number| (1..=MOST_PARTS).contains(number))
         .ok_or_else(|| s3_error!(InvalidArgument, "part numbers are 1 to {MOST_PARTS}"))
 }
-
-const MOST_PARTS: usize = 10_000;

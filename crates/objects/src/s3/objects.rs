@@ -1,9 +1,9 @@
-//! Operations on objects.
+//! Writes and reads of objects.
 
 use std::ops::Range;
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use s3s::{
     S3Error, S3ErrorCode, S3Request, S3Response, S3Result,
     dto::{Range as RangeHeader, *},
@@ -11,21 +11,25 @@ use s3s::{
 };
 
 use super::{
-    buckets::exists,
     convert::{
-        Expected, Said, bucket_name, checksum, condition, etag, metadata, no_version, refuse_unsupported, sealed,
-        second, sent_checksum, signed, target, time, time_of, with_checksum,
+        Expected, checksum, condition, count, customer_key, etag, metadata, mode_name, named_version, second,
+        sent_checksum, signed, target, time, time_of, version, version_of, with_checksum, with_sealing,
     },
+    given::given,
 };
 use crate::{
     Error,
     call::Call,
+    decide::Wish,
     digests::Digested,
+    lifecycle,
     open::Opened,
-    put::{Condition, Removal, Tag, Target, Writes},
-    rows::{About, Algorithm, ObjectRow},
+    put::Target,
+    rows::{Algorithm, Kind, ObjectRow, VersionRow},
     seal::Sealed,
-    versions::Removed,
+    sse::{self, CustomerKey},
+    store::MOST_LISTED,
+    versions::{Found, VersionId},
 };
 
 type Answer<T> = S3Result<S3Response<T>>;
@@ -33,26 +37,10 @@ type Answer<T> = S3Result<S3Response<T>>;
 pub async fn put_object(call: &Call, mut request: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
     let input = &mut request.input;
     let target = target(call, &input.bucket, &input.key)?;
-    refuse_unsupported(
-        input.acl.as_ref().map(ObjectCannedACL::as_str),
-        input.server_side_encryption.as_ref(),
-        input.sse_customer_algorithm.is_some() || input.sse_customer_key.is_some(),
-        input.object_lock_mode.is_some() || input.object_lock_legal_hold_status.is_some(),
-        input.tagging.as_deref(),
-    )?;
-    if input.website_redirect_location.is_some() || input.write_offset_bytes.is_some_and(|offset| offset != 0) {
-        return Err(s3_error!(NotImplemented, "redirects and appended writes are not supported"));
+    if input.write_offset_bytes.is_some() {
+        return Err(s3_error!(NotImplemented, "appended writes are not supported"));
     }
-    let about = Said {
-        content_type: input.content_type.take(),
-        cache_control: input.cache_control.take(),
-        content_disposition: input.content_disposition.take(),
-        content_encoding: input.content_encoding.take(),
-        content_language: input.content_language.take(),
-        expires: input.expires.take(),
-        metadata: input.metadata.take(),
-    }
-    .about()?;
+    let (writes, wanted) = given!(call, input).writes(call)?;
     let asked = input.checksum_algorithm.as_ref().map(ChecksumAlgorithm::as_str);
     let expected = Expected::new(input.content_md5.as_deref(), sent_checksum!(input), asked, &request.headers)?;
     let condition = condition(input.if_match.take(), input.if_none_match.take());
@@ -60,21 +48,22 @@ pub async fn put_object(call: &Call, mut request: S3Request<PutObjectInput>) -> 
     condition.check(call.ground.store.find(&target, None).await?.object().as_ref())?;
 
     let algorithm = expected.algorithm();
-    let (sealed_data, digested) = receive(call, &target, input.body.take(), input.content_length, algorithm).await?;
-    expected.check(&digested, request.trailing_headers.as_ref())?;
-    let row = call
-        .ground
-        .store
-        .put(target, Writes { about, ..Writes::default() }, (sealed_data, digested), condition)
-        .await?;
-    Ok(S3Response::new(with_checksum!(
-        row.sum.as_ref(),
-        PutObjectOutput {
-            e_tag: Some(etag(&row.etag)),
-            checksum_type: checksum(row.sum.as_ref()).checksum_type,
-            server_side_encryption: sealed(),
-            ..Default::default()
-        }
+    let data = receive(call, &target, input.body.take(), input.content_length, algorithm).await?;
+    expected.check(&data.1, request.trailing_headers.as_ref())?;
+    let row = call.ground.store.put(target.clone(), writes, wanted.wrap(data)?, condition).await?;
+    Ok(S3Response::new(with_sealing!(
+        &row.sealing,
+        wanted.customer.as_ref(),
+        with_checksum!(
+            row.sum.as_ref(),
+            PutObjectOutput {
+                e_tag: Some(etag(&row.etag)),
+                checksum_type: checksum(row.sum.as_ref()).checksum_type,
+                expiration: expiration(call, &target, &row).await?,
+                version_id: version_of(call, &row),
+                ..Default::default()
+            }
+        )
     )))
 }
 
@@ -99,14 +88,15 @@ pub async fn receive(
 }
 
 pub async fn post_object(_: &Call, _: S3Request<PostObjectInput>) -> Answer<PostObjectOutput> {
-    // `s3s` would make a `PutObject` of it, from a body that it holds in memory.
-    Err(s3_error!(NotImplemented, "uploads by form are not supported"))
+    // `s3s` would make a `PutObject` of it, from a body that it holds in memory. Forms are read before; see `post`.
+    Err(s3_error!(NotImplemented, "that form is not one of an upload"))
 }
 
 pub async fn get_object(call: &Call, request: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
     let input = request.input;
-    no_version(input.version_id.as_deref())?;
-    let opened = call.ground.store.open_object(&target(call, &input.bucket, &input.key)?, None).await?;
+    let customer = customer_key!(call, input)?;
+    let target = target(call, &input.bucket, &input.key)?;
+    let opened = open(call, &target, input.version_id.as_deref(), customer.as_ref()).await?;
     let wishes = Wishes {
         if_match: input.if_match,
         if_none_match: input.if_none_match,
@@ -124,34 +114,45 @@ pub async fn get_object(call: &Call, request: S3Request<GetObjectInput>) -> Answ
     let about = row.about.clone();
     // A checksum is of the whole object, and means nothing for a part of it.
     let sum = row.sum.as_ref().filter(|_| !partial && input.checksum_mode.is_some());
-    Ok(S3Response::new(with_checksum!(
-        sum,
-        GetObjectOutput {
-            accept_ranges: Some("bytes".to_owned()),
-            body: Some(StreamingBlob::wrap(reading)),
-            cache_control: about.cache_control,
-            checksum_type: checksum(sum).checksum_type,
-            content_disposition: about.content_disposition,
-            content_encoding: about.content_encoding,
-            content_language: about.content_language,
-            content_length: Some(length),
-            content_range,
-            content_type: Some(about.content_type.unwrap_or_else(|| DEFAULT_TYPE.to_owned())),
-            e_tag: Some(etag(&row.etag)),
-            expires: about.expires.as_deref().and_then(time_of),
-            last_modified: Some(second(row.modified)),
-            metadata: metadata(&row.about),
-            parts_count: parts_count(&row, is_part),
-            server_side_encryption: sealed(),
-            ..Default::default()
-        }
+    let shown = Shown::new(call, &target, &row).await?;
+    Ok(S3Response::new(with_sealing!(
+        &row.sealing,
+        customer.as_ref(),
+        with_checksum!(
+            sum,
+            GetObjectOutput {
+                accept_ranges: Some("bytes".to_owned()),
+                body: Some(StreamingBlob::wrap(reading)),
+                cache_control: about.cache_control,
+                checksum_type: checksum(sum).checksum_type,
+                content_disposition: about.content_disposition,
+                content_encoding: about.content_encoding,
+                content_language: about.content_language,
+                content_length: Some(length),
+                content_range,
+                content_type: Some(about.content_type.unwrap_or_else(|| DEFAULT_TYPE.to_owned())),
+                e_tag: Some(etag(&row.etag)),
+                expiration: shown.expiration,
+                expires: about.expires.as_deref().and_then(time_of),
+                last_modified: Some(second(row.modified)),
+                metadata: metadata(&row.about),
+                object_lock_legal_hold_status: shown.hold.map(ObjectLockLegalHoldStatus::from_static),
+                object_lock_mode: shown.mode.map(ObjectLockMode::from_static),
+                object_lock_retain_until_date: shown.until,
+                parts_count: parts_count(&row, is_part),
+                tag_count: shown.tags,
+                version_id: version_of(call, &row),
+                ..Default::default()
+            }
+        )
     )))
 }
 
 pub async fn head_object(call: &Call, request: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
     let input = request.input;
-    no_version(input.version_id.as_deref())?;
-    let opened = call.ground.store.open_object(&target(call, &input.bucket, &input.key)?, None).await?;
+    let customer = customer_key!(call, input)?;
+    let target = target(call, &input.bucket, &input.key)?;
+    let opened = open(call, &target, input.version_id.as_deref(), customer.as_ref()).await?;
     let wishes = Wishes {
         if_match: input.if_match,
         if_none_match: input.if_none_match,
@@ -165,35 +166,146 @@ pub async fn head_object(call: &Call, request: S3Request<HeadObjectInput>) -> An
     let sum = row.sum.as_ref().filter(|_| range.is_none() && input.checksum_mode.is_some());
     let length = range.map_or(row.size, |range| range.end - range.start);
     let about = row.about.clone();
-    let headers = overrides([
+    let shown = Shown::new(call, &target, &row).await?;
+    let mut headers = overrides([
         (header::CONTENT_TYPE, input.response_content_type),
         (header::CONTENT_LANGUAGE, input.response_content_language),
         (header::CACHE_CONTROL, input.response_cache_control),
         (header::CONTENT_DISPOSITION, input.response_content_disposition),
         (header::CONTENT_ENCODING, input.response_content_encoding),
     ])?;
-    let output = with_checksum!(
-        sum,
-        HeadObjectOutput {
-            accept_ranges: Some("bytes".to_owned()),
-            cache_control: about.cache_control,
-            checksum_type: checksum(sum).checksum_type,
-            content_disposition: about.content_disposition,
-            content_encoding: about.content_encoding,
-            content_language: about.content_language,
-            content_length: Some(signed(length)),
-            content_range,
-            content_type: Some(about.content_type.unwrap_or_else(|| DEFAULT_TYPE.to_owned())),
-            e_tag: Some(etag(&row.etag)),
-            expires: input.response_expires.or_else(|| about.expires.as_deref().and_then(time_of)),
-            last_modified: Some(second(row.modified)),
-            metadata: metadata(&row.about),
-            parts_count: parts_count(&row, is_part),
-            server_side_encryption: sealed(),
-            ..Default::default()
-        }
+    if let Some(tags) = shown.tags {
+        headers.insert("x-amz-tagging-count", tags.into());
+    }
+    let output = with_sealing!(
+        &row.sealing,
+        customer.as_ref(),
+        with_checksum!(
+            sum,
+            HeadObjectOutput {
+                accept_ranges: Some("bytes".to_owned()),
+                cache_control: about.cache_control,
+                checksum_type: checksum(sum).checksum_type,
+                content_disposition: about.content_disposition,
+                content_encoding: about.content_encoding,
+                content_language: about.content_language,
+                content_length: Some(signed(length)),
+                content_range,
+                content_type: Some(about.content_type.unwrap_or_else(|| DEFAULT_TYPE.to_owned())),
+                e_tag: Some(etag(&row.etag)),
+                expiration: shown.expiration,
+                expires: input.response_expires.or_else(|| about.expires.as_deref().and_then(time_of)),
+                last_modified: Some(second(row.modified)),
+                metadata: metadata(&row.about),
+                object_lock_legal_hold_status: shown.hold.map(ObjectLockLegalHoldStatus::from_static),
+                object_lock_mode: shown.mode.map(ObjectLockMode::from_static),
+                object_lock_retain_until_date: shown.until,
+                parts_count: parts_count(&row, is_part),
+                version_id: version_of(call, &row),
+                ..Default::default()
+            }
+        )
     );
     Ok(S3Response::with_headers(output, headers))
+}
+
+/// Opens a version of an object, with the customer's key if it needs one.
+pub async fn open(
+    call: &Call,
+    target: &Target,
+    named: Option<&str>,
+    customer: Option<&CustomerKey>,
+) -> S3Result<Opened> {
+    let id = version(named)?;
+    let mut opened = match call.ground.store.open_object(target, id).await {
+        Ok(opened) => opened,
+        Err(cause) => return Err(missing(call, target, id, cause).await),
+    };
+    opened.outer = sse::to_read(&opened.row.sealing, customer)?.cloned();
+    Ok(opened)
+}
+
+/// Finds a version of an object.
+pub async fn found(call: &Call, target: &Target, named: Option<&str>) -> S3Result<ObjectRow> {
+    let id = version(named)?;
+    match call.ground.store.find(target, id).await.and_then(|found| Found::expect_object(found, id.is_some())) {
+        Ok(row) => Ok(row),
+        Err(cause) => Err(missing(call, target, id, cause).await),
+    }
+}
+
+/// Says why an object cannot be read: a delete marker is there, or nothing, or it is not the caller's to know.
+pub async fn missing(call: &Call, target: &Target, named: Option<VersionId>, cause: Error) -> S3Error {
+    let Error::IsMarker { version } = cause else { return call.hide(cause, &target.bucket).await };
+    let refusal = call.hide(Error::IsMarker { version }, &target.bucket).await;
+    if refusal.code() != &S3ErrorCode::MethodNotAllowed {
+        return refusal;
+    }
+    let mut refusal = match named {
+        Some(_) => refusal,
+        None => S3Error::from(Error::NoSuchKey),
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert("x-amz-delete-marker", HeaderValue::from_static("true"));
+    if let Some(Ok(id)) = named_version(call, version).map(HeaderValue::try_from) {
+        headers.insert("x-amz-version-id", id);
+    }
+    if named.is_some() {
+        headers.insert(header::ALLOW, HeaderValue::from_static("DELETE"));
+    }
+    refusal.set_headers(headers);
+    refusal
+}
+
+/// What is shown of an object to those who may see it.
+#[derive(Default)]
+struct Shown {
+    mode: Option<&'static str>,
+    until: Option<Timestamp>,
+    hold: Option<&'static str>,
+    tags: Option<i32>,
+    expiration: Option<String>,
+}
+
+impl Shown {
+    async fn new(call: &Call, target: &Target, row: &ObjectRow) -> S3Result<Shown> {
+        let mut shown = Shown { expiration: expiration(call, target, row).await?, ..Shown::default() };
+        let wish = Wish { bucket: Some(&target.bucket), key: Some(&target.key), ..Wish::default() };
+        if let Some(retention) = row.retention
+            && call.may(&Wish { action: "s3:GetObjectRetention", ..wish }).await?
+        {
+            shown.mode = Some(mode_name(retention.mode));
+            shown.until = Some(time(retention.until));
+        }
+        if row.hold && call.may(&Wish { action: "s3:GetObjectLegalHold", ..wish }).await? {
+            shown.hold = Some(ObjectLockLegalHoldStatus::ON);
+        }
+        if !row.tags.is_empty() && call.may(&Wish { action: "s3:GetObjectTagging", ..wish }).await? {
+            shown.tags = i32::try_from(row.tags.len()).ok();
+        }
+        Ok(shown)
+    }
+}
+
+/// When a rule of the bucket will remove an object, as a header says it.
+async fn expiration(call: &Call, target: &Target, row: &ObjectRow) -> S3Result<Option<String>> {
+    if !call.settings().is_some_and(|bucket| bucket.documents.contains(&Kind::Lifecycle)) {
+        return Ok(None);
+    }
+    let rules = call.ground.store.lifecycle(&target.project, &target.bucket).await?.unwrap_or_default();
+    let row = VersionRow::Object(Box::new(row.clone()));
+    let end = lifecycle::end_of(&rules, &target.key, &row);
+    Ok(end.map(|(end, rule)| {
+        format!("expiry-date=\"{}\", rule-id=\"{}\"", http_date(end), super::listing::encoded(rule, true))
+    }))
+}
+
+fn http_date(at: i64) -> String {
+    let mut text = Vec::new();
+    match second(at).format(TimestampFormat::HttpDate, &mut text) {
+        Ok(()) => String::from_utf8(text).unwrap_or_default(),
+        Err(_) => String::new(),
+    }
 }
 
 /// Headers that a request asks to be put in the place of the object's. For `GET`, `s3s` does it.
@@ -214,190 +326,58 @@ pub async fn get_object_attributes(
     request: S3Request<GetObjectAttributesInput>,
 ) -> Answer<GetObjectAttributesOutput> {
     let input = request.input;
-    no_version(input.version_id.as_deref())?;
+    let customer = customer_key!(call, input)?;
     let target = target(call, &input.bucket, &input.key)?;
-    let row = call.ground.store.find(&target, None).await?.expect_object(false)?;
+    let opened = open(call, &target, input.version_id.as_deref(), customer.as_ref()).await?;
+    let row = opened.row.clone();
     // `s3s` leaves a list in one header as it is.
-    let wants = |name: &str| {
-        let mut attributes = input.object_attributes.iter().flat_map(|attributes| attributes.as_str().split(','));
-        attributes.any(|attribute| attribute.trim() == name)
-    };
-    let parts = GetObjectAttributesParts { total_parts_count: i32::try_from(row.parts).ok(), ..Default::default() };
+    let named: Vec<&str> = input
+        .object_attributes
+        .iter()
+        .flat_map(|attributes| attributes.as_str().split(','))
+        .map(str::trim)
+        .filter(|attribute| !attribute.is_empty())
+        .collect();
+    if named.is_empty() || named.iter().any(|attribute| !ATTRIBUTES.contains(attribute)) {
+        return Err(s3_error!(InvalidArgument, "Invalid attribute name specified."));
+    }
+    let wants = |name: &str| named.contains(&name);
+    let mut object_parts = None;
+    if wants("ObjectParts") && row.parts > 0 {
+        let most = count("x-amz-max-parts", input.max_parts, MOST_LISTED)?;
+        let after = u32::try_from(input.part_number_marker.unwrap_or(0))
+            .map_err(|_| s3_error!(InvalidArgument, "x-amz-part-number-marker is negative"))?;
+        let (_, mut parts) = call.ground.store.parts_of(opened, after, most).await?;
+        let more = parts.len() > most;
+        parts.truncate(most);
+        let last = parts.last().and_then(|(number, ..)| i32::try_from(*number).ok());
+        let has_sums = parts.iter().any(|(.., sum)| sum.is_some());
+        let parts = parts.into_iter().map(|(number, size, sum)| {
+            with_checksum!(
+                sum.as_ref(),
+                ObjectPart { part_number: i32::try_from(number).ok(), size: Some(signed(size)), ..Default::default() }
+            )
+        });
+        object_parts = Some(GetObjectAttributesParts {
+            is_truncated: Some(more),
+            max_parts: i32::try_from(most).ok(),
+            next_part_number_marker: last,
+            part_number_marker: i32::try_from(after).ok(),
+            // S3 lists parts where they have checksums.
+            parts: has_sums.then(|| parts.collect()),
+            total_parts_count: i32::try_from(row.parts).ok(),
+        });
+    }
     Ok(S3Response::new(GetObjectAttributesOutput {
         checksum: (wants("Checksum") && row.sum.is_some()).then(|| checksum(row.sum.as_ref())),
         e_tag: wants("ETag").then(|| etag(&row.etag)),
         last_modified: Some(second(row.modified)),
-        object_parts: (wants("ObjectParts") && row.parts > 0).then_some(parts),
+        object_parts,
         object_size: wants("ObjectSize").then(|| signed(row.size)),
         storage_class: wants("StorageClass").then(|| StorageClass::from_static(StorageClass::STANDARD)),
+        version_id: version_of(call, &row),
         ..Default::default()
     }))
-}
-
-pub async fn get_object_tagging(
-    call: &Call,
-    request: S3Request<GetObjectTaggingInput>,
-) -> Answer<GetObjectTaggingOutput> {
-    let input = request.input;
-    no_version(input.version_id.as_deref())?;
-    let target = target(call, &input.bucket, &input.key)?;
-    call.ground.store.find(&target, None).await?.expect_object(false)?;
-    Ok(S3Response::new(GetObjectTaggingOutput { tag_set: Vec::new(), version_id: None }))
-}
-
-pub async fn delete_object(call: &Call, request: S3Request<DeleteObjectInput>) -> Answer<DeleteObjectOutput> {
-    let input = request.input;
-    no_version(input.version_id.as_deref())?;
-    let target = target(call, &input.bucket, &input.key)?;
-    let condition = condition(input.if_match, None);
-    let removal = Removal { key: target.key, condition, ..Removal::default() };
-    let results = call.ground.store.remove(&target.project, &target.bucket, vec![removal]).await?;
-    results.into_iter().collect::<Result<Vec<Removed>, Error>>()?;
-    Ok(S3Response::new(DeleteObjectOutput::default()))
-}
-
-pub async fn delete_objects(call: &Call, request: S3Request<DeleteObjectsInput>) -> Answer<DeleteObjectsOutput> {
-    let input = request.input;
-    let bucket = bucket_name(&input.bucket)?;
-    let objects = input.delete.objects;
-    if objects.is_empty() || objects.len() > MOST_DELETED {
-        return Err(s3_error!(MalformedXML, "1 to {MOST_DELETED} objects are deleted at once"));
-    }
-    let mut errors = Vec::new();
-    let mut keys = Vec::new();
-    for object in objects {
-        match no_version(object.version_id.as_deref()) {
-            Ok(()) => keys.push(Removal {
-                key: object.key,
-                condition: condition(object.e_tag.map(ETagCondition::ETag), None),
-                ..Removal::default()
-            }),
-            Err(cause) => errors.push(failure(object.key, &cause)),
-        }
-    }
-    let names: Vec<String> = keys.iter().map(|removal| removal.key.clone()).collect();
-    let results = call.ground.store.remove(call.project()?, &bucket, keys).await?;
-    let mut deleted = Vec::new();
-    for (key, result) in names.into_iter().zip(results) {
-        match result {
-            Ok(_) => deleted.push(DeletedObject { key: Some(key), ..Default::default() }),
-            Err(cause) => errors.push(failure(key, &cause.into())),
-        }
-    }
-    let quiet = input.delete.quiet == Some(true);
-    Ok(S3Response::new(DeleteObjectsOutput {
-        deleted: (!quiet).then_some(deleted),
-        errors: (!errors.is_empty()).then_some(errors),
-        request_charged: None,
-    }))
-}
-
-fn failure(key: String, cause: &S3Error) -> s3s::dto::Error {
-    s3s::dto::Error {
-        code: Some(cause.code().as_str().to_owned()),
-        key: Some(key),
-        message: cause.message().map(str::to_owned),
-        version_id: None,
-    }
-}
-
-pub async fn copy_object(call: &Call, request: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {
-    let condition = condition_of_target(&request.headers);
-    let input = request.input;
-    let to = target(call, &input.bucket, &input.key)?;
-    refuse_unsupported(
-        input.acl.as_ref().map(ObjectCannedACL::as_str),
-        input.server_side_encryption.as_ref(),
-        input.sse_customer_algorithm.is_some() || input.copy_source_sse_customer_algorithm.is_some(),
-        input.object_lock_mode.is_some() || input.object_lock_legal_hold_status.is_some(),
-        input.tagging.as_deref(),
-    )?;
-    let from = source(call, &input.copy_source)?;
-    let replaces = match input.metadata_directive.as_ref().map(MetadataDirective::as_str) {
-        None | Some(MetadataDirective::COPY) => false,
-        Some(MetadataDirective::REPLACE) => true,
-        Some(_) => return Err(s3_error!(InvalidArgument, "the metadata directive is COPY or REPLACE")),
-    };
-    if !replaces && from.bucket == to.bucket && from.key == to.key {
-        return Err(s3_error!(InvalidRequest, "an object is copied onto itself to replace its metadata only"));
-    }
-    exists(call, &input.bucket).await?;
-    let opened = call.ground.store.open_object(&from, None).await?;
-    let wishes = Wishes {
-        if_match: input.copy_source_if_match,
-        if_none_match: input.copy_source_if_none_match,
-        if_modified_since: input.copy_source_if_modified_since,
-        if_unmodified_since: input.copy_source_if_unmodified_since,
-    };
-    wishes.check_copy(&opened.row)?;
-    if opened.row.size > MOST_BODY {
-        return Err(s3_error!(InvalidRequest, "objects of more than {MOST_BODY} bytes are copied in parts"));
-    }
-    let about = if replaces {
-        Said {
-            content_type: input.content_type,
-            cache_control: input.cache_control,
-            content_disposition: input.content_disposition,
-            content_encoding: input.content_encoding,
-            content_language: input.content_language,
-            expires: input.expires,
-            metadata: input.metadata,
-        }
-        .about()?
-    } else {
-        About { ..opened.row.about.clone() }
-    };
-    let asked = input.checksum_algorithm.as_ref().and_then(|name| Algorithm::parse(name.as_str()));
-    let algorithm = asked.or(opened.row.sum.as_ref().map(|sum| sum.algorithm));
-    let range = 0..opened.row.size;
-    let sealed_data = transfer(call, opened, range, algorithm).await?;
-    let row = call.ground.store.put(to, Writes { about, ..Writes::default() }, sealed_data, condition).await?;
-    let result = with_checksum!(
-        row.sum.as_ref(),
-        CopyObjectResult {
-            e_tag: Some(etag(&row.etag)),
-            last_modified: Some(time(row.modified)),
-            checksum_type: checksum(row.sum.as_ref()).checksum_type,
-            ..Default::default()
-        }
-    );
-    Ok(S3Response::new(CopyObjectOutput {
-        copy_object_result: Some(result),
-        server_side_encryption: sealed(),
-        ..Default::default()
-    }))
-}
-
-/// The conditions on what a copy replaces, which `s3s` has no fields for.
-fn condition_of_target(headers: &HeaderMap) -> Condition {
-    let tag = |name: HeaderName| {
-        let value = headers.get(name)?.to_str().ok()?.trim();
-        Some(if value == "*" { Tag::Any } else { Tag::Is(value.trim_matches('"').to_owned()) })
-    };
-    Condition { matches: tag(header::IF_MATCH), none_matches: tag(header::IF_NONE_MATCH) }
-}
-
-/// Reads stored bytes and seals them anew, under a key of their own.
-pub async fn transfer(
-    call: &Call,
-    opened: Opened,
-    range: Range<u64>,
-    algorithm: Option<Algorithm>,
-) -> S3Result<(Sealed, Digested)> {
-    let project = call.project()?;
-    let reading = call.ground.store.source(opened, range).await?.stream().await?;
-    Ok(call.ground.store.seal(project, reading, algorithm, MOST_BODY).await?)
-}
-
-/// The object that a copy is made of: one of the same project.
-pub fn source(call: &Call, source: &CopySource) -> S3Result<Target> {
-    match source {
-        CopySource::Bucket { bucket, key, version_id } => {
-            no_version(version_id.as_deref())?;
-            target(call, bucket, key)
-        }
-        _ => Err(s3_error!(NotImplemented, "access points are not supported")),
-    }
 }
 
 /// The conditions of a read.
@@ -420,10 +400,7 @@ impl Wishes {
                 if let Ok(tag) = etag(&row.etag).to_http_header() {
                     headers.insert(header::ETAG, tag);
                 }
-                let mut modified = Vec::new();
-                if second(row.modified).format(TimestampFormat::HttpDate, &mut modified).is_ok()
-                    && let Ok(modified) = HeaderValue::from_bytes(&modified)
-                {
+                if let Ok(modified) = HeaderValue::try_from(http_date(row.modified)) {
                     headers.insert(header::LAST_MODIFIED, modified);
                 }
                 refusal.set_headers(headers);
@@ -483,12 +460,15 @@ async fn select(
             Ok((opened, Some(range), false))
         }
         (None, Some(number)) => {
-            let number = u32::try_from(number).unwrap_or(0);
+            let number = u32::try_from(number)
+                .ok()
+                .filter(|number| (1..=MOST_PARTS).contains(number))
+                .ok_or_else(|| s3_error!(InvalidArgument, "part numbers are 1 to {MOST_PARTS}"))?;
             let (opened, range) = call.ground.store.part_of(opened, number).await?;
             let range = range.ok_or_else(|| {
                 let code = S3ErrorCode::Custom("InvalidPartNumber".into());
                 let mut refusal = S3Error::with_message(code, format!("the object has no part {number}"));
-                refusal.set_status_code(http::StatusCode::RANGE_NOT_SATISFIABLE);
+                refusal.set_status_code(StatusCode::RANGE_NOT_SATISFIABLE);
                 refusal
             })?;
             // The one part of an empty object is no range of it.
@@ -508,5 +488,7 @@ fn parts_count(row: &ObjectRow, is_part: bool) -> Option<i32> {
 
 /// The most bytes of one upload or part (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>).
 pub const MOST_BODY: u64 = 5 << 30;
-const MOST_DELETED: usize = 1000;
+/// The most parts of an object.
+pub const MOST_PARTS: u32 = 10_000;
+const ATTRIBUTES: [&str; 5] = ["ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"];
 const DEFAULT_TYPE: &str = "binary/octet-stream";

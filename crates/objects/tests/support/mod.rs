@@ -6,11 +6,12 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use audit::Audit;
+use jiff::Timestamp;
 use keys::Keys;
 use model::{AttemptNo, BucketName, JobId, ProjectId, SandboxId};
 use objects::{
@@ -59,8 +60,9 @@ impl Stack {
             domains: vec!["s3.localhost".to_owned()],
             regions: ["GRA", "SBG"].map(|region| region.parse().unwrap()).to_vec(),
             public_urls: Vec::new(),
+            secure: false,
         };
-        let gate = Gate::new(store.clone(), Arc::new(Table), audit.clone(), config);
+        let gate = Gate::new(store.clone(), Arc::new(Table::default()), audit.clone(), config);
         let stop = CancellationToken::new();
         let public = listen(gate.clone(), Via::Public, stop.clone()).await;
         let sandbox = listen(gate, Via::Sandbox(sandbox(1)), stop.clone()).await;
@@ -69,7 +71,12 @@ impl Stack {
 
     /// Runs a function of `tests/boto.py`; panics with what it says unless it ends well.
     pub async fn boto(&self, function: &str) {
-        let output = self.python(function).await;
+        self.script("boto.py", function).await;
+    }
+
+    /// Runs a function of a script of `tests`; panics with what it says unless it ends well.
+    pub async fn script(&self, script: &str, function: &str) {
+        let output = self.python(script, function).await;
         assert!(
             output.status.success(),
             "{function}\n{}{}",
@@ -78,12 +85,12 @@ impl Stack {
         );
     }
 
-    async fn python(&self, function: &str) -> Output {
+    async fn python(&self, script: &str, function: &str) -> Output {
         let python = venv().join("bin/python");
         assert!(python.exists(), "{} is missing: it needs boto3 and awscli", python.display());
         let mut command = Command::new(python);
         command
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boto.py"))
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(script))
             .args([function, &self.public.port().to_string(), &self.sandbox.port().to_string()])
             .env("PATH", format!("{}:{}", venv().join("bin").display(), std::env::var("PATH").unwrap()))
             .env("HOME", &self.dir)
@@ -110,8 +117,12 @@ async fn listen(gate: Gate, via: Via, stop: CancellationToken) -> SocketAddr {
     address
 }
 
-/// The access keys of the tests.
-struct Table;
+/// The access keys, users and tokens of the tests.
+#[derive(Default)]
+struct Table {
+    /// Tokens that were ended.
+    ended: Mutex<Vec<String>>,
+}
 
 #[async_trait::async_trait]
 impl Access for Table {
@@ -122,6 +133,7 @@ impl Access for Table {
             "job-1" => (project('a'), Scope::Job(sandbox(1))),
             "job-2" => (project('a'), Scope::Job(sandbox(2))),
             "platform-1" => (project('a'), Scope::Platform(sandbox(1))),
+            "temporary-a" | "temporary-b" => (project(access_key.chars().last().unwrap()), Scope::Project),
             "broken" => return Err("the database is away".into()),
             _ => return Ok(None),
         };
@@ -131,25 +143,27 @@ impl Access for Table {
             project,
             identity: format!("s3-key/{access_key}"),
             scope,
-            session_token: None,
+            session_token: access_key.starts_with("temporary").then(|| format!("token of {access_key}").into()),
             plain: true,
             holder: Arc::new(()),
         }))
     }
 
-    async fn token(&self, _: &str) -> Result<Option<Grant>, BoxError> {
-        Ok(None)
+    async fn token(&self, token: &str) -> Result<Option<Grant>, BoxError> {
+        Ok(self.describe(token).await?.map(|found| found.grant))
     }
 
-    async fn log_in(&self, _: &str, _: &str, _: Option<IpAddr>) -> Result<Option<LoggedIn>, BoxError> {
-        Ok(None)
+    async fn log_in(&self, user: &str, password: &str, _: Option<IpAddr>) -> Result<Option<LoggedIn>, BoxError> {
+        Ok(self.user(user).filter(|_| password == format!("password of {user}")))
     }
 
-    async fn describe(&self, _: &str) -> Result<Option<LoggedIn>, BoxError> {
-        Ok(None)
+    async fn describe(&self, token: &str) -> Result<Option<LoggedIn>, BoxError> {
+        let ended = self.ended.lock().unwrap().iter().any(|ended| ended == token);
+        Ok(token.strip_prefix("token-of-").and_then(|user| self.user(user)).filter(|_| !ended))
     }
 
-    async fn log_out(&self, _: &str, _: Option<IpAddr>) -> Result<(), BoxError> {
+    async fn log_out(&self, token: &str, _: Option<IpAddr>) -> Result<(), BoxError> {
+        self.ended.lock().unwrap().push(token.to_owned());
         Ok(())
     }
 
@@ -161,12 +175,52 @@ impl Access for Table {
         Err("the tests have no policies".to_owned())
     }
 
-    async fn assume_role(&self, _: &Grant, _: RoleWish<'_>) -> Result<TemporaryKey, Refusal> {
-        Err(Refusal::Denied("the tests have no roles".to_owned()))
+    async fn assume_role(&self, caller: &Grant, wish: RoleWish<'_>) -> Result<TemporaryKey, Refusal> {
+        match wish.role.rsplit_once('/') {
+            Some((_, "project")) if wish.policy == Some("{") => Err(Refusal::MalformedPolicy("not JSON".to_owned())),
+            Some((_, "project")) => self.session_token(caller, wish.seconds).await,
+            Some(_) => Err(Refusal::Denied("the role is not the caller's".to_owned())),
+            None => Err(Refusal::Invalid("RoleArn is not the ARN of a role".to_owned())),
+        }
     }
 
-    async fn session_token(&self, _: &Grant, _: Option<u32>) -> Result<TemporaryKey, Refusal> {
-        Err(Refusal::Denied("the tests have no temporary keys".to_owned()))
+    async fn session_token(&self, caller: &Grant, seconds: Option<u32>) -> Result<TemporaryKey, Refusal> {
+        let access = format!("temporary-{}", &caller.project.as_str()[..1]);
+        Ok(TemporaryKey {
+            secret: format!("secret of {access}").into(),
+            session_token: format!("token of {access}").into(),
+            expires: Timestamp::now() + Duration::from_secs(seconds.unwrap_or(3600).into()),
+            principal: format!("arn:aws:sts::{}:assumed-role/project/test", caller.project),
+            access,
+        })
+    }
+}
+
+impl Table {
+    /// The users `user-a` and `user-b`, one of each project.
+    fn user(&self, name: &str) -> Option<LoggedIn> {
+        let of = match name {
+            "user-a" => 'a',
+            "user-b" => 'b',
+            _ => return None,
+        };
+        Some(LoggedIn {
+            token: format!("token-of-{name}").into(),
+            expires: Timestamp::now() + Duration::from_secs(3600),
+            grant: Grant {
+                secret: String::new().into(),
+                project: project(of),
+                identity: format!("user/{name}"),
+                principal: format!("arn:aws:iam::{}:user/{name}", project(of)),
+                scope: Scope::Project,
+                session_token: None,
+                plain: true,
+                holder: Arc::new(()),
+            },
+            user: i64::from(u32::from(of)),
+            username: name.to_owned(),
+            roles: vec!["objectstore_operator".to_owned()],
+        })
     }
 }
 
