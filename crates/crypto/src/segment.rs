@@ -35,6 +35,14 @@ impl Cipher {
         self.0.seal_in_place_append_tag(nonce, Aad::empty(), segment).map_err(|_| Error::TooLong)
     }
 
+    /// Seals segment `number` in place, and returns its tag, which belongs behind it.
+    pub fn seal_apart(&self, number: u64, last: bool, segment: &mut [u8]) -> Result<[u8; TAG], Error> {
+        let tag = self.0.seal_in_place_separate_tag(nonce(number, last)?, Aad::empty(), segment);
+        let mut bytes = [0; TAG];
+        bytes.copy_from_slice(tag.map_err(|_| Error::TooLong)?.as_ref());
+        Ok(bytes)
+    }
+
     /// Opens segment `number` in place; what is returned is the plaintext at the front of `sealed`.
     pub fn open<'a>(&self, number: u64, last: bool, sealed: &'a mut [u8]) -> Result<&'a mut [u8], Error> {
         let nonce = nonce(number, last)?;
@@ -88,6 +96,9 @@ mod tests {
         assert_eq!(cipher.open(3, false, &mut sealed.clone()).expect("opens"), b"data");
         assert!(cipher.open(2, false, &mut sealed.clone()).is_err(), "moved");
         assert!(cipher.open(3, true, &mut sealed.clone()).is_err(), "what followed was cut off");
+        let mut apart = b"data".to_vec();
+        let tag = cipher.seal_apart(3, false, &mut apart).expect("sealed");
+        assert_eq!([apart, tag.to_vec()].concat(), sealed, "with its tag apart it is the same");
         sealed[0] ^= 1;
         assert!(cipher.open(3, false, &mut sealed).is_err(), "changed");
         assert!(cipher.seal(1 << 32, false, &mut Vec::new()).is_err(), "a number that would repeat");

@@ -1,29 +1,43 @@
 //! Group commit: one thread applies the changes of many callers, as many a transaction as are waiting.
 //!
-//! The order that makes an acknowledged write survive: the data of all is durable, then the index, in one
-//! transaction, then each caller is answered. What fails a check changes nothing and does not disturb the others.
+//! The order that makes an acknowledged write survive: the changes are made in a transaction of the index that nobody
+//! sees; data and changes of all are appended to the log, and one sync makes them durable; the transaction is
+//! committed in memory, so that all see it; each caller is answered. Now and then a checkpoint makes the index itself
+//! durable. What fails a check changes nothing and does not disturb the others.
 
 use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    collections::BTreeSet,
+    fs::{self, OpenOptions},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{
     Error,
-    garbage::Garbage,
-    index::{Index, Writing},
+    garbage::{Dead, Garbage},
+    index::{Index, SEGMENTS, Writing},
+    log::Log,
+    logged::Redo,
+    replay,
     rows::Place,
-    seal::NewFile,
-    segments::{self, Segments},
+    seal::{Body, NewFile},
+    segments::{self, OpenFiles},
 };
 
 /// The thread that writes; ends when this is dropped, after what was asked of it before.
 #[derive(Debug)]
 pub struct Committer {
     queue: Mutex<Option<mpsc::Sender<Job>>>,
+    /// Bounds the queue.
+    room: Arc<Semaphore>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -32,13 +46,30 @@ pub struct Committer {
 pub struct Ground {
     pub index: Arc<Index>,
     pub garbage: Arc<Garbage>,
-    pub segments: Segments,
+    pub log: Log,
+    pub open_files: Arc<OpenFiles>,
     /// Directory of segment files.
     pub packed: PathBuf,
     /// Directory of large files.
     pub large: PathBuf,
     /// See [`nearly_full`].
     pub kept_free: u64,
+    /// Room for deletes on a full disk.
+    pub reserve: Reserve,
+    /// So many bytes of log are followed by a checkpoint.
+    pub checkpoint: u64,
+    pub pending: Pending,
+}
+
+/// What the next checkpoint has to do.
+#[derive(Debug, Default)]
+pub struct Pending {
+    /// Bytes of log.
+    bytes: u64,
+    /// When the first and the last change was made that is not durable in the index.
+    times: Option<(Instant, Instant)>,
+    /// Segment files that may be of no use.
+    segments: BTreeSet<u64>,
 }
 
 /// A change, with the bytes that it packs.
@@ -46,6 +77,7 @@ struct Job {
     small: Vec<u8>,
     file: Option<NewFile>,
     apply: Apply,
+    _room: OwnedSemaphorePermit,
 }
 
 /// Checks, then changes; returns what answers the caller once the transaction's fate is known.
@@ -55,16 +87,20 @@ type Answer = (bool, Box<dyn FnOnce(Result<(), Error>) + Send>);
 impl Committer {
     /// Starts the thread.
     pub fn start(ground: Ground) -> std::io::Result<Committer> {
-        let (queue, jobs) = mpsc::channel(QUEUE);
+        let (queue, jobs) = mpsc::channel();
         let thread = std::thread::Builder::new().name("objects-commit".to_owned()).spawn(move || run(ground, jobs))?;
-        Ok(Committer { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)) })
+        Ok(Committer {
+            queue: Mutex::new(Some(queue)),
+            room: Arc::new(Semaphore::new(QUEUE)),
+            thread: Mutex::new(Some(thread)),
+        })
     }
 
     /// Applies a change and returns when it is durable. `change` gets the place of `body`, and must check all before
     /// it changes anything, because what it changed stays if it fails. Goes on if the caller goes away.
     pub async fn commit<T: Send + 'static>(
         &self,
-        body: crate::seal::Body,
+        body: Body,
         change: impl FnOnce(&mut Writing<'_>, Option<Place>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (done, answer) = oneshot::channel();
@@ -84,12 +120,17 @@ impl Committer {
             }
         });
         let (small, file) = match body {
-            crate::seal::Body::Empty => (Vec::new(), None),
-            crate::seal::Body::Small(bytes) => (bytes, None),
-            crate::seal::Body::Large(file) => (Vec::new(), Some(file)),
+            Body::Empty => (Vec::new(), None),
+            Body::Small(packed) => (packed.bytes, None),
+            Body::Large(file) => (Vec::new(), Some(file)),
         };
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        queue.ok_or(Error::Closed)?.send(Job { small, file, apply }).await.map_err(|_| Error::Closed)?;
+        let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| Error::Closed)?;
+        let job = Job { small, file, apply, _room: room };
+        let sent = match &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(queue) => queue.send(job).map_err(|_| Error::Closed),
+            None => Err(Error::Closed),
+        };
+        sent?;
         answer.await.unwrap_or(Err(Error::NotWritten))
     }
 
@@ -109,8 +150,20 @@ impl Drop for Committer {
     }
 }
 
-fn run(mut ground: Ground, mut jobs: mpsc::Receiver<Job>) {
-    while let Some(first) = jobs.blocking_recv() {
+fn run(mut ground: Ground, jobs: mpsc::Receiver<Job>) {
+    loop {
+        let first = match ground.pending.wait() {
+            None => jobs.recv().ok(),
+            Some(wait) => match jobs.recv_timeout(wait) {
+                Ok(job) => Some(job),
+                Err(RecvTimeoutError::Disconnected) => None,
+                Err(RecvTimeoutError::Timeout) => {
+                    ground.make_durable();
+                    continue;
+                }
+            },
+        };
+        let Some(first) = first else { break };
         let mut bytes = first.small.len();
         let mut batch = vec![first];
         while batch.len() < MOST_JOBS && bytes < MOST_BYTES {
@@ -118,107 +171,265 @@ fn run(mut ground: Ground, mut jobs: mpsc::Receiver<Job>) {
             bytes += job.small.len();
             batch.push(job);
         }
-        commit(&mut ground, batch);
+        ground.commit(batch);
+        if ground.pending.is_due(ground.checkpoint) {
+            ground.make_durable();
+        }
+    }
+    if ground.pending.times.is_some() {
+        ground.make_durable();
     }
 }
 
-fn commit(ground: &mut Ground, batch: Vec<Job>) {
-    let mut files = Vec::new();
-    let mut answers = Vec::new();
-    let result = write(ground, batch, &mut files, &mut answers);
-    if let Err(cause) = &result {
-        tracing::error!(cause = ?cause, "a transaction of the object store failed");
-        if matches!(cause, Error::Index(_) | Error::Full)
-            && let Err(cause) = ground.index.reopen()
-        {
-            tracing::error!(cause = ?cause, "the index of objects cannot be opened again");
-        }
+impl Pending {
+    /// How long a checkpoint may wait for another change; `None` if there is nothing to do.
+    fn wait(&self) -> Option<Duration> {
+        let (first, last) = self.times?;
+        let due = (last + QUIET).min(first + LONGEST);
+        Some(due.saturating_duration_since(Instant::now()))
     }
-    // Those of a failed transaction stay too, because it may yet be found committed; what is of no use then is removed
-    // when the store is opened next.
-    files.into_iter().for_each(NewFile::keep);
-    for answer in answers {
-        answer(match &result {
-            Ok(()) => Ok(()),
-            Err(Error::Full) => Err(Error::Full),
-            Err(_) => Err(Error::NotWritten),
-        });
+
+    fn is_due(&self, most: u64) -> bool {
+        self.bytes >= most || self.times.is_some_and(|(first, _)| first.elapsed() >= LONGEST)
+    }
+
+    fn changed(&mut self, bytes: u64) {
+        let now = Instant::now();
+        self.bytes += bytes;
+        self.times = Some((self.times.map_or(now, |(first, _)| first), now));
+    }
+}
+
+/// Why a batch was not committed.
+enum Failure {
+    /// The log could not be written; the index is well.
+    Log(Error),
+    Index(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(cause: Error) -> Failure {
+        Failure::Index(cause)
+    }
+}
+
+impl From<redb::CommitError> for Failure {
+    fn from(cause: redb::CommitError) -> Failure {
+        Failure::Index(cause.into())
+    }
+}
+
+impl From<redb::StorageError> for Failure {
+    fn from(cause: redb::StorageError) -> Failure {
+        Failure::Index(cause.into())
     }
 }
 
 type Answers = Vec<Box<dyn FnOnce(Result<(), Error>) + Send>>;
 
-fn write(ground: &mut Ground, batch: Vec<Job>, files: &mut Vec<NewFile>, answers: &mut Answers) -> Result<(), Error> {
-    // First the data of all.
-    let full = nearly_full(&ground.packed, ground.kept_free);
-    let mut placed = Vec::with_capacity(batch.len());
-    for job in batch {
-        let brings_data = !job.small.is_empty() || job.file.is_some();
-        let place = if brings_data && full {
-            Err(Error::Full)
-        } else if job.small.is_empty() {
-            Ok(job.file.as_ref().map(|file| Place::Large(file.id)))
-        } else {
-            ground.segments.append(&job.small).map(|(segment, offset)| Some(Place::Packed { segment, offset }))
-        };
-        placed.push((place, job.file, job.apply));
-    }
-    if let Err(cause) = ground.segments.sync() {
-        // Only those that packed data are hurt.
-        tracing::error!(cause = ?cause, "a segment file cannot be made durable");
-        for (place, ..) in &mut placed {
-            if matches!(place, Ok(Some(Place::Packed { .. }))) {
-                *place = Err(Error::NotPlaced);
-            }
-        }
-    }
-    fail::fail_point!("objects.data.synced");
+/// What of a batch is of use, and what is not any more.
+#[derive(Default)]
+struct Outcome {
+    /// Large files that rows name now.
+    files: Vec<NewFile>,
+    answers: Answers,
+    freed: Vec<uuid::Uuid>,
+    dead: Vec<u64>,
+}
 
-    // Then the index.
-    let transaction = ground.index.write()?;
-    let (freed, dead) = {
-        let mut writing = Writing::new(&transaction, &ground.index.clock)?;
-        for (place, file, apply) in placed {
-            // A place that could not be had is a fault of this change, not of the transaction.
-            let place = place.map_err(|cause| {
-                if matches!(cause, Error::Full) {
-                    return cause;
+impl Ground {
+    fn commit(&mut self, batch: Vec<Job>) {
+        if self.index.is_failed() {
+            self.reopen();
+        }
+        let before = self.log.end();
+        let mut outcome = Outcome::default();
+        let result = self.write(batch, &mut outcome);
+        let durable = self.log.end().sequence != before.sequence;
+        let result = match result {
+            Ok(()) => Ok(()),
+            Err(Failure::Log(cause)) => {
+                tracing::error!(cause = ?cause, "the log of the object store cannot be written");
+                Err(cause)
+            }
+            Err(Failure::Index(cause)) => {
+                tracing::error!(cause = ?cause, "a transaction of the object store failed");
+                let failed = matches!(cause, Error::Index(_) | Error::Full);
+                // What is in the log is made again from it.
+                match !failed || self.reopen() {
+                    true if durable => Ok(()),
+                    _ => Err(cause),
                 }
-                tracing::error!(cause = ?cause, "the data of an object was not written");
-                Error::NotPlaced
-            });
-            let (applied, answer) = apply(&mut writing, place)?;
-            if applied {
-                files.extend(file);
             }
-            answers.push(answer);
+        };
+        // Those of a failed transaction stay too, because it may yet be found in the log; what is of no use then is
+        // removed when the store is opened next.
+        outcome.files.into_iter().for_each(NewFile::keep);
+        for answer in outcome.answers {
+            answer(match &result {
+                Ok(()) => Ok(()),
+                Err(Error::Full) => Err(Error::Full),
+                Err(_) => Err(Error::NotWritten),
+            });
         }
-        writing.keep_time()?;
-        if writing.added_large {
-            segments::sync_directory(&ground.large)?;
-        }
-        (writing.freed, writing.dead)
-    };
-    transaction.commit()?;
-    fail::fail_point!("objects.index.committed");
-
-    // Then what is of no use any more.
-    let mut garbage: Vec<PathBuf> = freed.into_iter().map(|id| ground.large.join(id.as_simple().to_string())).collect();
-    for segment in dead {
-        if ground.segments.retire(segment) {
-            garbage.push(segments::path(&ground.packed, segment));
+        if result.is_ok() && durable {
+            let name = |id: uuid::Uuid| self.large.join(id.as_simple().to_string());
+            self.garbage.discard(outcome.freed.into_iter().map(|id| Dead::file(name(id))).collect());
+            self.pending.segments.extend(outcome.dead);
         }
     }
-    ground.garbage.discard(garbage);
-    Ok(())
+
+    fn write(&mut self, batch: Vec<Job>, outcome: &mut Outcome) -> Result<(), Failure> {
+        let free = free(&self.packed);
+        self.reserve.keep(free);
+        let full = free.is_some_and(|free| free < self.kept_free);
+        let redo = Redo::default();
+        let transaction = self.index.write()?;
+        {
+            let mut writing = Writing::new(&transaction, &self.index.clock, Some(&redo))?;
+            let begun = self.log.begin().map_err(|cause| {
+                tracing::error!(cause = ?cause, "a segment file cannot be begun");
+                matches!(cause, Error::Full)
+            });
+            for Job { small, file, apply, .. } in batch {
+                let brings_data = !small.is_empty() || file.is_some();
+                let place = match begun {
+                    Err(full) => Err(if full { Error::Full } else { Error::NotPlaced }),
+                    Ok(()) if brings_data && full => Err(Error::Full),
+                    Ok(()) if small.is_empty() => Ok(file.as_ref().map(|file| Place::Large(file.id))),
+                    Ok(()) => {
+                        let (segment, offset) = self.log.place();
+                        Ok(Some(Place::Packed { segment, offset }))
+                    }
+                };
+                let (applied, answer) = apply(&mut writing, place)?;
+                if applied {
+                    outcome.files.extend(file);
+                    self.log.add(&small);
+                }
+                outcome.answers.push(answer);
+            }
+            if redo.is_empty() {
+                // All were refused, or asked for what is so already.
+                drop(writing);
+                transaction.abort()?;
+                return Ok(());
+            }
+            writing.finish()?;
+            if writing.added_large {
+                segments::sync_directory(&self.large).map_err(Failure::Log)?;
+            }
+            outcome.freed = std::mem::take(&mut writing.freed);
+            outcome.dead = std::mem::take(&mut writing.dead);
+        }
+        let before = self.log.end();
+        self.log.append(&redo.take()).map_err(Failure::Log)?;
+        let after = self.log.end();
+        self.pending.changed(after.offset.saturating_sub(before.offset));
+        transaction.commit()?;
+        fail::fail_point!("objects.index.committed");
+        Ok(())
+    }
+
+    /// Opens the index again, and brings it to the end of the log; whether that went well.
+    fn reopen(&self) -> bool {
+        let end = self.log.end();
+        let again = self.index.reopen(|database, clock, mark| {
+            replay::replay(database, clock, &self.packed, mark, Some(end)).map(drop)
+        });
+        if let Err(cause) = &again {
+            tracing::error!(cause = ?cause, "the index of objects cannot be opened again");
+        }
+        again.is_ok()
+    }
+
+    /// Makes the index durable, and removes segment files that neither it nor a replay needs.
+    fn make_durable(&mut self) {
+        // If it fails it is tried again after a while.
+        let now = Instant::now();
+        self.pending.times = Some((now, now));
+        if let Err(cause) = self.try_make_durable() {
+            tracing::error!(cause = ?cause, "the index of objects could not be made durable");
+            self.reopen();
+            return;
+        }
+        self.pending.bytes = 0;
+        self.pending.times = None;
+    }
+
+    fn try_make_durable(&mut self) -> Result<(), Error> {
+        self.index.checkpoint(self.log.end(), self.log.next_segment())?;
+        self.pending.segments.extend(self.log.take_closed());
+        let used = self.index.read()?.open_table(SEGMENTS)?;
+        let mut dead = Vec::new();
+        let mut kept = BTreeSet::new();
+        for segment in std::mem::take(&mut self.pending.segments) {
+            if self.log.appends_to(segment) {
+                kept.insert(segment);
+            } else if redb::ReadableTable::get(&used, segment)?.is_none() {
+                let path = segments::path(&self.packed, segment);
+                dead.push(Dead::segment(path, segment, Arc::clone(&self.open_files)));
+            }
+        }
+        self.pending.segments = kept;
+        self.garbage.discard(dead);
+        Ok(())
+    }
+}
+
+/// A file that only takes room: where the disk is full it is removed, so that deletes have a place in the log.
+#[derive(Debug)]
+pub struct Reserve {
+    path: PathBuf,
+    size: u64,
+    is_there: bool,
+}
+
+impl Reserve {
+    /// In the file `path`.
+    pub fn new(path: PathBuf, size: u64) -> Reserve {
+        let is_there = fs::metadata(&path).is_ok_and(|found| found.len() == size);
+        let mut reserve = Reserve { path, size, is_there };
+        let free = reserve.path.parent().and_then(free);
+        reserve.keep(free);
+        reserve
+    }
+
+    fn keep(&mut self, free: Option<u64>) {
+        let Some(free) = free else { return };
+        if self.is_there && free < self.size / 2 {
+            if let Err(cause) = fs::remove_file(&self.path) {
+                tracing::warn!(%cause, "the room for deletes could not be given up");
+            }
+            self.is_there = false;
+        } else if !self.is_there && free > 8 * self.size {
+            let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path);
+            let length = i64::try_from(self.size).unwrap_or(0);
+            let taken = made.and_then(|file| Ok(nix::fcntl::posix_fallocate(&file, 0, length)?));
+            if let Err(cause) = &taken {
+                tracing::warn!(%cause, "no room can be kept for deletes");
+            }
+            // What failed is not tried with each batch.
+            self.is_there = true;
+        }
+    }
 }
 
 /// Whether so little room is left that it is kept for the index, which deletes need too.
-pub fn nearly_full(directory: &std::path::Path, kept_free: u64) -> bool {
-    nix::sys::statvfs::statvfs(directory)
-        .is_ok_and(|disk| disk.blocks_available().saturating_mul(disk.fragment_size()) < kept_free)
+pub fn nearly_full(directory: &Path, kept_free: u64) -> bool {
+    free(directory).is_some_and(|free| free < kept_free)
+}
+
+/// Bytes of a directory's disk that are free; `None` if the system does not say.
+fn free(directory: &Path) -> Option<u64> {
+    let disk = nix::sys::statvfs::statvfs(directory).ok()?;
+    Some(disk.blocks_available().saturating_mul(disk.fragment_size()))
 }
 
 const QUEUE: usize = 256;
 const MOST_JOBS: usize = 256;
 const MOST_BYTES: usize = 8 << 20;
+/// A checkpoint waits until nothing was changed for so long,
+const QUIET: Duration = Duration::from_secs(1);
+/// but not longer than so.
+const LONGEST: Duration = Duration::from_secs(10);

@@ -11,6 +11,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use crate::segments::OpenFiles;
+
 /// The present generation.
 #[derive(Debug, Default)]
 pub struct Garbage {
@@ -28,8 +30,39 @@ pub struct Generation {
 
 #[derive(Debug, Default)]
 struct Later {
-    files: Vec<PathBuf>,
+    files: Vec<Dead>,
     next: Option<Arc<Generation>>,
+}
+
+/// A file that the index does not name any more.
+#[derive(Debug)]
+pub struct Dead {
+    path: PathBuf,
+    /// Where it may be open for reading.
+    open: Option<(Arc<OpenFiles>, u64)>,
+}
+
+impl Dead {
+    /// One that nobody keeps open.
+    pub fn file(path: PathBuf) -> Dead {
+        Dead { path, open: None }
+    }
+
+    /// One of a segment.
+    pub fn segment(path: PathBuf, id: u64, open: Arc<OpenFiles>) -> Dead {
+        Dead { path, open: Some((open, id)) }
+    }
+
+    fn remove(self) {
+        if let Err(cause) = fs::remove_file(&self.path)
+            && cause.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(file = %self.path.display(), %cause, "a file that nothing refers to was not removed");
+        }
+        if let Some((open, id)) = self.open {
+            open.forget(id);
+        }
+    }
 }
 
 impl Garbage {
@@ -39,7 +72,7 @@ impl Garbage {
     }
 
     /// Removes files that the index named until now and does no more, once no reader can want them.
-    pub fn discard(&self, files: Vec<PathBuf>) {
+    pub fn discard(&self, files: Vec<Dead>) {
         if files.is_empty() {
             return;
         }
@@ -57,13 +90,7 @@ impl Drop for Generation {
         // A loop, not recursion: one slow reader may have kept thousands of generations.
         let mut later = std::mem::take(self.later.get_mut().unwrap_or_else(PoisonError::into_inner));
         loop {
-            for file in later.files {
-                if let Err(cause) = fs::remove_file(&file)
-                    && cause.kind() != std::io::ErrorKind::NotFound
-                {
-                    tracing::warn!(file = %file.display(), %cause, "a file that nothing refers to was not removed");
-                }
-            }
+            later.files.into_iter().for_each(Dead::remove);
             let Some(mut next) = later.next.and_then(Arc::into_inner) else { return };
             later = std::mem::take(next.later.get_mut().unwrap_or_else(PoisonError::into_inner));
         }
@@ -85,15 +112,15 @@ mod tests {
         let garbage = Garbage::default();
         let (first, second) = (file("first"), file("second"));
         let reader = garbage.pin();
-        garbage.discard(vec![first.clone()]);
+        garbage.discard(vec![Dead::file(first.clone())]);
         let later = garbage.pin();
-        garbage.discard(vec![second.clone()]);
+        garbage.discard(vec![Dead::file(second.clone())]);
         drop(later);
         assert!(first.exists() && second.exists(), "the first reader may want both");
         drop(reader);
         assert!(!first.exists() && !second.exists());
         let third = file("third");
-        garbage.discard(vec![third.clone()]);
+        garbage.discard(vec![Dead::file(third.clone())]);
         assert!(!third.exists(), "nobody reads");
     }
 
@@ -102,7 +129,7 @@ mod tests {
         let garbage = Garbage::default();
         let reader = garbage.pin();
         for _ in 0..200_000 {
-            garbage.discard(vec![PathBuf::from("/nonexistent/file")]);
+            garbage.discard(vec![Dead::file(PathBuf::from("/nonexistent/file"))]);
         }
         drop(reader);
     }

@@ -4,6 +4,7 @@
 //! the bytes of objects are not, and data keys only wrapped.
 
 use std::{
+    collections::{BTreeMap, HashMap},
     fs::OpenOptions,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -11,43 +12,121 @@ use std::{
 };
 
 use model::{BucketName, ProjectId};
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{
+    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
+};
 use uuid::Uuid;
 
 use crate::{
     Error,
     clock::Clock,
     error::at,
+    faults::{self, fault},
+    log::{NOWHERE, Position},
+    logged::{Logged, Note, Redo},
     rows::{self, BucketRow, Data, ObjectRow, PartRow, Piece, PieceRow, Place, UploadRow},
     seal,
+    usage::{self, Usage},
 };
-
-/// Of a bucket: project and name.
-pub const BUCKETS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("buckets");
-/// Of an object: project, bucket, key; keys as bytes, so that their order is that of S3.
-pub const OBJECTS: TableDefinition<ObjectKey, &[u8]> = TableDefinition::new("objects");
-/// Of a version that is not a key's current object: project, bucket, key, and its number counted down from the
-/// highest, so that the newest comes first. See [`crate::versions`].
-pub const VERSIONS: TableDefinition<VersionKey, &[u8]> = TableDefinition::new("versions");
-/// The number of a key's version `null`, if that is in [`VERSIONS`].
-pub const NULLS: TableDefinition<ObjectKey, u64> = TableDefinition::new("nulls");
-/// Of a document of a bucket: project, bucket, kind.
-pub const DOCUMENTS: TableDefinition<(&str, &str, &str), &[u8]> = TableDefinition::new("documents");
-/// Of a piece of an object in many: the id of its data, and at which byte of the object it begins.
-pub const PIECES: TableDefinition<(u128, u64), &[u8]> = TableDefinition::new("pieces");
-/// Of an upload: project, bucket, key, id.
-pub const UPLOADS: TableDefinition<UploadKey, &[u8]> = TableDefinition::new("uploads");
-/// Of a part: upload and number.
-pub const PARTS: TableDefinition<(u128, u32), &[u8]> = TableDefinition::new("parts");
-/// Of a segment file: how many of its bytes, and how many pieces in it, are of use.
-pub const SEGMENTS: TableDefinition<u64, (u64, u64)> = TableDefinition::new("segments");
-/// Large files that are of use; any other is an orphan.
-pub const LARGE: TableDefinition<u128, ()> = TableDefinition::new("large");
-const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
 pub type ObjectKey = (&'static str, &'static str, &'static [u8]);
 pub type VersionKey = (&'static str, &'static str, &'static [u8], u64);
 pub type UploadKey = (&'static str, &'static str, &'static [u8], u128);
+pub type UsageRow = (u64, u64, u64, u64, u64, u64);
+
+/// Declares the tables, each with its number in the log, which no other table ever had, and [`Writing`] over them.
+macro_rules! tables {
+    ($($(#[$about:meta])* $name:ident, $field:ident = $number:literal: $key:ty => $value:ty;)*) => {
+        $($(#[$about])* pub const $name: TableDefinition<$key, $value> = TableDefinition::new(stringify!($field));)*
+
+        /// The tables of a batch, and what it frees.
+        pub struct Writing<'t> {
+            $($(#[$about])* pub $field: Logged<'t, $key, $value>,)*
+            clock: Clock,
+            /// The newest time that was given out, in microseconds of Unix time, and what the index says of it.
+            newest: u64,
+            noted: u64,
+            /// Changes of what is of use in segment files: bytes and pieces.
+            used: BTreeMap<u64, (i64, i64)>,
+            counts: HashMap<(String, String), Usage<i64>>,
+            /// Large files that are of no use once this is committed.
+            pub freed: Vec<Uuid>,
+            /// Segments in which nothing is of use once this is committed.
+            pub dead: Vec<u64>,
+            /// Whether large files were added, whose names in their directory must be durable too.
+            pub added_large: bool,
+        }
+
+        impl<'t> Writing<'t> {
+            /// Over a transaction. What changes is noted in `redo`.
+            pub fn new(
+                transaction: &'t WriteTransaction,
+                clock: &Clock,
+                redo: Option<&'t Redo>,
+            ) -> Result<Writing<'t>, Error> {
+                let mut writing = Writing {
+                    $($field: Logged::new(transaction, $name, $number, redo),)*
+                    clock: clock.clone(),
+                    newest: 0,
+                    noted: 0,
+                    used: BTreeMap::new(),
+                    counts: HashMap::new(),
+                    freed: Vec::new(),
+                    dead: Vec::new(),
+                    added_large: false,
+                };
+                writing.noted = writing.meta.get("clock")?.map_or(0, |newest| newest.value());
+                writing.newest = writing.noted;
+                Ok(writing)
+            }
+
+            /// Makes a change of the log again.
+            pub fn restore(&mut self, note: Note<'_>) -> Result<(), Error> {
+                match note.table {
+                    $($number => self.$field.restore(note)?,)*
+                    other => return Err(Error::Damaged { what: format!("a batch of the log, of table {other},") }),
+                }
+                Ok(())
+            }
+        }
+
+        fn create_tables(transaction: &WriteTransaction) -> Result<(), Error> {
+            $(transaction.open_table($name)?;)*
+            Ok(())
+        }
+    };
+}
+
+tables! {
+    /// Of a bucket: project and name.
+    BUCKETS, buckets = 1: (&'static str, &'static str) => &'static [u8];
+    /// Of an object: project, bucket, key; keys as bytes, so that their order is that of S3.
+    OBJECTS, objects = 2: ObjectKey => &'static [u8];
+    /// Of a piece of an object in many: the id of its data, and at which byte of the object it begins.
+    PIECES, pieces = 3: (u128, u64) => &'static [u8];
+    /// Of an upload: project, bucket, key, id.
+    UPLOADS, uploads = 4: UploadKey => &'static [u8];
+    /// Of a part: upload and number.
+    PARTS, parts = 5: (u128, u32) => &'static [u8];
+    /// Of a segment file: how many of its bytes, and how many pieces in it, are of use.
+    SEGMENTS, segments = 6: u64 => (u64, u64);
+    /// Large files that are of use; any other is an orphan.
+    LARGE, large = 7: u128 => ();
+    /// Single numbers, by name.
+    META, meta = 8: &'static str => u64;
+    /// Of a version that is not a key's current object: project, bucket, key, and its number counted down from the
+    /// highest, so that the newest comes first. See [`crate::versions`].
+    VERSIONS, versions = 9: VersionKey => &'static [u8];
+    /// The number of a key's version `null`, if that is in [`VERSIONS`].
+    NULLS, nulls = 10: ObjectKey => u64;
+    /// Of a document of a bucket: project, bucket, kind.
+    DOCUMENTS, documents = 11: (&'static str, &'static str, &'static str) => &'static [u8];
+    /// What a bucket holds: see [`Usage::row`].
+    USAGE, usage = 12: (&'static str, &'static str) => UsageRow;
+}
+
+/// Where the log of what is not yet in the index begins. Not in the log itself.
+const LOG: TableDefinition<&str, u64> = TableDefinition::new("log");
 
 /// The open index.
 #[derive(Debug)]
@@ -55,68 +134,169 @@ pub struct Index {
     path: PathBuf,
     /// What time it is.
     pub clock: Clock,
-    /// `None` while it is opened again after an I/O error, and after the store was closed.
-    database: RwLock<Option<Database>>,
+    database: RwLock<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(Database),
+    /// It failed, and could not be opened again.
+    Failed,
+    /// The store was closed.
+    Closed,
+}
+
+/// What is durable in the index of the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    /// Which log: a random number, made with the store.
+    pub log: u128,
+    /// From where on the log is not in the index.
+    pub position: Position,
+    /// A number that no segment file had before.
+    pub next_segment: u64,
 }
 
 impl Index {
-    /// Opens the index in `path`; makes it if there is none.
-    pub fn open(path: &Path, clock: Clock) -> Result<Index, Error> {
+    /// Opens the index in `path`, makes it if there is none, and lets `replay` bring it to the end of the log before
+    /// anybody sees it.
+    pub fn open<T>(
+        path: &Path,
+        clock: Clock,
+        replay: impl FnOnce(&Database, &Clock, Mark) -> Result<T, Error>,
+    ) -> Result<(Index, T), Error> {
         let database = open(path)?;
-        let transaction = database.begin_write()?;
-        {
-            transaction.open_table(BUCKETS)?;
-            transaction.open_table(OBJECTS)?;
-            transaction.open_table(VERSIONS)?;
-            transaction.open_table(NULLS)?;
-            transaction.open_table(DOCUMENTS)?;
-            transaction.open_table(PIECES)?;
-            transaction.open_table(UPLOADS)?;
-            transaction.open_table(PARTS)?;
-            transaction.open_table(SEGMENTS)?;
-            transaction.open_table(LARGE)?;
-            let mut meta = transaction.open_table(META)?;
-            let format = meta.get("format")?.map(|value| value.value());
-            match format {
-                None => drop(meta.insert("format", FORMAT)?),
-                Some(FORMAT) => {}
-                Some(other) => return Err(Error::Damaged { what: format!("an index of format {other}") }),
-            }
-        }
-        transaction.commit()?;
-        Ok(Index { path: path.to_owned(), clock, database: RwLock::new(Some(database)) })
+        prepare(&database)?;
+        let replayed = replay(&database, &clock, mark(&database)?)?;
+        Ok((Index { path: path.to_owned(), clock, database: RwLock::new(State::Open(database)) }, replayed))
     }
 
     /// A view of what is committed.
     pub fn read(&self) -> Result<ReadTransaction, Error> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(database.as_ref().ok_or(Error::Closed)?.begin_read()?)
+        match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Open(database) => Ok(database.begin_read()?),
+            State::Failed => Err(Error::NotWritten),
+            State::Closed => Err(Error::Closed),
+        }
     }
 
-    /// The transaction of one batch of changes.
+    /// The transaction of one batch of changes. It is seen once it is committed; the log makes it durable.
     pub fn write(&self) -> Result<WriteTransaction, Error> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(database.as_ref().ok_or(Error::Closed)?.begin_write()?)
+        match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Open(database) => begin(database),
+            State::Failed => Err(Error::NotWritten),
+            State::Closed => Err(Error::Closed),
+        }
     }
 
-    /// After an I/O error redb answers nothing until it is opened again.
-    pub fn reopen(&self) -> Result<(), Error> {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        drop(database.take());
-        *database = Some(open(&self.path)?);
+    /// Whether it failed and is to be opened again.
+    pub fn is_failed(&self) -> bool {
+        matches!(&*self.database.read().unwrap_or_else(PoisonError::into_inner), State::Failed)
+    }
+
+    /// After an I/O error redb answers nothing until it is opened again. What was not durable in it is lost then, and
+    /// comes back by `replay`.
+    pub fn reopen(&self, replay: impl FnOnce(&Database, &Clock, Mark) -> Result<(), Error>) -> Result<(), Error> {
+        let mut state = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*state, State::Closed) {
+            return Err(Error::Closed);
+        }
+        // The old one is closed first.
+        drop(std::mem::replace(&mut *state, State::Failed));
+        let database = open(&self.path)?;
+        replay(&database, &self.clock, mark(&database)?)?;
+        *state = State::Open(database);
         Ok(())
+    }
+
+    /// Makes all that was committed durable, and notes that the log before `position` is not needed any more.
+    pub fn checkpoint(&self, position: Position, next_segment: u64) -> Result<(), Error> {
+        match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Open(database) => checkpoint(database, position, next_segment),
+            State::Failed => Err(Error::NotWritten),
+            State::Closed => Err(Error::Closed),
+        }
     }
 
     /// Closes the file; nothing is answered after.
     pub fn close(&self) {
-        drop(self.database.write().unwrap_or_else(PoisonError::into_inner).take());
+        *self.database.write().unwrap_or_else(PoisonError::into_inner) = State::Closed;
     }
+}
+
+/// As [`Index::checkpoint`].
+pub fn checkpoint(database: &Database, position: Position, next_segment: u64) -> Result<(), Error> {
+    fault(faults::CHECKPOINT).map_err(redb::StorageError::Io)?;
+    let mut transaction = database.begin_write()?;
+    // What it costs is paid in the background; what it saves is a walk of the whole index after a crash.
+    transaction.set_quick_repair(true);
+    {
+        let mut table = transaction.open_table(LOG)?;
+        table.insert("segment", position.segment)?;
+        table.insert("offset", position.offset)?;
+        table.insert("sequence", position.sequence)?;
+        table.insert("next", next_segment)?;
+    }
+    transaction.commit()?;
+    fail::fail_point!("objects.index.durable");
+    Ok(())
+}
+
+/// A transaction that the log makes durable.
+pub fn begin(database: &Database) -> Result<WriteTransaction, Error> {
+    let mut transaction = database.begin_write()?;
+    transaction
+        .set_durability(Durability::None)
+        .map_err(|cause| redb::StorageError::Corrupted(cause.to_string()))?;
+    Ok(transaction)
 }
 
 fn open(path: &Path) -> Result<Database, Error> {
     // redb would make it readable by all.
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(at(path))?;
     Ok(Database::builder().set_cache_size(CACHE).create(path)?)
+}
+
+/// Makes what is missing in the index; one of the format before this is brought to it.
+fn prepare(database: &Database) -> Result<(), Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    create_tables(&transaction)?;
+    let format = transaction.open_table(META)?.get("format")?.map(|value| value.value());
+    match format {
+        // A table that this format did not have at first is made.
+        Some(FORMAT) => return Ok(transaction.commit()?),
+        None => {}
+        // It had no log and no counts. Its segment files are read as they are, and never appended to.
+        Some(BEFORE_LOG) => usage::count_all(&transaction)?,
+        Some(other) => return Err(Error::Damaged { what: format!("an index of format {other}") }),
+    }
+    {
+        transaction.open_table(META)?.insert("format", FORMAT)?;
+        let mut id = [0; 16];
+        crypto::random(&mut id)?;
+        let mut log = transaction.open_table(LOG)?;
+        let (high, low) = Uuid::from_bytes(id).as_u64_pair();
+        for (name, number) in [("id", high), ("id.low", low), ("segment", NOWHERE), ("sequence", 1)] {
+            log.insert(name, number)?;
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// A number above those of all segment files that the index names.
+pub fn after_segments(database: &Database) -> Result<u64, Error> {
+    Ok(database.begin_read()?.open_table(SEGMENTS)?.last()?.map_or(0, |(id, _)| id.value() + 1))
+}
+
+fn mark(database: &Database) -> Result<Mark, Error> {
+    let table = database.begin_read()?.open_table(LOG)?;
+    let number = |name: &str| Ok::<u64, Error>(table.get(name)?.map_or(0, |number| number.value()));
+    let log = Uuid::from_u64_pair(number("id")?, number("id.low")?).as_u128();
+    let position =
+        Position { segment: number("segment")?, offset: number("offset")?, sequence: number("sequence")? };
+    Ok(Mark { log, position, next_segment: number("next")? })
 }
 
 /// The newest time that was given out, in microseconds of Unix time.
@@ -136,55 +316,7 @@ pub fn bucket(
     }
 }
 
-/// The tables of a batch, and what it frees.
-pub struct Writing<'t> {
-    pub buckets: Table<'t, (&'static str, &'static str), &'static [u8]>,
-    pub objects: Table<'t, ObjectKey, &'static [u8]>,
-    pub versions: Table<'t, VersionKey, &'static [u8]>,
-    pub nulls: Table<'t, ObjectKey, u64>,
-    pub documents: Table<'t, (&'static str, &'static str, &'static str), &'static [u8]>,
-    pub pieces: Table<'t, (u128, u64), &'static [u8]>,
-    pub uploads: Table<'t, UploadKey, &'static [u8]>,
-    pub parts: Table<'t, (u128, u32), &'static [u8]>,
-    segments: Table<'t, u64, (u64, u64)>,
-    large: Table<'t, u128, ()>,
-    meta: Table<'t, &'static str, u64>,
-    clock: Clock,
-    /// The newest time that was given out, in microseconds of Unix time.
-    newest: u64,
-    /// Large files that are of no use once this is committed.
-    pub freed: Vec<Uuid>,
-    /// Segments in which nothing is of use once this is committed.
-    pub dead: Vec<u64>,
-    /// Whether large files were added, whose names in their directory must be durable too.
-    pub added_large: bool,
-}
-
-impl<'t> Writing<'t> {
-    /// Over a transaction.
-    pub fn new(transaction: &'t WriteTransaction, clock: &Clock) -> Result<Writing<'t>, Error> {
-        let meta = transaction.open_table(META)?;
-        let newest = meta.get("clock")?.map_or(0, |newest| newest.value());
-        Ok(Writing {
-            buckets: transaction.open_table(BUCKETS)?,
-            objects: transaction.open_table(OBJECTS)?,
-            versions: transaction.open_table(VERSIONS)?,
-            nulls: transaction.open_table(NULLS)?,
-            documents: transaction.open_table(DOCUMENTS)?,
-            pieces: transaction.open_table(PIECES)?,
-            uploads: transaction.open_table(UPLOADS)?,
-            parts: transaction.open_table(PARTS)?,
-            segments: transaction.open_table(SEGMENTS)?,
-            large: transaction.open_table(LARGE)?,
-            meta,
-            clock: clock.clone(),
-            newest,
-            freed: Vec::new(),
-            dead: Vec::new(),
-            added_large: false,
-        })
-    }
-
+impl Writing<'_> {
     /// Counts a piece's place as in use.
     pub fn hold(&mut self, piece: &Piece) -> Result<(), Error> {
         match piece.place {
@@ -192,11 +324,7 @@ impl<'t> Writing<'t> {
                 self.large.insert(id.as_u128(), ())?;
                 self.added_large = true;
             }
-            Place::Packed { segment, .. } => {
-                let (bytes, count) = self.segments.get(segment)?.map_or((0, 0), |live| live.value());
-                self.segments.insert(segment, (bytes + seal::sealed_length(piece.length), count + 1))?;
-                self.dead.retain(|dead| *dead != segment);
-            }
+            Place::Packed { segment, .. } => self.use_more(segment, piece.length, 1),
         }
         Ok(())
     }
@@ -208,16 +336,7 @@ impl<'t> Writing<'t> {
                 self.large.remove(id.as_u128())?;
                 self.freed.push(id);
             }
-            Place::Packed { segment, .. } => {
-                let (bytes, count) = self.segments.get(segment)?.map_or((0, 0), |live| live.value());
-                if count <= 1 {
-                    self.segments.remove(segment)?;
-                    self.dead.push(segment);
-                } else {
-                    let left = bytes.saturating_sub(seal::sealed_length(piece.length));
-                    self.segments.insert(segment, (left, count - 1))?;
-                }
-            }
+            Place::Packed { segment, .. } => self.use_more(segment, piece.length, -1),
         }
         Ok(())
     }
@@ -229,17 +348,59 @@ impl<'t> Writing<'t> {
         self.newest
     }
 
-    /// Keeps the newest time that was given out. Comes after the last change of a batch.
-    pub fn keep_time(&mut self) -> Result<(), Error> {
-        if self.meta.get("clock")?.is_none_or(|kept| kept.value() < self.newest) {
-            self.meta.insert("clock", self.newest)?;
-        }
+    fn use_more(&mut self, segment: u64, length: u64, pieces: i64) {
+        let used = self.used.entry(segment).or_default();
+        used.0 += pieces * signed(seal::sealed_length(length));
+        used.1 += pieces;
+    }
+
+    /// Counts current objects of a bucket, and their bytes.
+    pub fn count(&mut self, project: &str, bucket: &str, objects: i64, bytes: i64) -> Result<(), Error> {
+        self.counted(project, bucket, Usage { objects, bytes, ..Usage::default() });
         Ok(())
     }
 
-    /// Counts current objects and their bytes.
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the counters' table comes with the engine")]
-    pub fn count(&mut self, _project: &str, _bucket: &str, _objects: i64, _bytes: i64) -> Result<(), Error> {
+    /// Counts versions that are not current objects, and their bytes.
+    pub fn count_older(&mut self, project: &str, bucket: &str, older: i64, older_bytes: i64) {
+        self.counted(project, bucket, Usage { older, older_bytes, ..Usage::default() });
+    }
+
+    /// Counts parts of uploads that are not complete, and their bytes.
+    pub fn count_parts(&mut self, project: &str, bucket: &str, parts: i64, part_bytes: i64) {
+        self.counted(project, bucket, Usage { parts, part_bytes, ..Usage::default() });
+    }
+
+    fn counted(&mut self, project: &str, bucket: &str, more: Usage<i64>) {
+        *self.counts.entry((project.to_owned(), bucket.to_owned())).or_default() += more;
+    }
+
+    /// Forgets what a bucket held that is removed.
+    pub fn forget_counts(&mut self, project: &str, bucket: &str) -> Result<(), Error> {
+        self.counts.remove(&(project.to_owned(), bucket.to_owned()));
+        self.usage.remove((project, bucket))?;
+        Ok(())
+    }
+
+    /// Writes the sums of the batch. Comes after its last change.
+    pub fn finish(&mut self) -> Result<(), Error> {
+        if self.newest != self.noted {
+            self.meta.insert("clock", self.newest)?;
+        }
+        for (segment, (bytes, pieces)) in std::mem::take(&mut self.used) {
+            let before = self.segments.get(segment)?.map_or((0, 0), |used| used.value());
+            let after = (before.0.saturating_add_signed(bytes), before.1.saturating_add_signed(pieces));
+            if after.1 == 0 {
+                self.segments.remove(segment)?;
+                self.dead.push(segment);
+            } else if after != before {
+                self.segments.insert(segment, after)?;
+            }
+        }
+        for ((project, bucket), more) in std::mem::take(&mut self.counts) {
+            let key = (project.as_str(), bucket.as_str());
+            let before = self.usage.get(key)?.map_or_else(Usage::default, |row| Usage::of(row.value()));
+            self.usage.insert(key, before.plus(more).row())?;
+        }
         Ok(())
     }
 
@@ -275,8 +436,9 @@ impl<'t> Writing<'t> {
     ) -> Result<Vec<(u32, PartRow)>, Error> {
         self.uploads.remove((project.as_str(), bucket.as_str(), key, id.as_u128()))?;
         let parts = parts(&self.parts, id, 0, u32::MAX as usize)?;
-        for (number, _) in &parts {
+        for (number, part) in &parts {
             self.parts.remove((id.as_u128(), *number))?;
+            self.count_parts(project.as_str(), bucket.as_str(), -1, -signed(part.size));
         }
         Ok(parts)
     }
@@ -331,6 +493,12 @@ pub fn pieces(
     Ok(found)
 }
 
-const FORMAT: u64 = 1;
-/// Kept small: `serve` as a whole idles in 64 MiB.
-const CACHE: usize = 8 << 20;
+/// A count of bytes as a change.
+pub fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+const FORMAT: u64 = 2;
+const BEFORE_LOG: u64 = 1;
+/// The most that is kept of the index in memory; it grows with use.
+const CACHE: usize = 24 << 20;

@@ -24,6 +24,7 @@ mod decide;
 mod digests;
 mod error;
 mod external;
+mod faults;
 mod form;
 mod garbage;
 mod gate;
@@ -33,6 +34,8 @@ mod keystone;
 mod lifecycle;
 mod list;
 mod lock;
+mod log;
+mod logged;
 mod open;
 mod patience;
 mod post_policy;
@@ -42,6 +45,7 @@ mod protocols;
 mod put;
 mod read;
 mod region;
+mod replay;
 mod rows;
 mod s3;
 mod seal;
@@ -54,6 +58,7 @@ mod swift;
 #[cfg(test)]
 mod tests;
 mod uploads;
+mod usage;
 mod versions;
 #[cfg(test)]
 mod versions_tests;
@@ -72,4 +77,12 @@ pub use store::{Listing, ObjectInfo, Store};
 pub use versions::VersionId;
 
 /// The fault points of this room, which stand between its durable steps.
-pub const FAULT_POINTS: &[&str] = &["objects.data.synced", "objects.index.committed"];
+pub const FAULT_POINTS: &[&str] = &[
+    "objects.segment.begun",
+    "objects.directory.synced",
+    "objects.log.appended",
+    "objects.log.synced",
+    "objects.log.replayed",
+    "objects.index.committed",
+    "objects.index.durable",
+];

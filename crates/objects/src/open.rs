@@ -1,6 +1,6 @@
 //! Opens an object for reading: its row and its bytes as they were at one moment, whatever is written meanwhile.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use crypto::{Key, envelope};
 use model::ProjectId;
@@ -13,7 +13,7 @@ use crate::{
     put::Target,
     read::{Ground, Source, Span},
     rows::{Data, ObjectRow, Sealing, Sum},
-    store::{PURPOSE, Store},
+    store::{Inner, PURPOSE, Store},
     versions::{self, VersionId},
 };
 
@@ -32,7 +32,7 @@ impl Store {
     /// Opens the current version of an object, or one that is named, or says why it cannot be.
     pub(crate) async fn open_object(&self, target: &Target, version: Option<VersionId>) -> Result<Opened, Error> {
         let target = target.clone();
-        self.block(move |inner| {
+        self.glance(move |inner| {
             // The pin comes first, so that what the index names then cannot be gone.
             let pin = inner.garbage.pin();
             let index = inner.index.read()?;
@@ -84,7 +84,8 @@ impl Store {
 
     /// The bytes of a range, which must lie in the object.
     pub(crate) async fn source(&self, opened: Opened, range: Range<u64>) -> Result<Source, Error> {
-        self.block(move |inner| {
+        let many = matches!(opened.row.data, Data::Many(_));
+        let work = move |inner: &Inner| {
             let mut spans = match opened.row.data {
                 Data::Empty => Vec::new(),
                 Data::One(piece) => vec![Span { piece, bytes: range.clone() }],
@@ -115,12 +116,12 @@ impl Store {
             let ground = Ground {
                 project: opened.project,
                 keys: inner.keys.clone(),
-                packed: inner.packed.clone(),
-                large: inner.large.clone(),
+                shelf: Arc::clone(&inner.shelf),
                 _pin: opened.pin,
             };
             Ok(Source::new(spans, ground))
-        })
-        .await
+        };
+        // Of very many parts it is not short.
+        if many { self.block(work).await } else { self.glance(work).await }
     }
 }

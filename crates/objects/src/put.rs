@@ -1,20 +1,17 @@
 //! Writes, copies and removes objects.
 
-use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
 use model::{BucketName, ProjectId};
 
 use crate::{
     Error,
     clock::milliseconds,
-    committer::nearly_full,
-    digests::{Digested, Digests},
+    digests::Digested,
     index::{self, BUCKETS, Writing},
     lock,
-    rows::{About, Algorithm, BucketRow, Data, ObjectRow, Piece, Place, Retention, Sealing, Tags},
-    seal::{Sealed, Sealer},
+    rows::{About, BucketRow, Data, ObjectRow, Piece, Place, Retention, Sealing, Tags},
+    seal::Sealed,
     settings,
-    store::{PURPOSE, Store},
+    store::Store,
     versions::{self, Found, Name, Removed, VersionId},
 };
 
@@ -92,73 +89,6 @@ impl Condition {
 }
 
 impl Store {
-    /// Reads a stream to its end, digests and seals it. Uses memory for two batches, however long the stream is.
-    pub(crate) async fn seal<S>(
-        &self,
-        project: &ProjectId,
-        stream: S,
-        algorithm: Option<Algorithm>,
-        most: u64,
-    ) -> Result<(Sealed, Digested), Error>
-    where
-        S: Stream<Item = Result<Bytes, Error>> + Send,
-    {
-        let project = project.clone();
-        let mut work = Some(
-            self.block(move |inner| {
-                let key = inner.keys.data_key(&project, PURPOSE)?;
-                Ok((Sealer::new(&inner.large, key)?, Digests::new(algorithm)))
-            })
-            .await?,
-        );
-        let mut running = None;
-        let mut total = 0;
-        let mut stream = std::pin::pin!(stream);
-        loop {
-            let mut batch = Vec::new();
-            let mut ended = true;
-            while let Some(bytes) = stream.next().await.transpose()? {
-                total += bytes.len() as u64;
-                if total > most {
-                    return Err(Error::TooLarge { most });
-                }
-                batch.extend_from_slice(&bytes);
-                if batch.len() >= BATCH {
-                    ended = false;
-                    break;
-                }
-            }
-            // The batch before was sealed while this one came.
-            if let Some(task) = running.take() {
-                let task: tokio::task::JoinHandle<Result<(Sealer, Digests), Error>> = task;
-                work = Some(task.await.map_err(|_| Error::NotWritten)??);
-            }
-            let Some((mut sealer, mut digests)) = work.take() else { return Err(Error::NotWritten) };
-            if ended {
-                return self
-                    .block(move |_| {
-                        digests.update(&batch);
-                        sealer.push(&batch)?;
-                        Ok((sealer.finish()?, digests.finish()))
-                    })
-                    .await;
-            }
-            let store = self.clone();
-            running = Some(tokio::spawn(async move {
-                store
-                    .block(move |inner| {
-                        if nearly_full(&inner.large, inner.kept_free) {
-                            return Err(Error::Full);
-                        }
-                        digests.update(&batch);
-                        sealer.push(&batch)?;
-                        Ok((sealer, digests))
-                    })
-                    .await
-            }));
-        }
-    }
-
     /// Makes sealed data the newest version of an object, durably, if `condition` allows it. What was there stays as an
     /// older version or is freed, as the bucket's versioning says.
     pub(crate) async fn put(
@@ -231,9 +161,10 @@ impl Store {
     /// What is at a key: its current version, or one that is named.
     pub(crate) async fn find(&self, target: &Target, version: Option<VersionId>) -> Result<Found, Error> {
         let target = target.clone();
-        self.read(move |index| {
+        self.glance(move |inner| {
+            let index = inner.index.read()?;
             index::bucket(&index.open_table(BUCKETS)?, &target.project, &target.bucket)?;
-            versions::find(index, target.name(), version)
+            versions::find(&index, target.name(), version)
         })
         .await
     }
@@ -303,5 +234,3 @@ impl Store {
         self.0.committer.commit(crate::seal::Body::Empty, apply).await
     }
 }
-
-const BATCH: usize = 256 * 1024;

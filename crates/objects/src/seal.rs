@@ -1,18 +1,34 @@
-//! Seals a stream of bytes into one piece, in bounded memory: what is small stays in memory, to be packed with others
-//! by the committer; what is not goes to a file of its own as it comes.
+//! Takes a stream of bytes, digests and seals it into one piece, in bounded memory: what is small stays in memory, to
+//! be packed with others by the committer; what is not goes to a file of its own as it comes.
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
+    io::{IoSlice, Write},
+    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use crypto::segment::{self, Cipher, SEGMENT};
+use bytes::Bytes;
+use crypto::segment::{self, Cipher, SEGMENT, TAG};
+use futures::{Stream, StreamExt as _};
 use keys::DataKey;
+use model::ProjectId;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
+};
 use uuid::Uuid;
 
-use crate::{Error, error::at};
+use crate::{
+    Error,
+    committer::nearly_full,
+    digests::{Digested, Digests},
+    error::at,
+    faults::{self, fault},
+    rows::Algorithm,
+    store::{Inner, PURPOSE, Store},
+};
 
 /// Bytes that data of `length` bytes takes on disk.
 pub fn sealed_length(length: u64) -> u64 {
@@ -36,9 +52,24 @@ pub enum Body {
     /// There is none.
     Empty,
     /// In memory, to be packed.
-    Small(Vec<u8>),
+    Small(Packed),
     /// In a file, durable but for its name in the directory.
     Large(NewFile),
+}
+
+/// Sealed bytes in memory.
+#[derive(Debug)]
+pub struct Packed {
+    pub bytes: Vec<u8>,
+    /// The right to be there, if they are many.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Packed {
+    /// Sealed bytes that are few.
+    pub fn few(bytes: Vec<u8>) -> Packed {
+        Packed { bytes, _room: None }
+    }
 }
 
 /// A large file that no row names yet: removed when dropped, unless it is kept.
@@ -67,91 +98,267 @@ impl Drop for NewFile {
     }
 }
 
-/// Takes bytes, seals them, and writes them out once they are many.
-pub struct Sealer {
+impl Store {
+    /// Reads a stream to its end, digests and seals it. Uses memory for a few batches, however long the stream is.
+    pub(crate) async fn seal<S>(
+        &self,
+        project: &ProjectId,
+        stream: S,
+        algorithm: Option<Algorithm>,
+        most: u64,
+    ) -> Result<(Sealed, Digested), Error>
+    where
+        S: Stream<Item = Result<Bytes, Error>> + Send,
+    {
+        let mut intake = Intake::Begun { project: project.clone(), algorithm };
+        let mut total = 0;
+        let mut batch = Vec::new();
+        let mut stream = std::pin::pin!(stream);
+        while let Some(bytes) = stream.next().await.transpose()? {
+            total += bytes.len() as u64;
+            if total > most {
+                return Err(Error::TooLarge { most });
+            }
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                // A full batch waits here until it is known not to be the last.
+                if batch.len() == BATCH {
+                    // The one before was sealed while this one came; its memory takes the next.
+                    let (work, empty) = intake.wait(self).await?;
+                    intake = Intake::Running(self.take_in(work, std::mem::replace(&mut batch, empty)));
+                }
+                if batch.is_empty() {
+                    // So much as is sure to come, and the tag behind it.
+                    batch.reserve(rest.len().min(BATCH) + TAG);
+                }
+                let (taken, left) = rest.split_at(rest.len().min(BATCH - batch.len()));
+                batch.extend_from_slice(taken);
+                rest = left;
+            }
+        }
+        let finish = |inner: &Inner, work: Work, batch: Vec<u8>| work.finish(inner, batch);
+        match intake {
+            // Short work, which is done where it is.
+            Intake::Begun { project, algorithm } if batch.len() <= SEGMENT => {
+                self.glance(move |inner| finish(inner, Work::new(inner, &project, algorithm)?, batch)).await
+            }
+            intake => {
+                let (work, _) = intake.wait(self).await?;
+                self.block(move |inner| finish(inner, work, batch)).await
+            }
+        }
+    }
+
+    /// Digests and seals a batch that is not the last, on a thread that may block.
+    fn take_in(&self, mut work: Work, mut batch: Vec<u8>) -> JoinHandle<Result<(Work, Vec<u8>), Error>> {
+        let store = self.clone();
+        tokio::spawn(async move {
+            store
+                .block(move |inner| {
+                    if nearly_full(&inner.large, inner.kept_free) {
+                        return Err(Error::Full);
+                    }
+                    work.digests.update(&batch);
+                    work.sealer.seal(&mut batch, false)?;
+                    batch.clear();
+                    Ok((work, batch))
+                })
+                .await
+        })
+    }
+}
+
+/// How far a stream was taken in.
+enum Intake {
+    /// Nothing of it was sealed.
+    Begun { project: ProjectId, algorithm: Option<Algorithm> },
+    /// A batch is.
+    Running(JoinHandle<Result<(Work, Vec<u8>), Error>>),
+}
+
+impl Intake {
+    /// Waits for the batch that is sealed; returns its memory.
+    async fn wait(self, store: &Store) -> Result<(Work, Vec<u8>), Error> {
+        match self {
+            Intake::Begun { project, algorithm } => {
+                let work = store.glance(move |inner| Work::new(inner, &project, algorithm)).await?;
+                Ok((work, Vec::new()))
+            }
+            Intake::Running(running) => running.await.map_err(|_| Error::NotWritten)?,
+        }
+    }
+}
+
+/// What is done with a stream.
+struct Work {
+    sealer: Sealer,
+    digests: Digests,
+}
+
+impl Work {
+    fn new(inner: &Inner, project: &ProjectId, algorithm: Option<Algorithm>) -> Result<Work, Error> {
+        let key = inner.keys.data_key(project, PURPOSE)?;
+        let sealer = Sealer::new(&inner.large, key, Arc::clone(&inner.memory))?;
+        Ok(Work { sealer, digests: Digests::new(algorithm) })
+    }
+
+    fn finish(mut self, _: &Inner, batch: Vec<u8>) -> Result<(Sealed, Digested), Error> {
+        self.digests.update(&batch);
+        Ok((self.sealer.finish(batch)?, self.digests.finish()))
+    }
+}
+
+/// Seals batches, and writes them out once they are many.
+struct Sealer {
     directory: PathBuf,
     cipher: Cipher,
     wrapped: Vec<u8>,
     number: u64,
     length: u64,
-    pending: Vec<u8>,
     out: Vec<u8>,
-    file: Option<(File, NewFile)>,
+    memory: Arc<Semaphore>,
+    room: Option<OwnedSemaphorePermit>,
+    file: Option<Written>,
+}
+
+struct Written {
+    file: File,
+    name: NewFile,
+    /// Bytes that were written, and how many of them the disk was told of.
+    end: u64,
+    told: u64,
 }
 
 impl Sealer {
     /// Under a key of this data alone; large files go to `directory`.
-    pub fn new(directory: &Path, key: DataKey) -> Result<Sealer, Error> {
+    fn new(directory: &Path, key: DataKey, memory: Arc<Semaphore>) -> Result<Sealer, Error> {
         Ok(Sealer {
             directory: directory.to_owned(),
             cipher: Cipher::new(&key.key)?,
             wrapped: key.wrapped,
             number: 0,
             length: 0,
-            pending: Vec::new(),
             out: Vec::new(),
+            memory,
+            room: None,
             file: None,
         })
     }
 
-    /// Takes more bytes.
-    pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
-        self.length += bytes.len() as u64;
-        while !bytes.is_empty() {
-            // A full segment waits here until it is known not to be the last.
-            if self.pending.len() == SEGMENT {
-                self.seal(false)?;
-            }
-            let taken = bytes.len().min(SEGMENT - self.pending.len());
-            self.pending.extend_from_slice(&bytes[..taken]);
-            bytes = &bytes[taken..];
-        }
-        Ok(())
-    }
-
-    /// Seals the last segment; a file is durable when this returns.
-    pub fn finish(mut self) -> Result<Sealed, Error> {
-        if self.length == 0 {
+    /// Seals the last batch, which may be of any length; a file is durable when this returns.
+    fn finish(mut self, mut batch: Vec<u8>) -> Result<Sealed, Error> {
+        if self.length == 0 && batch.is_empty() {
             return Ok(Sealed { length: 0, key: self.wrapped, body: Body::Empty });
         }
-        self.seal(true)?;
-        let body = match self.file.take() {
-            None => Body::Small(self.out),
-            Some((mut file, name)) => {
-                file.write_all(&self.out).and_then(|()| file.sync_data()).map_err(at(&name.path))?;
+        if self.length == 0 && batch.len() <= SEGMENT {
+            // As most are: sealed where it stands.
+            let length = batch.len() as u64;
+            self.cipher.seal(0, true, &mut batch)?;
+            return Ok(Sealed { length, key: self.wrapped, body: Body::Small(Packed::few(batch)) });
+        }
+        self.seal(&mut batch, true)?;
+        let body = match self.file {
+            None => Body::Small(Packed { bytes: self.out, _room: self.room }),
+            Some(Written { file, name, .. }) => {
+                fault(faults::SYNC_LARGE).and_then(|()| file.sync_data()).map_err(at(&name.path))?;
+                fail::fail_point!("objects.large.synced");
                 Body::Large(name)
             }
         };
         Ok(Sealed { length: self.length, key: self.wrapped, body })
     }
 
-    fn seal(&mut self, last: bool) -> Result<(), Error> {
-        self.cipher.seal(self.number, last, &mut self.pending)?;
-        self.number += 1;
-        self.out.append(&mut self.pending);
-        if self.length > SMALL {
-            if self.file.is_none() {
-                self.file = Some(create(&self.directory)?);
-            }
-            if let Some((file, name)) = &mut self.file
-                && self.out.len() >= WRITE
-            {
-                file.write_all(&self.out).map_err(at(&name.path))?;
-                self.out.clear();
-            }
+    /// Seals a batch in place, segment by segment, and keeps or writes it. Each but the last is of whole segments.
+    fn seal(&mut self, batch: &mut [u8], last: bool) -> Result<(), Error> {
+        self.length += batch.len() as u64;
+        let segments = batch.len().div_ceil(SEGMENT);
+        let mut tags = Vec::with_capacity(segments);
+        for (at, segment) in batch.chunks_mut(SEGMENT).enumerate() {
+            tags.push(self.cipher.seal_apart(self.number, last && at + 1 == segments, segment)?);
+            self.number += 1;
         }
-        Ok(())
+        let pairs = batch.chunks(SEGMENT).zip(&tags);
+        if self.file.is_none() && (self.length <= SMALL || self.may_stay()) {
+            for (segment, tag) in pairs {
+                self.out.extend_from_slice(segment);
+                self.out.extend_from_slice(tag);
+            }
+            return Ok(());
+        }
+        let kept = std::mem::take(&mut self.out);
+        self.room = None;
+        let mut parts = Vec::with_capacity(1 + 2 * segments);
+        parts.push(IoSlice::new(&kept));
+        for (segment, tag) in pairs {
+            parts.extend([IoSlice::new(segment), IoSlice::new(tag)]);
+        }
+        let written = match &mut self.file {
+            Some(written) => written,
+            none => none.insert(create(&self.directory)?),
+        };
+        written.write(&mut parts)
+    }
+
+    /// Whether data that is not small may stay in memory: where few do, to pack it costs less than a file.
+    fn may_stay(&mut self) -> bool {
+        if self.length > MEDIUM {
+            return false;
+        }
+        if self.room.is_none() {
+            self.room = Arc::clone(&self.memory).try_acquire_owned().ok();
+        }
+        self.room.is_some()
     }
 }
 
-fn create(directory: &Path) -> Result<(File, NewFile), Error> {
-    let id = Uuid::now_v7();
-    let path = directory.join(id.as_simple().to_string());
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(at(&path))?;
-    Ok((file, NewFile { id, path, kept: false }))
+impl Written {
+    fn write(&mut self, mut parts: &mut [IoSlice<'_>]) -> Result<(), Error> {
+        fault(faults::WRITE_LARGE).map_err(at(&self.name.path))?;
+        IoSlice::advance_slices(&mut parts, 0);
+        while !parts.is_empty() {
+            let count = match self.file.write_vectored(parts) {
+                Ok(0) => Err(std::io::ErrorKind::WriteZero.into()),
+                Err(cause) if cause.kind() == std::io::ErrorKind::Interrupted => continue,
+                result => result,
+            }
+            .map_err(at(&self.name.path))?;
+            self.end += count as u64;
+            IoSlice::advance_slices(&mut parts, count);
+        }
+        if self.end - self.told >= TOLD {
+            self.tell();
+        }
+        Ok(())
+    }
+
+    /// Lets the disk begin with what was written, so that the sync at the end has less to wait for.
+    fn tell(&mut self) {
+        let (Ok(from), Ok(length)) = (i64::try_from(self.told), i64::try_from(self.end - self.told)) else { return };
+        // SAFETY: the call takes numbers and a descriptor, which is open; it touches no memory of ours.
+        let told = unsafe {
+            let begin = nix::libc::SYNC_FILE_RANGE_WRITE;
+            nix::libc::sync_file_range(self.file.as_raw_fd(), from, length, begin)
+        };
+        // It is a hint: what goes wrong is found by the sync.
+        let _ = told;
+        self.told = self.end;
+    }
 }
 
-/// The most bytes of data that is packed with others into a segment file.
+fn create(directory: &Path) -> Result<Written, Error> {
+    let id = Uuid::now_v7();
+    let path = directory.join(id.as_simple().to_string());
+    let file = fault(faults::CREATE_LARGE)
+        .and_then(|()| OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path))
+        .map_err(at(&path))?;
+    Ok(Written { file, name: NewFile { id, path, kept: false }, end: 0, told: 0 })
+}
+
+/// The most bytes of data that is always packed with others into a segment file,
 pub const SMALL: u64 = 4 * SEGMENT as u64;
-/// How many bytes are written at once.
-const WRITE: usize = 4 * SEGMENT;
+/// and of data that is where there is room in memory.
+pub const MEDIUM: u64 = 16 * SEGMENT as u64;
+/// How many bytes are sealed and written at once.
+const BATCH: usize = 4 * SEGMENT;
+/// After so many bytes the disk is told to begin.
+const TOLD: u64 = 8 << 20;

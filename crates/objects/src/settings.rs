@@ -113,6 +113,7 @@ impl Store {
                 writing.documents.remove((of, within, kind.name()))?;
             }
             writing.buckets.remove((of, within))?;
+            writing.forget_counts(of, within)?;
             Ok(())
         };
         self.0.committer.commit(Body::Empty, delete).await

@@ -5,7 +5,11 @@ use std::{
     fs::{self, DirBuilder},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -18,14 +22,17 @@ use uuid::Uuid;
 use crate::{
     Error,
     clock::{Clock, milliseconds},
-    committer::{Committer, Ground},
+    committer::{Committer, Ground, Pending, Reserve},
     error::at,
     garbage::Garbage,
     index::{self, BUCKETS, Index, LARGE, OBJECTS, SEGMENTS},
     list::{self, Entry, Query, VersionEntry, VersionQuery},
+    log::Log,
     put::{Removal, Target},
+    read::Shelf,
+    replay,
     rows::ObjectRow,
-    segments::{self, Segments},
+    segments::{self, OpenFiles},
     versions::VersionId,
 };
 
@@ -43,6 +50,12 @@ pub(crate) struct Inner {
     pub large: PathBuf,
     pub packed: PathBuf,
     pub kept_free: u64,
+    /// What readers share.
+    pub shelf: Arc<Shelf>,
+    /// How many bodies may wait in memory that are more than small.
+    pub memory: Arc<Semaphore>,
+    /// Whether short work is done where it is asked for.
+    pub glances: Arc<Glances>,
     /// Bounds the threads that block on files and the index.
     blocking: Arc<Semaphore>,
 }
@@ -54,13 +67,15 @@ pub(crate) struct Limits {
     pub segment_file: u64,
     /// So many bytes of the disk are kept free, for the index and for the rest of the service.
     pub kept_free: u64,
+    /// So many bytes of log are followed by a checkpoint: what a start after a crash has to read.
+    pub checkpoint: u64,
     /// What time it is.
     pub clock: Clock,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { segment_file: 64 << 20, kept_free: 32 << 20, clock: Clock::default() }
+        Limits { segment_file: 64 << 20, kept_free: 32 << 20, checkpoint: 64 << 20, clock: Clock::default() }
     }
 }
 
@@ -198,6 +213,22 @@ impl Store {
         self.block(move |inner| read(&inner.index.read()?)).await
     }
 
+    /// Does what is short where it is asked for: a look into the index, which is mostly in memory, or a read of a few
+    /// kilobytes, which costs less than to hand it to another thread. Where that was slow lately, because the disk had
+    /// to be asked, it goes to the threads that may block.
+    pub(crate) async fn glance<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        if !self.0.glances.are_quick() {
+            return self.block(work).await;
+        }
+        let begun = Instant::now();
+        let result = work(&self.0);
+        self.0.glances.took(begun.elapsed());
+        result
+    }
+
     /// Runs what blocks, on one of a bounded number of threads; it ends even if the caller goes away.
     pub(crate) async fn block<T: Send + 'static>(
         &self,
@@ -213,31 +244,86 @@ impl Store {
     }
 }
 
+/// How long short work took lately.
+#[derive(Debug)]
+pub(crate) struct Glances {
+    begun: Instant,
+    /// Until when, in microseconds since `begun`, they are not trusted.
+    slow_until: AtomicU64,
+}
+
+impl Default for Glances {
+    fn default() -> Glances {
+        Glances { begun: Instant::now(), slow_until: AtomicU64::new(0) }
+    }
+}
+
+impl Glances {
+    /// Whether short work may be done where it is asked for.
+    pub fn are_quick(&self) -> bool {
+        self.now() >= self.slow_until.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of how long some took.
+    pub fn took(&self, time: Duration) {
+        if time > SLOW {
+            self.slow_until.store(self.now() + micros(SLOW_FOR), Ordering::Relaxed);
+        }
+    }
+
+    fn now(&self) -> u64 {
+        micros(self.begun.elapsed())
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 fn open(dir: &Path, keys: Arc<Keys>, limits: Limits) -> Result<Store, Error> {
     let (large, packed) = (dir.join("large"), dir.join("packed"));
     for directory in [dir, &large, &packed] {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
     }
-    let index = Index::open(&dir.join("index.redb"), limits.clock.clone())?;
+    let (index, (log, next)) = Index::open(&dir.join("index.redb"), limits.clock.clone(), |database, clock, mark| {
+        let replayed = replay::replay(database, clock, &packed, mark, None)?;
+        let newest = segments::ids(&packed)?.into_iter().max().map_or(0, |id| id + 1);
+        let next = mark.next_segment.max(newest).max(index::after_segments(database)?);
+        if replayed.end != mark.position || next != mark.next_segment {
+            // Before any file goes that says how the log went on.
+            index::checkpoint(database, replayed.end, next)?;
+        }
+        Ok((replayed, next))
+    })?;
     segments::sync_directory(dir)?;
-    let next = clean(&index.read()?, &large, &packed)?;
+    clean(&index.read()?, &large, &packed)?;
     let index = Arc::new(index);
     let garbage = Arc::new(Garbage::default());
+    let open_files = Arc::new(OpenFiles::new(&packed));
     let ground = Ground {
         index: Arc::clone(&index),
         garbage: Arc::clone(&garbage),
-        segments: Segments::new(&packed, next, limits.segment_file),
+        log: Log::new(&packed, log.log, log.end, next, limits.segment_file),
+        open_files: Arc::clone(&open_files),
         packed: packed.clone(),
         large: large.clone(),
         kept_free: limits.kept_free,
+        reserve: Reserve::new(dir.join("reserve"), limits.kept_free.min(MOST_RESERVE)),
+        checkpoint: limits.checkpoint,
+        pending: Pending::default(),
     };
     let committer = Committer::start(ground).map_err(at(dir))?;
     let blocking = Arc::new(Semaphore::new(THREADS));
-    Ok(Store(Arc::new(Inner { index, garbage, committer, keys, large, packed, blocking, kept_free: limits.kept_free })))
+    let kept_free = limits.kept_free;
+    let glances = Arc::new(Glances::default());
+    let shelf = Arc::new(Shelf::new(large.clone(), open_files, Arc::clone(&glances)));
+    let memory = Arc::new(Semaphore::new(MOST_IN_MEMORY));
+    let inner = Inner { index, garbage, committer, keys, large, packed, kept_free, shelf, memory, glances, blocking };
+    Ok(Store(Arc::new(inner)))
 }
 
-/// Removes files that no row names: what a crash left of uploads and of deletes. Returns a number that no segment has.
-fn clean(index: &ReadTransaction, large: &Path, packed: &Path) -> Result<u64, Error> {
+/// Removes files that no row names: what a crash left of uploads and of deletes.
+fn clean(index: &ReadTransaction, large: &Path, packed: &Path) -> Result<(), Error> {
     let named = index.open_table(LARGE)?;
     for entry in fs::read_dir(large).map_err(at(large))? {
         let path = entry.map_err(at(large))?.path();
@@ -252,12 +338,11 @@ fn clean(index: &ReadTransaction, large: &Path, packed: &Path) -> Result<u64, Er
     for entry in index.open_table(SEGMENTS)?.iter()? {
         live.insert(entry?.0.value());
     }
-    let ids = segments::ids(packed)?;
-    for id in ids.iter().filter(|id| !live.contains(id)) {
-        let path = segments::path(packed, *id);
+    for id in segments::ids(packed)?.into_iter().filter(|id| !live.contains(id)) {
+        let path = segments::path(packed, id);
         fs::remove_file(&path).map_err(at(&path))?;
     }
-    Ok(ids.into_iter().chain(live).max().map_or(0, |id| id + 1))
+    Ok(())
 }
 
 /// What other rooms learn of an object.
@@ -287,3 +372,11 @@ pub(crate) const PURPOSE: &str = "object";
 /// The most entries of one answer.
 pub(crate) const MOST_LISTED: usize = 1000;
 const THREADS: usize = 16;
+/// Work that takes longer than this waited for the disk,
+const SLOW: Duration = Duration::from_millis(2);
+/// and for so long after it others are not let wait for it.
+const SLOW_FOR: Duration = Duration::from_millis(100);
+/// Bodies of up to a megabyte that wait in memory, because to pack them costs fewer syncs than a file for each.
+const MOST_IN_MEMORY: usize = 32;
+/// The most that is kept for deletes on a full disk.
+const MOST_RESERVE: u64 = 16 << 20;

@@ -104,8 +104,11 @@ impl Store {
                 .insert((id.as_u128(), number), bytes.as_slice())?
                 .map(|old| rows::decode::<PartRow>("a part", old.value()))
                 .transpose()?;
-            if let Some(piece) = old.and_then(|old| old.piece) {
-                writing.free(&piece)?;
+            let (project, bucket, _) = target.name();
+            writing.count_parts(project, bucket, 1, index::signed(row.size));
+            if let Some(old) = old {
+                writing.count_parts(project, bucket, -1, -index::signed(old.size));
+                old.piece.map_or(Ok(()), |piece| writing.free(&piece))?;
             }
             Ok(row)
         };

@@ -14,7 +14,7 @@ use redb::{ReadTransaction, ReadableTable};
 use crate::{
     Error,
     clock::milliseconds,
-    index::{NULLS, OBJECTS, ObjectKey, VERSIONS, VersionKey, Writing},
+    index::{NULLS, OBJECTS, ObjectKey, VERSIONS, VersionKey, Writing, signed},
     lock,
     rows::{self, Marker, ObjectRow, VersionRow, Versioning},
 };
@@ -65,6 +65,14 @@ impl Marker {
 }
 
 impl VersionRow {
+    /// Its bytes; a marker has none.
+    pub fn size(&self) -> u64 {
+        match self {
+            VersionRow::Object(row) => row.size,
+            VersionRow::Marker(_) => 0,
+        }
+    }
+
     /// As callers know it.
     pub fn id(&self) -> VersionId {
         match self {
@@ -360,6 +368,7 @@ impl Writing<'_> {
     fn set_older(&mut self, name: Name<'_>, row: &VersionRow) -> Result<(), Error> {
         let bytes = rows::encode(row);
         self.versions.insert(at(name, row.version()), bytes.as_slice())?;
+        self.count_older(name.0, name.1, 1, signed(row.size()));
         if row.is_null() {
             self.nulls.insert(name, row.version())?;
         }
@@ -368,6 +377,7 @@ impl Writing<'_> {
 
     fn drop_older(&mut self, name: Name<'_>, row: &VersionRow) -> Result<(), Error> {
         self.versions.remove(at(name, row.version()))?;
+        self.count_older(name.0, name.1, -1, negative(row.size()));
         if row.is_null() {
             self.nulls.remove(name)?;
         }
@@ -384,15 +394,12 @@ impl Writing<'_> {
         }
         let Some(VersionRow::Object(row)) = newest(&self.versions, name)? else { return Ok(()) };
         self.versions.remove(at(name, row.version))?;
+        self.count_older(name.0, name.1, -1, negative(row.size));
         if row.null {
             self.nulls.remove(name)?;
         }
         self.set_current(name, &row)
     }
-}
-
-fn signed(bytes: u64) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 fn negative(bytes: u64) -> i64 {

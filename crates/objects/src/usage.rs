@@ -1,0 +1,156 @@
+//! What buckets hold: counts that each change keeps right in its own transaction.
+
+use std::{collections::BTreeMap, ops::AddAssign};
+
+use model::{BucketName, ProjectId};
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+
+use crate::{
+    Error,
+    index::{self, BUCKETS, OBJECTS, ObjectKey, PARTS, UPLOADS, USAGE, UploadKey, UsageRow, VERSIONS, VersionKey},
+    rows::{self, ObjectRow},
+    store::Store,
+    versions,
+};
+
+/// What a bucket or a project holds. Bytes are those that callers wrote, before they were sealed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage<T = u64> {
+    /// Objects that a list shows.
+    pub objects: T,
+    /// Their bytes.
+    pub bytes: T,
+    /// Versions that are not current objects, delete markers among them.
+    pub older: T,
+    /// Their bytes.
+    pub older_bytes: T,
+    /// Parts of uploads that are not complete.
+    pub parts: T,
+    /// Their bytes.
+    pub part_bytes: T,
+}
+
+impl Usage {
+    /// As the index holds it.
+    pub(crate) fn row(self) -> UsageRow {
+        (self.objects, self.bytes, self.older, self.older_bytes, self.parts, self.part_bytes)
+    }
+
+    /// Of a row of the index.
+    pub(crate) fn of((objects, bytes, older, older_bytes, parts, part_bytes): UsageRow) -> Usage {
+        Usage { objects, bytes, older, older_bytes, parts, part_bytes }
+    }
+
+    pub(crate) fn plus(self, more: Usage<i64>) -> Usage {
+        Usage {
+            objects: self.objects.saturating_add_signed(more.objects),
+            bytes: self.bytes.saturating_add_signed(more.bytes),
+            older: self.older.saturating_add_signed(more.older),
+            older_bytes: self.older_bytes.saturating_add_signed(more.older_bytes),
+            parts: self.parts.saturating_add_signed(more.parts),
+            part_bytes: self.part_bytes.saturating_add_signed(more.part_bytes),
+        }
+    }
+}
+
+impl<T: AddAssign> AddAssign for Usage<T> {
+    fn add_assign(&mut self, more: Usage<T>) {
+        self.objects += more.objects;
+        self.bytes += more.bytes;
+        self.older += more.older;
+        self.older_bytes += more.older_bytes;
+        self.parts += more.parts;
+        self.part_bytes += more.part_bytes;
+    }
+}
+
+impl Store {
+    /// What a bucket holds.
+    pub async fn usage(&self, project: &ProjectId, bucket: &BucketName) -> Result<Usage, Error> {
+        let (project, bucket) = (project.clone(), bucket.clone());
+        self.glance(move |inner| {
+            let index = inner.index.read()?;
+            index::bucket(&index.open_table(BUCKETS)?, &project, &bucket)?;
+            let row = index.open_table(USAGE)?.get((project.as_str(), bucket.as_str()))?;
+            Ok(row.map_or_else(Usage::default, |row| Usage::of(row.value())))
+        })
+        .await
+    }
+
+    /// What all buckets of a project hold.
+    pub async fn project_usage(&self, project: &ProjectId) -> Result<Usage, Error> {
+        let project = project.clone();
+        self.read(move |index| {
+            let mut usage = Usage::default();
+            for entry in index.open_table(USAGE)?.range((project.as_str(), "")..)? {
+                let (key, row) = entry?;
+                if key.value().0 != project.as_str() {
+                    break;
+                }
+                usage += Usage::of(row.value());
+            }
+            Ok(usage)
+        })
+        .await
+    }
+}
+
+/// What buckets hold, by project and name.
+pub type Counts = BTreeMap<(String, String), Usage>;
+
+/// Counts everything, for an index that has no counts yet.
+pub fn count_all(transaction: &WriteTransaction) -> Result<(), Error> {
+    let counts = count(
+        &transaction.open_table(OBJECTS)?,
+        &transaction.open_table(VERSIONS)?,
+        &transaction.open_table(UPLOADS)?,
+        &transaction.open_table(PARTS)?,
+    )?;
+    let mut table = transaction.open_table(USAGE)?;
+    for ((project, bucket), usage) in counts {
+        table.insert((project.as_str(), bucket.as_str()), usage.row())?;
+    }
+    Ok(())
+}
+
+/// Counts everything in what is committed.
+pub fn recount(index: &ReadTransaction) -> Result<Counts, Error> {
+    count(
+        &index.open_table(OBJECTS)?,
+        &index.open_table(VERSIONS)?,
+        &index.open_table(UPLOADS)?,
+        &index.open_table(PARTS)?,
+    )
+}
+
+fn count(
+    objects: &impl ReadableTable<ObjectKey, &'static [u8]>,
+    versions: &impl ReadableTable<VersionKey, &'static [u8]>,
+    uploads: &impl ReadableTable<UploadKey, &'static [u8]>,
+    parts: &impl ReadableTable<(u128, u32), &'static [u8]>,
+) -> Result<Counts, Error> {
+    let mut counts = Counts::new();
+    let mut add = |project: &str, bucket: &str, more: Usage| {
+        *counts.entry((project.to_owned(), bucket.to_owned())).or_default() += more;
+    };
+    for entry in objects.iter()? {
+        let (key, row) = entry?;
+        let (project, bucket, _) = key.value();
+        let row: ObjectRow = rows::decode("an object", row.value())?;
+        add(project, bucket, Usage { objects: 1, bytes: row.size, ..Usage::default() });
+    }
+    for entry in versions.iter()? {
+        let (key, row) = entry?;
+        let (project, bucket, ..) = key.value();
+        let older_bytes = versions::decode(row.value())?.size();
+        add(project, bucket, Usage { older: 1, older_bytes, ..Usage::default() });
+    }
+    for entry in uploads.iter()? {
+        let (key, _) = entry?;
+        let (project, bucket, _, id) = key.value();
+        for (_, part) in index::parts(parts, uuid::Uuid::from_u128(id), 0, usize::MAX)? {
+            add(project, bucket, Usage { parts: 1, part_bytes: part.size, ..Usage::default() });
+        }
+    }
+    Ok(counts)
+}
