@@ -28,6 +28,7 @@ mod faults;
 mod form;
 mod garbage;
 mod gate;
+mod guard;
 mod host;
 mod index;
 mod keystone;
@@ -58,6 +59,7 @@ mod swift;
 #[cfg(test)]
 mod tests;
 mod uploads;
+mod verified;
 mod usage;
 mod versions;
 #[cfg(test)]

@@ -20,7 +20,7 @@ import zlib
 
 import boto3
 from boto3.s3.transfer import TransferConfig
-from botocore.auth import S3SigV4QueryAuth
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
@@ -1168,6 +1168,61 @@ def attributes_name_parts_and_versions():
     fails("InvalidPartNumber", s3.get_object, Bucket="data", Key="key", PartNumber=4, status=416)
     shown = s3.get_object(Bucket="data", Key="key", ResponseContentType="text/x", ResponseCacheControl="no-store", ResponseContentDisposition="inline", ResponseContentLanguage="de", ResponseContentEncoding="identity", ResponseExpires=datetime.datetime(2031, 1, 1))
     assert (shown["ContentType"], shown["CacheControl"], shown["ContentDisposition"], shown["ContentLanguage"], shown["ContentEncoding"]) == ("text/x", "no-store", "inline", "de", "identity")
+
+
+def signed_call(method, path, body=b"", **headers):
+    """Status and body of a request that is signed as it is."""
+    request = AWSRequest(method, f"http://127.0.0.1:{PUBLIC}/{path}", data=body, headers=headers)
+    S3SigV4Auth(Credentials("project-a", "secret of project-a"), "s3", "GRA").add_auth(request)
+    return answer(urllib.request.Request(request.url, data=body or None, method=method, headers=dict(request.headers)))[0::2]
+
+
+def malformed_requests_are_refused_with_their_code():
+    s3 = client(signature_version="s3v4")
+    s3.create_bucket(Bucket="data")
+    s3.put_object(Bucket="data", Key="key", Body=b"0123456789")
+    bomb = b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><Tagging><TagSet><Tag><Key>&b;</Key><Value>1</Value></Tag></TagSet></Tagging>'
+    delete = b"<Delete><Object><Key>key</Key></Object></Delete>"
+    md5 = lambda body: {"content-md5": base64.b64encode(hashlib.md5(body).digest()).decode()}
+    crc = lambda body: {"x-amz-checksum-crc32": base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()}
+    for code, status, method, path, body, headers in (
+        ("MalformedXML", 400, "PUT", "data?tagging", bomb, {}),
+        ("MalformedXML", 400, "PUT", "data?tagging", b"<a>" * 100_000, {}),
+        ("MalformedXML", 400, "PUT", "data?tagging", b"<Tagging><TagSet>", {}),
+        ("MalformedXML", 400, "PUT", "data?versioning", b"<VersioningConfiguration><Status>Maybe</Status></VersioningConfiguration>", {}),
+        ("MalformedXML", 400, "PUT", "data?cors", b"<CORSConfiguration/>", {}),
+        ("MalformedXML", 400, "PUT", "data?publicAccessBlock", b"<PublicAccessBlockConfiguration><BlockPublicAcls>maybe</BlockPublicAcls></PublicAccessBlockConfiguration>", {}),
+        ("MalformedXML", 400, "PUT", "data/key?tagging", b"<Tagging><TagSet><Tag><Value>1</Value></Tag></TagSet></Tagging>", {}),
+        ("MalformedXML", 400, "POST", "data?delete", b"<Delete><Object>", {}),
+        ("MalformedPolicy", 400, "PUT", "data?policy", b"{", {}),
+        ("BadDigest", 400, "POST", "data?delete", delete, md5(b"other")),
+        ("BadDigest", 400, "POST", "data?delete", delete, crc(b"other")),
+        ("InvalidDigest", 400, "POST", "data?delete", delete, {"content-md5": "short"}),
+        ("UserKeyMustBeSpecified", 200, "POST", "data?delete", b"<Delete><Object><Key></Key></Object></Delete>", {}),
+        ("InvalidArgument", 400, "PUT", "data/key?versionId=null", b"x", {}),
+        ("InvalidArgument", 400, "GET", "data/key?versionId=", b"", {}),
+        ("InvalidArgument", 400, "GET", "data/key?partNumber=0", b"", {}),
+        ("InvalidArgument", 400, "GET", "data?max-keys=-1", b"", {}),
+        ("InvalidArgument", 400, "PUT", "data/key?partNumber=10001&uploadId=0", b"", {}),
+        ("NoSuchUpload", 404, "GET", "data/key?uploadId=zz", b"", {}),
+        ("NotImplemented", 501, "GET", "data?location&acl", b"", {}),
+        ("NotImplemented", 501, "PATCH", "data/key", b"", {}),
+        ("InvalidBucketName", 400, "GET", "da/key", b"", {}),
+    ):
+        found, text = signed_call(method, path, body, **headers)
+        assert found == status and f"<Code>{code}</Code>".encode() in text, (method, path, found, text)
+    assert read(s3, "data", "key") == b"0123456789"
+    url = s3.generate_presigned_url("get_object", {"Bucket": "data", "Key": "key"})
+    get = lambda **headers: answer(urllib.request.Request(url, headers=headers))[0::2]
+    # What is not a range of one part is as if it were not there, as RFC 9110 has it.
+    for text in ("bytes=0-1,3-4", "bytes=a-b", "items=0-1", "bytes=5-2", "nonsense"):
+        assert get(range=text) == (200, b"0123456789"), text
+    assert get(range="bytes=-3") == (206, b"789") and get(range="bytes=10-")[0] == 416 and get(range="bytes=-0")[0] == 416
+    assert get(**{"if-modified-since": "yesterday"})[0] == 200
+    for good in (md5, crc):
+        s3.put_object(Bucket="data", Key="key", Body=b"x")
+        assert signed_call("POST", "data?delete", delete, **good(delete))[0] == 200
+        fails("NoSuchKey", s3.get_object, Bucket="data", Key="key")
 
 
 def conditions_on_the_target_of_a_copy_hold():

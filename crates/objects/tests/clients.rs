@@ -46,6 +46,7 @@ laws! {
     pages_of_other_origins_are_let_by_rules,
     customers_keys_open_what_they_sealed,
     attributes_name_parts_and_versions,
+    malformed_requests_are_refused_with_their_code,
     conditions_on_the_target_of_a_copy_hold,
     the_transfer_manager_and_the_command_line_move_large_files,
     readers_see_whole_objects_while_they_are_overwritten,
