@@ -19,39 +19,6 @@ use crate::{
     store::MOST_LISTED,
 };
 
-/// How much there is in a bucket.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Usage {
-    pub objects: u64,
-    pub bytes: u64,
-}
-
-impl Usage {
-    /// Of a bucket.
-    pub async fn of(store: &Store, project: &ProjectId, bucket: &BucketName) -> Result<Usage, Error> {
-        let mut usage = Usage::default();
-        let mut after = None;
-        loop {
-            let query = Query { prefix: String::new(), delimiter: None, after: after.take(), limit: MOST_LISTED };
-            let (entries, more) = match store.entries(project, bucket, query).await {
-                // Removed since it was listed.
-                Err(Error::NoSuchBucket { .. }) => return Ok(usage),
-                found => found?,
-            };
-            for entry in &entries {
-                if let Entry::Object(_, row) = entry {
-                    usage.objects += 1;
-                    usage.bytes += row.size;
-                }
-            }
-            after = entries.last().map(|last| last.name().to_owned());
-            if !more {
-                return Ok(usage);
-            }
-        }
-    }
-}
-
 /// Lists the objects; for `HEAD`, only what the container is.
 pub async fn list(visit: &Visit<'_>, bucket: &BucketName, parts: &Parts) -> Answer {
     let wanted = Wanted::new(visit, parts)?;
@@ -69,7 +36,7 @@ pub async fn list(visit: &Visit<'_>, bucket: &BucketName, parts: &Parts) -> Answ
         true => entries(visit, bucket, wanted).await?.into_response(),
         false => empty(StatusCode::NO_CONTENT),
     };
-    let usage = Usage::of(store, &visit.project, bucket).await?;
+    let usage = store.usage(&visit.project, bucket).await?;
     let headers = response.headers_mut();
     set(headers, "x-container-object-count", &usage.objects.to_string());
     set(headers, "x-container-bytes-used", &usage.bytes.to_string());
