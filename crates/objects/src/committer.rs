@@ -334,9 +334,9 @@ impl Ground {
     /// Opens the index again, and brings it to the end of the log; whether that went well.
     fn reopen(&self) -> bool {
         let end = self.log.end();
-        let again = self.index.reopen(|database, clock, mark| {
-            replay::replay(database, clock, &self.packed, mark, Some(end)).map(drop)
-        });
+        let again = self
+            .index
+            .reopen(|database, clock, mark| replay::replay(database, clock, &self.packed, mark, Some(end)).map(drop));
         if let Err(cause) = &again {
             tracing::error!(cause = ?cause, "the index of objects cannot be opened again");
         }

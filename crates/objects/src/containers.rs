@@ -75,7 +75,8 @@ impl Store {
         let change = move |_: &mut BucketRow, before: Option<&[u8]>| {
             let Some(document) = before else { return Ok((None, false)) };
             let mut config = parsed(document)?;
-            let named = |config: &CORSConfiguration| config.cors_rules.iter().map(|rule| rule.allowed_origins.len()).sum();
+            let named =
+                |config: &CORSConfiguration| config.cors_rules.iter().map(|rule| rule.allowed_origins.len()).sum();
             let names: usize = named(&config);
             for rule in &mut config.cors_rules {
                 rule.allowed_origins.retain(|known| *known != origin);
@@ -102,7 +103,8 @@ impl Store {
                 if row.public_block.restrict || !row.documents.contains(&Kind::Policy) {
                     return Ok(None);
                 }
-                let found = index.open_table(DOCUMENTS)?.get((project.as_str(), bucket.as_str(), Kind::Policy.name()))?;
+                let found =
+                    index.open_table(DOCUMENTS)?.get((project.as_str(), bucket.as_str(), Kind::Policy.name()))?;
                 Ok(found.map(|document| document.value().to_vec()))
             })
             .await?;
@@ -182,7 +184,7 @@ impl Store {
             writing.buckets.insert((project.as_str(), bucket.as_str()), row.as_slice())?;
             Ok(answer)
         };
-        self.0.committer.commit(Body::Empty, apply).await
+        self.commit(Body::Empty, apply).await
     }
 }
 

@@ -8,13 +8,14 @@ use std::{
     fs::OpenOptions,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use model::{BucketName, ProjectId};
-use redb::{
-    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
-};
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use uuid::Uuid;
 
 use crate::{
@@ -123,6 +124,8 @@ tables! {
     DOCUMENTS, documents = 11: (&'static str, &'static str, &'static str) => &'static [u8];
     /// What a bucket holds: see [`Usage::row`].
     USAGE, usage = 12: (&'static str, &'static str) => UsageRow;
+    /// An entry for the audit log that it may not have yet: by a number that rises.
+    OUTBOX, outbox = 13: u64 => &'static [u8];
 }
 
 /// Where the log of what is not yet in the index begins. Not in the log itself.
@@ -134,6 +137,8 @@ pub struct Index {
     path: PathBuf,
     /// What time it is.
     pub clock: Clock,
+    /// Whether some bucket lives elsewhere.
+    external: AtomicBool,
     database: RwLock<State>,
 }
 
@@ -144,6 +149,15 @@ enum State {
     Failed,
     /// The store was closed.
     Closed,
+}
+
+fn any_external(database: &Database) -> Result<bool, Error> {
+    for entry in database.begin_read()?.open_table(BUCKETS)?.iter()? {
+        if rows::decode::<BucketRow>("a bucket", entry?.1.value())?.external.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What is durable in the index of the log.
@@ -168,7 +182,18 @@ impl Index {
         let database = open(path)?;
         prepare(&database)?;
         let replayed = replay(&database, &clock, mark(&database)?)?;
-        Ok((Index { path: path.to_owned(), clock, database: RwLock::new(State::Open(database)) }, replayed))
+        let external = AtomicBool::new(any_external(&database)?);
+        Ok((Index { path: path.to_owned(), clock, external, database: RwLock::new(State::Open(database)) }, replayed))
+    }
+
+    /// Whether some bucket lives, or lived, elsewhere.
+    pub fn has_external(&self) -> bool {
+        self.external.load(Ordering::Acquire)
+    }
+
+    /// Takes note of a bucket that lives elsewhere.
+    pub fn note_external(&self) {
+        self.external.store(true, Ordering::Release);
     }
 
     /// A view of what is committed.
@@ -245,9 +270,7 @@ pub fn checkpoint(database: &Database, position: Position, next_segment: u64) ->
 /// A transaction that the log makes durable.
 pub fn begin(database: &Database) -> Result<WriteTransaction, Error> {
     let mut transaction = database.begin_write()?;
-    transaction
-        .set_durability(Durability::None)
-        .map_err(|cause| redb::StorageError::Corrupted(cause.to_string()))?;
+    transaction.set_durability(Durability::None).map_err(|cause| redb::StorageError::Corrupted(cause.to_string()))?;
     Ok(transaction)
 }
 
@@ -294,8 +317,7 @@ fn mark(database: &Database) -> Result<Mark, Error> {
     let table = database.begin_read()?.open_table(LOG)?;
     let number = |name: &str| Ok::<u64, Error>(table.get(name)?.map_or(0, |number| number.value()));
     let log = Uuid::from_u64_pair(number("id")?, number("id.low")?).as_u128();
-    let position =
-        Position { segment: number("segment")?, offset: number("offset")?, sequence: number("sequence")? };
+    let position = Position { segment: number("segment")?, offset: number("offset")?, sequence: number("sequence")? };
     Ok(Mark { log, position, next_segment: number("next")? })
 }
 

@@ -12,6 +12,7 @@
 
 mod access;
 mod actions;
+mod behalf;
 mod browser;
 mod call;
 mod chunks;
@@ -59,8 +60,8 @@ mod swift;
 #[cfg(test)]
 mod tests;
 mod uploads;
-mod verified;
 mod usage;
+mod verified;
 mod versions;
 #[cfg(test)]
 mod versions_tests;

@@ -13,7 +13,7 @@ use crate::Error;
 pub async fn list(visit: &Visit<'_>, parts: &Parts) -> Answer {
     let wanted = Wanted::new(visit, parts)?;
     visit.may("ListBuckets", None, None).await?;
-    let store = &visit.call.ground.store;
+    let store = &visit.call.store();
     let mut list = List::new(wanted.form, "account", &visit.place.account);
     let all = store.project_usage(&visit.project).await?;
     let (mut containers, mut listed) = (0_u64, 0);
