@@ -1,6 +1,7 @@
 //! Casemate, one binary: the service's processes, the operator's commands and the client.
 //! Holds the command line, the configuration and the wiring of processes; every rule lives in another room.
 
+mod access;
 mod cli;
 mod config;
 mod failure;

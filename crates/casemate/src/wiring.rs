@@ -1,9 +1,8 @@
-//! Joins rooms that do not know each other: what jobs need of the object store and of identities, and what the object
-//! gate needs of identities. Holds no rule of its own.
+//! Joins rooms that do not know each other: what jobs need of the object store and of identities. Holds no rule of its
+//! own.
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{Mutex, PoisonError},
 };
 
@@ -11,69 +10,10 @@ use async_trait::async_trait;
 use identity::Identity;
 use jobs::{BoxError, JobKeys, S3Pair, Surroundings};
 use model::{BucketName, JobSpec, ProjectId, SandboxId};
-use objects::{
-    Access, Gate, Grant, LoggedIn, NewBucket, PolicyKind, Question, Refusal, RoleWish, Scope, Store, TemporaryKey, Verdict, Via,
-};
+use objects::{Gate, NewBucket, Store, Via};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::listener;
-
-/// Access keys as the object gate asks for them.
-#[derive(Debug)]
-pub struct KeyAccess(pub Identity);
-
-#[async_trait]
-impl Access for KeyAccess {
-    async fn grant(&self, access_key: &str) -> Result<Option<Grant>, BoxError> {
-        let found = self.0.find_s3_key(access_key).await?;
-        Ok(found.map(|grant| Grant {
-            secret: grant.secret,
-            principal: format!("arn:aws:iam::{}:root", grant.project),
-            project: grant.project,
-            identity: grant.identity,
-            scope: match grant.scope {
-                identity::Scope::Project => Scope::Project,
-                identity::Scope::Job(sandbox) => Scope::Job(sandbox),
-                identity::Scope::Platform(sandbox) => Scope::Platform(sandbox),
-            },
-            session_token: None,
-            plain: true,
-            holder: std::sync::Arc::new(()),
-        }))
-    }
-
-    async fn token(&self, _: &str) -> Result<Option<Grant>, BoxError> {
-        Ok(None)
-    }
-
-    async fn log_in(&self, _: &str, _: &str, _: Option<IpAddr>) -> Result<Option<LoggedIn>, BoxError> {
-        Ok(None)
-    }
-
-    async fn describe(&self, _: &str) -> Result<Option<LoggedIn>, BoxError> {
-        Ok(None)
-    }
-
-    async fn log_out(&self, _: &str, _: Option<IpAddr>) -> Result<(), BoxError> {
-        Ok(())
-    }
-
-    fn decide(&self, caller: Option<&Grant>, _: &Question<'_>) -> Verdict {
-        Verdict { allowed: caller.is_some(), reason: String::new() }
-    }
-
-    fn check_policy(&self, _: &ProjectId, _: &BucketName, _: &str) -> Result<PolicyKind, String> {
-        Err("policies are not supported".to_owned())
-    }
-
-    async fn assume_role(&self, _: &Grant, _: RoleWish<'_>) -> Result<TemporaryKey, Refusal> {
-        Err(Refusal::Denied("temporary keys are not supported".to_owned()))
-    }
-
-    async fn session_token(&self, _: &Grant, _: Option<u32>) -> Result<TemporaryKey, Refusal> {
-        Err(Refusal::Denied("temporary keys are not supported".to_owned()))
-    }
-}
 
 /// What jobs reach beside them.
 pub struct Wiring {
@@ -115,8 +55,9 @@ impl Surroundings for Wiring {
         }
     }
 
-    async fn open_keys(&self, project: &ProjectId, sandbox: SandboxId, _: &JobSpec) -> Result<JobKeys, BoxError> {
-        let keys = self.identity.open_sandbox(project, sandbox).await?;
+    async fn open_keys(&self, project: &ProjectId, sandbox: SandboxId, spec: &JobSpec) -> Result<JobKeys, BoxError> {
+        let policy = spec.storage_access.as_deref().map(|accesses| identity::job_policy(&spec.bucket, accesses));
+        let keys = self.identity.open_sandbox(project, sandbox, policy.as_deref()).await?;
         let pair = |key: identity::NewS3Key| S3Pair { access: key.access, secret: key.secret };
         Ok(JobKeys { job: pair(keys.job), platform: pair(keys.platform) })
     }

@@ -4,6 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use audit::{Actor, Entry};
 use jiff::{SignedDuration, Timestamp};
+use model::ProjectId;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -51,21 +52,34 @@ impl Identity {
         let right = self.passwords.verify(Zeroizing::new(password.to_owned()), hash).await?;
         let Some(user) = user.filter(|_| right) else { return Ok(None) };
         attempt.succeeded();
-        let token = random::hex::<32>()?;
-        let issued = crate::now();
-        let expires = issued + GOOD_FOR;
         let account = self.project(&user.project).await?.map(|project| project.account);
         let by = Actor { account, identity: format!("user/{}", user.username), source_ip: from, request_id: None };
         let entry = Entry::new(by, "project.user.loggedIn", format!("project/{}/user/{}", user.project, user.id));
+        // `None`: removed since its password was checked.
+        self.insert_token(user, &entry).await
+    }
+
+    /// Gives a user of a project a token without its password: for one whose right to it was decided before.
+    pub async fn make_user_token(&self, project: &ProjectId, id: i64, by: &Actor) -> Result<UserToken, Error> {
+        let absent = || Error::NotFound { kind: "user", id: id.to_string() };
+        let user = self.user(project, id).await?.ok_or_else(absent)?;
+        let entry = Entry::new(by.clone(), "project.user.token.created", format!("project/{project}/user/{id}"));
+        self.insert_token(user, &entry).await?.ok_or_else(absent)
+    }
+
+    /// Makes a token; `None` if the user is not there any more.
+    async fn insert_token(&self, user: User, entry: &Entry) -> Result<Option<UserToken>, Error> {
+        let token = random::hex::<32>()?;
+        let issued = crate::now();
+        let expires = issued + GOOD_FOR;
         let mut tx = self.db.begin().await?;
         db::user_tokens::delete_oldest(&mut tx, user.id, MOST - 1).await?;
         match db::user_tokens::insert(&mut tx, &random::sha256(&token), user.id, issued, expires).await {
             Ok(()) => {}
-            // Removed since its password was checked.
             Err(fault) if fault.is_dangling() => return Ok(None),
             Err(fault) => return Err(fault.into()),
         }
-        self.audit.record_in(&mut tx, &entry).await?;
+        self.audit.record_in(&mut tx, entry).await?;
         tx.commit().await?;
         Ok(Some(UserToken { token, user, issued, expires }))
     }

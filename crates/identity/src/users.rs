@@ -103,8 +103,38 @@ impl Identity {
         roles: &[String],
         by: &Actor,
     ) -> Result<User, Error> {
-        let roles = role_names(roles)?;
+        self.change_user_roles(project, id, |_| roles.to_vec(), by).await
+    }
+
+    /// Gives a user a role more, by its name or id; nothing changes where it has it.
+    pub async fn add_user_role(&self, project: &ProjectId, id: i64, role: &str, by: &Actor) -> Result<User, Error> {
+        let add = |mut roles: Vec<String>| {
+            roles.push(role.to_owned());
+            roles
+        };
+        self.change_user_roles(project, id, add, by).await
+    }
+
+    /// Takes a role from a user, by its name; nothing changes where it has it not.
+    pub async fn remove_user_role(&self, project: &ProjectId, id: i64, role: &str, by: &Actor) -> Result<User, Error> {
+        let remove = |mut roles: Vec<String>| {
+            roles.retain(|name| name != role);
+            roles
+        };
+        self.change_user_roles(project, id, remove, by).await
+    }
+
+    async fn change_user_roles(
+        &self,
+        project: &ProjectId,
+        id: i64,
+        change: impl FnOnce(Vec<String>) -> Vec<String> + Send,
+        by: &Actor,
+    ) -> Result<User, Error> {
+        // Nobody else writes until this ends, so that no change between is lost.
         let mut tx = self.db.begin().await?;
+        let before = self.user(project, id).await?.ok_or_else(|| no_user(id))?;
+        let roles = role_names(&change(before.roles))?;
         if !db::project_users::set_roles(&mut tx, project, id, &roles).await? {
             return Err(no_user(id));
         }

@@ -156,6 +156,19 @@ pub fn foreign_parameter(operation: &str, uri: &Uri) -> Option<String> {
         .map(|name| name.into_owned())
 }
 
+/// Whether a request's body, if it has one, is a document and not an object's data.
+pub fn names_settings(uri: &Uri) -> bool {
+    let mut names = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    names.any(|(name, _)| SUBRESOURCES.contains(&name.as_ref()) && !["partNumber", "uploadId"].contains(&name.as_ref()))
+}
+
+/// Whether an operation is on a version that the query can name.
+pub fn takes_version(operation: &str) -> bool {
+    let of_object = ["Tagging", "Acl", "Retention", "LegalHold", "Attributes", "Torrent"];
+    ["GetObject", "HeadObject", "DeleteObject", "RestoreObject"].contains(&operation)
+        || operation.split_once("Object").is_some_and(|(_, rest)| of_object.contains(&rest))
+}
+
 /// The names by which S3 tells operations apart, those of operations that are not known here included.
 const SUBRESOURCES: [&str; 45] = [
     "abac",
@@ -231,6 +244,16 @@ mod tests {
         let wanted = ["s3:PutObject", "s3:PutObjectTagging", "s3:PutObjectRetention"];
         assert_eq!(actions("PutObject", &uri, &headers).expect("known"), wanted);
         assert_eq!(actions("GetObject", &uri, &headers).expect("known"), ["s3:GetObject"]);
+    }
+
+    #[test]
+    fn reads_deletes_and_marks_are_of_versions_and_writes_are_not() {
+        for operation in ["GetObject", "HeadObject", "DeleteObject", "PutObjectTagging", "GetObjectAttributes"] {
+            assert!(takes_version(operation), "{operation}");
+        }
+        for operation in ["PutObject", "CopyObject", "ListObjects", "DeleteObjects", "GetObjectLockConfiguration"] {
+            assert!(!takes_version(operation), "{operation}");
+        }
     }
 
     #[test]

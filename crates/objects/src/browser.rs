@@ -109,7 +109,8 @@ impl Store {
     }
 }
 
-fn parsed(document: &[u8]) -> Result<CORSConfiguration, Error> {
+/// CORS rules as they are kept.
+pub fn parsed(document: &[u8]) -> Result<CORSConfiguration, Error> {
     let config = xml::Deserialize::deserialize(&mut xml::Deserializer::new(document));
     config.map_err(|_| Error::Damaged { what: "the CORS rules of a bucket".to_owned() })
 }

@@ -11,7 +11,7 @@ use s3s::{S3Error, S3Result, s3_error};
 use crate::{
     Error, Store, Verdict, Via,
     access::Question,
-    actions::{actions, foreign_parameter, parameter},
+    actions::{actions, foreign_parameter, parameter, takes_version},
     call::Call,
     index::{self, BUCKETS, DOCUMENTS},
     put::Target,
@@ -55,6 +55,9 @@ impl Call {
     ) -> S3Result<()> {
         if let Some(name) = foreign_parameter(operation, uri) {
             return Err(s3_error!(NotImplemented, "{operation} with `{name}` is not supported"));
+        }
+        if parameter(uri, "versionId").is_some() && !takes_version(operation) {
+            return Err(s3_error!(InvalidArgument, "This operation does not accept a version-id."));
         }
         let Some(actions) = actions(operation, uri, headers) else {
             return Err(s3_error!(NotImplemented, "{operation} is not supported"));

@@ -22,6 +22,12 @@ pub enum Error {
         /// Which.
         bucket: BucketName,
     },
+    /// The project has as many buckets as it can have.
+    #[error("a project has at most {most} buckets")]
+    TooManyBuckets {
+        /// The most.
+        most: usize,
+    },
     /// A bucket with objects cannot be removed.
     #[error("the bucket {bucket} is not empty")]
     NotEmpty {

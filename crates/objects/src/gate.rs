@@ -1,14 +1,6 @@
 //! The object gate: S3 over HTTP. Every call passes here, with the rights of its key, and leaves an audit entry.
 
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use audit::Audit;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -30,15 +22,17 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Access, Store, Via, browser,
     call::{Call, Session},
-    crowd::{Crowd, Places},
+    crowd::{Crowd, Line, Places},
+    guard,
     host::{Domains, Names},
     keystone,
-    patience::{TimedBody, TimedWrites},
+    patience::{Fate, TimedBody, TimedWrites},
     presigned,
     protocols::Protocol,
     region,
     s3::post,
     sts, swift,
+    verified::{self, Failed},
 };
 
 /// S3 over HTTP; a cheap handle.
@@ -100,11 +94,13 @@ impl Gate {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let places = self.0.crowd.places(via);
+        let line = Line::default();
+        let (writes, dropped) = (line.clone(), line.end());
         let service = service_fn(move |request| {
-            let (gate, places) = (self.clone(), Arc::clone(&places));
+            let (gate, places, line) = (self.clone(), Arc::clone(&places), line.clone());
             async move {
                 // A task of its own: a call whose client goes away is finished, and in the audit log, all the same.
-                let call = tokio::spawn(async move { gate.call(request, peer, via, &places).await });
+                let call = tokio::spawn(async move { gate.call(request, peer, via, (&places, &line)).await });
                 Ok::<_, Infallible>(call.await.unwrap_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR)))
             }
         });
@@ -119,10 +115,14 @@ impl Gate {
             .max_concurrent_streams(HTTP2_STREAMS)
             .max_header_list_size(HTTP2_HEADERS)
             .keep_alive_interval(Some(HEADER_PATIENCE));
-        let io = TokioIo::new(TimedWrites::new(io, WRITE_PATIENCE));
+        let io = TokioIo::new(TimedWrites::new(io, writes, WRITE_PATIENCE));
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = dropped.cancelled() => {
+                tracing::debug!(%peer, "a connection was dropped whose client took least of its answers");
+                return;
+            }
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 match tokio::time::timeout(LAST_PATIENCE, connection).await {
@@ -137,17 +137,24 @@ impl Gate {
     }
 
     /// One call, from request to answer.
-    async fn call(&self, request: Request<Incoming>, peer: SocketAddr, via: Via, places: &Places) -> Response<Body> {
+    async fn call(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        via: Via,
+        room: (&Arc<Places>, &Line),
+    ) -> Response<Body> {
         let call = Arc::new(Call::new(Arc::clone(&self.0), peer, via, &request));
         let is_head = request.method() == Method::HEAD;
-        let stalled = Arc::new(AtomicBool::new(false));
-        let mut response = match self.answer(&call, request, places, &stalled).await {
+        let fate = Fate::default();
+        let mut response = match self.answer(&call, request, room, &fate).await {
             Ok(response) => response,
             Err(refusal) => refusal.to_http_response().unwrap_or_else(|_| plain(StatusCode::BAD_REQUEST)),
         };
-        if response.status().is_server_error() && stalled.load(Ordering::Acquire) {
-            // Where a body is read whole before the operation sees it, `s3s` takes its failure for one of ours.
-            let refusal = s3_error!(RequestTimeout, "the rest of the body did not come in time");
+        let code = error_code(&response);
+        // A failure of ours has words.
+        let silent = code.as_deref() == Some("InternalError") && !has_words(&response);
+        if silent && let Some(refusal) = fate.refusal(MOST_XML) {
             response = refusal.to_http_response().unwrap_or_else(|_| plain(StatusCode::BAD_REQUEST));
         }
         let code = error_code(&response);
@@ -169,17 +176,16 @@ impl Gate {
         &self,
         call: &Arc<Call>,
         request: Request<Incoming>,
-        places: &Places,
-        stalled: &Arc<AtomicBool>,
+        (places, line): (&Arc<Places>, &Line),
+        fate: &Fate,
     ) -> S3Result<Response<Body>> {
-        let _place = places.call().await?;
+        let turn = places.call().await?;
         if let Some(refusal) = refused(&request) {
             return Err(refusal);
         }
-        let stalled = Arc::clone(stalled);
-        let request = request.map(|body| Body::http_body_unsync(TimedBody::new(body, BODY_PATIENCE, stalled)));
+        let request = TimedBody::of(request, &turn, fate).map(Body::http_body_unsync);
         let (head, body) = self.spoken(call, request).await.into_parts();
-        Ok(Response::from_parts(head, places.answer(body).await?))
+        Ok(Response::from_parts(head, places.answer(body, line)))
     }
 
     /// The answer, in the protocol of the request.
@@ -211,7 +217,7 @@ impl Gate {
         let mut response = if post::is_form(&request) {
             post::answer(call, request, &self.0.domains).await.unwrap_or_else(refused)
         } else {
-            self.s3(call, request).await
+            self.verified(call, request).await.unwrap_or_else(refused)
         };
         if let Some(origin) = origin
             && let Some(headers) = browser::of_answer(call, &origin, &method).await
@@ -219,6 +225,21 @@ impl Gate {
             response.headers_mut().extend(headers);
         }
         response
+    }
+
+    /// S3, with the digests of documents that are sent.
+    async fn verified(&self, call: &Arc<Call>, request: Request<Body>) -> S3Result<Response<Body>> {
+        let failed = Failed::default();
+        let (parts, body) = request.into_parts();
+        let body = verified::filter(&parts.uri, &parts.headers, body, &failed)?;
+        let response = self.s3(call, Request::from_parts(parts, body)).await;
+        match failed.get() {
+            // `s3s` takes the failure of a body that it reads whole for one of ours.
+            Some(what) if response.status().is_server_error() => {
+                Err(s3_error!(BadDigest, "the {what} that was sent is not that of the body"))
+            }
+            _ => Ok(response),
+        }
     }
 
     async fn s3(&self, call: &Arc<Call>, request: Request<Body>) -> Response<Body> {
@@ -233,14 +254,19 @@ impl Gate {
         let mut request = request;
         let (uri, headers) = (request.uri().clone(), request.headers_mut());
         presigned::hoist(&uri, headers);
-        let request = match region::lowered(&Session(Arc::clone(call)), request).await {
+        presigned::forgive(&uri, headers);
+        let request = match guard::checked(request) {
+            Ok(request) => region::lowered(&Session(Arc::clone(call)), request).await,
+            Err(refusal) => Err(refusal),
+        };
+        let request = match request {
             Ok(request) => request,
             Err(refusal) => {
                 return refusal.to_http_response().unwrap_or_else(|_| plain(StatusCode::BAD_REQUEST));
             }
         };
         match builder.build().call(request).await {
-            Ok(response) => response,
+            Ok(response) => guard::escaped(response),
             Err(cause) => {
                 tracing::error!(?cause, "a call to the object store failed");
                 plain(StatusCode::INTERNAL_SERVER_ERROR)
@@ -274,6 +300,12 @@ fn error_code(response: &Response<Body>) -> Option<String> {
     Some(rest.split_once("</Code>")?.0.to_owned())
 }
 
+/// Whether an error says more than its code.
+fn has_words(response: &Response<Body>) -> bool {
+    let body = response.body().bytes().unwrap_or_default();
+    std::str::from_utf8(&body).is_ok_and(|text| text.contains("<Message>"))
+}
+
 fn plain(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
@@ -286,7 +318,6 @@ const HTTP1_BUFFER: usize = 64 * 1024;
 const HTTP2_STREAMS: u32 = 64;
 const HTTP2_HEADERS: u32 = 32 * 1024;
 const HEADER_PATIENCE: Duration = Duration::from_secs(60);
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// Readers such as S3A hold an answer open while they work on what they have of it.
 const WRITE_PATIENCE: Duration = Duration::from_secs(300);
 /// How long a request that is under way may go on after the stop.

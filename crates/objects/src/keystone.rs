@@ -392,7 +392,8 @@ fn time(at: Timestamp) -> String {
 }
 
 const DOMAIN_ID: &str = "default";
-const DOMAIN_NAME: &str = "Default";
+/// The name of the one domain that there is.
+pub const DOMAIN_NAME: &str = "Default";
 const LONGEST_TOKEN: usize = 512;
 /// The most bytes of a request.
 const MOST_BODY: usize = 16 << 10;

@@ -17,6 +17,7 @@ mod call;
 mod chunks;
 mod clock;
 mod committer;
+mod containers;
 mod cors;
 mod crowd;
 mod decide;
@@ -27,6 +28,7 @@ mod faults;
 mod form;
 mod garbage;
 mod gate;
+mod guard;
 mod host;
 mod index;
 mod keystone;
@@ -57,6 +59,7 @@ mod swift;
 #[cfg(test)]
 mod tests;
 mod uploads;
+mod verified;
 mod usage;
 mod versions;
 #[cfg(test)]
@@ -68,8 +71,10 @@ pub use access::{
 pub use error::Error;
 pub use external::{External, ExternalConfig};
 pub use gate::{Gate, GateConfig};
+pub use keystone::DOMAIN_NAME;
 pub use presign::presign;
-pub use settings::{Bucket, NewBucket};
+pub use protocols::{keystone_url, swift_url};
+pub use settings::{Bucket, MOST_BUCKETS, NewBucket};
 pub use store::{Listing, ObjectInfo, Store};
 pub use versions::VersionId;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use rusty_s3::{Bucket, Credentials, S3Action as _, UrlStyle, actions};
 use url::Url;
 
-/// A URL by which one may `GET` (or, if `method` says so, `PUT`) an object until `expires` has passed; path style.
-/// Empty if `base_url` is not a URL with a host.
+/// A URL by which one may `GET` (or, if `method` says so, `PUT` or `DELETE`) an object until `expires` has passed; path
+/// style. Empty if `base_url` is not a URL with a host.
 #[allow(clippy::too_many_arguments)]
 pub fn presign(
     access: &str,
@@ -24,10 +24,10 @@ pub fn presign(
     };
     let credentials = Credentials::new(access, secret);
     let expires = expires.clamp(Duration::from_secs(1), LONGEST);
-    let url = if method.eq_ignore_ascii_case("PUT") {
-        actions::PutObject::new(&bucket, Some(&credentials), key).sign(expires)
-    } else {
-        actions::GetObject::new(&bucket, Some(&credentials), key).sign(expires)
+    let url = match method.to_ascii_uppercase().as_str() {
+        "PUT" => actions::PutObject::new(&bucket, Some(&credentials), key).sign(expires),
+        "DELETE" => actions::DeleteObject::new(&bucket, Some(&credentials), key).sign(expires),
+        _ => actions::GetObject::new(&bucket, Some(&credentials), key).sign(expires),
     };
     url.into()
 }

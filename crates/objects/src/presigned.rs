@@ -4,24 +4,21 @@
 use std::ops::RangeInclusive;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
-use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
+use s3s::{
+    S3Error, S3ErrorCode, S3Result,
+    dto::{Range, Timestamp, TimestampFormat},
+    s3_error,
+};
 
 use crate::actions::parameter;
 
 /// Says what is wrong with a signed request. Headers that S3 gives a meaning to must be signed: else whoever has a
 /// presigned URL could make a copy of another object out of an upload, by a header.
 pub fn check(uri: &Uri, headers: &HeaderMap) -> S3Result<()> {
-    let signed = match parameter(uri, "X-Amz-Signature") {
-        Some(_) => {
-            check_expiry(uri)?;
-            parameter(uri, "X-Amz-SignedHeaders")
-        }
-        None => headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once("SignedHeaders="))
-            .map(|(_, rest)| rest.split(',').next().unwrap_or_default().trim().to_owned()),
-    };
+    if parameter(uri, "X-Amz-Signature").is_some() {
+        check_expiry(uri)?;
+    }
+    let signed = signed_headers(uri, headers);
     let Some(signed) = signed else { return Ok(()) };
     let is_signed = |name: &HeaderName| signed.split(';').any(|signed| signed.eq_ignore_ascii_case(name.as_str()));
     let added = headers
@@ -63,6 +60,36 @@ pub fn hoist(uri: &Uri, headers: &mut HeaderMap) {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(&value)) {
             headers.insert(name, value);
         }
+    }
+}
+
+/// Takes away headers of a read that are not of their form: RFC 9110 has them ignored, and `s3s` would refuse the request.
+/// One that is signed stays, and is refused.
+pub fn forgive(uri: &Uri, headers: &mut HeaderMap) {
+    let signed = signed_headers(uri, headers).unwrap_or_default();
+    let is_date = |text: &str| Timestamp::parse(TimestampFormat::HttpDate, text).is_ok();
+    let forms: [(HeaderName, &dyn Fn(&str) -> bool); 3] = [
+        (header::RANGE, &|text| Range::parse(text).is_ok()),
+        (header::IF_MODIFIED_SINCE, &is_date),
+        (header::IF_UNMODIFIED_SINCE, &is_date),
+    ];
+    for (name, is_good) in forms {
+        let good = headers.get(&name).is_none_or(|value| value.to_str().is_ok_and(is_good));
+        if !good && !signed.split(';').any(|signed| signed.eq_ignore_ascii_case(name.as_str())) {
+            headers.remove(&name);
+        }
+    }
+}
+
+/// The names of the headers that a signature covers; `None` if there is none.
+fn signed_headers(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+    match parameter(uri, "X-Amz-Signature") {
+        Some(_) => parameter(uri, "X-Amz-SignedHeaders"),
+        None => headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split_once("SignedHeaders="))
+            .map(|(_, rest)| rest.split(',').next().unwrap_or_default().trim().to_owned()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which protocol a request on the public listener speaks. Each beside S3 has paths that S3 has not.
 
 use http::{Method, Request, header};
+use model::ProjectId;
 use s3s::host::S3Host as _;
 
 use crate::{Via, host::Domains, keystone, sts, swift};
@@ -45,6 +46,16 @@ impl Protocol {
             Protocol::S3
         }
     }
+}
+
+/// Where Keystone is, below a public URL of the store.
+pub fn keystone_url(base: &str) -> String {
+    format!("{}{}", base.trim_end_matches('/'), keystone::ROOT)
+}
+
+/// Where Swift has the containers of a project, below a public URL of the store.
+pub fn swift_url(base: &str, project: &ProjectId) -> String {
+    format!("{}{}/{}{project}", base.trim_end_matches('/'), swift::ROOT, swift::ACCOUNT)
 }
 
 /// S3 would need a signature for the bucket `info`, which is not a public one by this name alone.

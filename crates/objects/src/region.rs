@@ -10,7 +10,7 @@ use s3s::{Body, S3Result, auth::S3Auth, s3_error};
 
 use crate::{
     call::Session,
-    chunks::{self, Chunks},
+    chunks::{Chunks, Signers},
 };
 
 /// What a request is signed for: `KEY/DATE/REGION/SERVICE/aws4_request`.
@@ -35,16 +35,28 @@ pub async fn lowered(session: &Session, request: Request<Body>) -> S3Result<Requ
         let region = &signed.credential.region;
         region.bytes().any(|byte| !plain(byte)) && region.to_ascii_lowercase().bytes().all(plain)
     });
-    let resigned = match foreign {
-        None => None,
+    let signers = match foreign {
         Some(signed) => Some(signed.resign(session, &mut parts).await?),
+        None if signed_chunks => signers(session, &parts).await?,
+        None => None,
     };
-    let body = if streaming {
-        Chunks { resigned: resigned.filter(|_| signed_chunks), with_trailer }.filter(body)
-    } else {
-        body
-    };
+    let body =
+        if streaming { Chunks { signers: signers.filter(|_| signed_chunks), with_trailer }.filter(body) } else { body };
     Ok(Request::from_parts(parts, body))
+}
+
+/// Signers for chunks of a request that is not signed again. That the first signature is right is for `s3s` to verify.
+async fn signers(session: &Session, parts: &Parts) -> S3Result<Option<Signers>> {
+    let Some(signed) = Signed::of(parts) else { return Ok(None) };
+    let secret = session.get_secret_key(&signed.credential.access_key).await?;
+    let signer = || Signer::new(secret.expose(), &signed.credential, &signed.date);
+    Ok(Some(Signers {
+        old: signer(),
+        new: signer(),
+        old_previous: signed.signature.clone(),
+        new_previous: signed.signature.clone(),
+        again: false,
+    }))
 }
 
 /// The signature of a request.
@@ -89,7 +101,7 @@ impl Signed {
     }
 
     /// Verifies the signature and puts one for the region in lower case in its place.
-    async fn resign(self, session: &Session, parts: &mut Parts) -> S3Result<chunks::Resigned> {
+    async fn resign(self, session: &Session, parts: &mut Parts) -> S3Result<Signers> {
         let secret = session.get_secret_key(&self.credential.access_key).await?;
         let old = Signer::new(secret.expose(), &self.credential, &self.date);
         let region = self.credential.region.to_ascii_lowercase();
@@ -120,7 +132,7 @@ impl Signed {
             let value = HeaderValue::try_from(value).map_err(|_| s3_error!(AuthorizationHeaderMalformed))?;
             parts.headers.insert(header::AUTHORIZATION, value);
         }
-        Ok(chunks::Resigned { old, new, old_previous: self.signature, new_previous: signature })
+        Ok(Signers { old, new, old_previous: self.signature, new_previous: signature, again: true })
     }
 
     fn canonical(&self, parts: &Parts, path: &str) -> String {
@@ -137,7 +149,7 @@ impl Signed {
                 .headers
                 .get_all(name)
                 .iter()
-                .filter_map(|value| value.to_str().ok())
+                .filter_map(|value| std::str::from_utf8(value.as_bytes()).ok())
                 .map(|value| value.split_whitespace().collect::<Vec<_>>().join(" "))
                 .collect();
             if values.is_empty() && name == "host" {

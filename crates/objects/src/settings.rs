@@ -57,6 +57,16 @@ impl Store {
             if writing.buckets.get(key)?.is_some() {
                 return Err(Error::BucketExists { bucket: bucket.clone() });
             }
+            let mut buckets = 0;
+            for entry in writing.buckets.range((project.as_str(), "")..)? {
+                if entry?.0.value().0 != project.as_str() {
+                    break;
+                }
+                buckets += 1;
+            }
+            if buckets >= MOST_BUCKETS {
+                return Err(Error::TooManyBuckets { most: MOST_BUCKETS });
+            }
             let row = BucketRow {
                 created: milliseconds(writing.now()),
                 owner: wanted.owner,
@@ -278,5 +288,8 @@ pub fn check_tags(tags: &Tags, most: usize) -> Result<(), Error> {
 pub const MOST_OBJECT_TAGS: usize = 10;
 /// Of AWS.
 pub const MOST_BUCKET_TAGS: usize = 50;
+/// The buckets that a project can have; as many as an account has at AWS
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/BucketRestrictions.html>).
+pub const MOST_BUCKETS: usize = 10_000;
 /// The most bytes of a document of a bucket.
-const MOST_DOCUMENT: usize = 64 << 10;
+pub const MOST_DOCUMENT: usize = 64 << 10;

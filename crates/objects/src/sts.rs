@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, h
 use s3s::{Body, S3Request, S3Response, S3Result, route::S3Route, s3_error};
 
 use crate::{
-    access::{Grant, Refusal, RoleWish, Scope, TemporaryKey},
+    access::{Grant, Refusal, RoleWish, TemporaryKey},
     call::Call,
     swift::{escaped, whole},
 };
@@ -107,14 +107,7 @@ async fn respond(
     fields: &[(String, String)],
 ) -> S3Result<Response<Body>> {
     let grant = call.grant().ok_or_else(|| s3_error!(AccessDenied))?;
-    let is_whole = match (&grant.session_token, token) {
-        (None, None) => true,
-        (Some(of_key), Some(sent)) => crypto::equal(of_key.as_bytes(), sent.as_bytes()),
-        _ => false,
-    };
-    if !is_whole {
-        return Err(s3_error!(InvalidToken, "the session token is not that of the key"));
-    }
+    call.is_token(token.map(str::as_bytes))?;
     let field = |name: &str| fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
     let action = field("Action").unwrap_or_default();
     let invalid = |words: &str| Ok(failure(call, StatusCode::BAD_REQUEST, "ValidationError", words));
@@ -128,15 +121,10 @@ async fn respond(
             return Ok(failure(call, StatusCode::BAD_REQUEST, "InvalidAction", words));
         }
     };
-    // Keys of jobs end with their sandbox; a temporary key of one would not.
-    let allowed = grant.scope == Scope::Project || action == "GetCallerIdentity";
-    call.asks("sts", action, (None, None), allowed);
+    call.asks("sts", action, (None, None), true);
     if service != Some("sts") {
         let words = "The request is signed for another service.";
         return Ok(failure(call, StatusCode::FORBIDDEN, "SignatureDoesNotMatch", words));
-    }
-    if !allowed {
-        return Ok(failure(call, StatusCode::FORBIDDEN, "AccessDenied", "A job's keys cannot be made to outlive it."));
     }
     for (name, _) in fields {
         // What narrows, and is not known, must not be passed over.

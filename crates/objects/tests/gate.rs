@@ -55,6 +55,16 @@ async fn every_call_leaves_an_audit_entry() {
     let last = stack.audit.list(&query()).await.unwrap().remove(0);
     assert_eq!((last.decision.as_str(), last.result.as_str()), ("refused", "403 InvalidAccessKeyId"));
 
+    // What policies said is kept with the call.
+    let base = format!("http://{}", stack.public);
+    let hour = Duration::from_secs(3600);
+    let url = objects::presign("user-a", "secret of user-a", "GRA", &base, "GET", "data", "the key", hour);
+    let denied = format!("GET {} HTTP/1.1\r\nhost: {}\r\n{close}\r\n", &url[base.len()..], stack.public);
+    assert!(exchange(&stack, &denied, b"").await.contains("AccessDenied"));
+    let last = stack.audit.list(&query()).await.unwrap().remove(0);
+    assert_eq!((last.identity.as_str(), last.decision.as_str()), ("s3-key/user-a", "refused"));
+    assert!(last.detail.contains("nothing allows it") && last.detail.contains("s3:GetObject"), "{}", last.detail);
+
     // Reads are written soon, not at once.
     exchange(&stack, &head(&stack, "GET", "the key", close), b"").await;
     let deadline = Instant::now() + Duration::from_secs(10);

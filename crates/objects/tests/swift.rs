@@ -2,7 +2,9 @@
 
 mod support;
 
-use support::Stack;
+use std::time::{Duration, Instant};
+
+use support::{Stack, project};
 
 macro_rules! laws {
     ($($name:ident),* $(,)?) => {
@@ -32,4 +34,47 @@ laws! {
     the_command_line_moves_large_files_in_segments,
     temporary_keys_are_had_by_sts,
     sts_refuses_what_it_must,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_call_leaves_an_audit_entry() {
+    let stack = Stack::start().await;
+    stack.script("swift.py", "calls_of_each_kind").await;
+    let mut expected = vec![
+        ("anonymous", "swift:GetInfo", "project/unknown".to_owned(), "allowed", "200"),
+        ("anonymous", "keystone:IssueToken", "project/unknown".to_owned(), "refused", "401"),
+        ("user/user-a", "keystone:IssueToken", format!("project/{}", project('a')), "allowed", "201"),
+        ("user/user-a", "swift:CreateBucket", format!("project/{}/bucket/data", project('a')), "allowed", "201"),
+        ("user/user-a", "swift:PutObject", format!("project/{}/bucket/data/key/a b", project('a')), "allowed", "201"),
+        ("user/user-b", "swift:PUT", format!("project/{}/bucket/data/key/a b", project('b')), "refused", "403"),
+        ("user/user-a", "swift:GetObject", format!("project/{}/bucket/data/key/a b", project('a')), "allowed", "200"),
+        (
+            "user/user-a",
+            "swift:DeleteObject",
+            format!("project/{}/bucket/data/key/a b", project('a')),
+            "allowed",
+            "204",
+        ),
+        ("s3-key/project-a", "sts:GetSessionToken", format!("project/{}", project('a')), "allowed", "200"),
+        ("s3-key/project-a", "sts:AssumeRole", format!("project/{}", project('a')), "refused", "403 AccessDenied"),
+    ];
+    expected.sort();
+    // Reads are written soon, not at once.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let rows = stack.audit.list(&audit::Query { limit: 100, ..audit::Query::default() }).await.unwrap();
+        let mut found: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                let (identity, action) = (row.identity.as_str(), row.action.as_str());
+                (identity, action, row.resource.clone(), row.decision.as_str(), row.result.as_str())
+            })
+            .collect();
+        found.sort();
+        if found == expected {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{found:#?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

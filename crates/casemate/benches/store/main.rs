@@ -211,7 +211,7 @@ fn groups() -> Vec<Group> {
     ];
     vec![
         Group { figures: small, rounds: 3, seconds: 2.0 },
-        Group { figures: medium, rounds: 3, seconds: 2.0 },
+        Group { figures: medium, rounds: 2, seconds: 2.0 },
         Group { figures: large, rounds: 2, seconds: 3.0 },
         // What takes its time is the loading, which is not timed.
         Group { figures: vec![figure("list", List, 0, 1, 1.0)], rounds: 1, seconds: 3.0 },

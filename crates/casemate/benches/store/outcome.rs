@@ -151,13 +151,13 @@ impl Outcome {
         println!(
             "latency of requests; CPU time of the store and of the generator for an operation (of a list: for a key)"
         );
-        println!("{:<13} {:<11}{:>11}{:>11}{:>12}{:>12}", "", "", "p50 ms", "p99 ms", "store us", "generator us");
+        println!("{:<13} {:<11}{:>11}{:>11}{:>12}{:>14}", "", "", "p50 ms", "p99 ms", "store us", "generator us");
         for (figure, measures) in &self.figures {
             for kind in &self.kinds {
                 let Some(summary) = measures.get(kind.name()).map(|measures| Summary::of(measures)) else { continue };
                 let Summary { p50, p99, store_cpu, own_cpu, .. } = summary;
                 println!(
-                    "{:<13} {:<11}{p50:>11.2}{p99:>11.2}{store_cpu:>12.0}{own_cpu:>12.0}",
+                    "{:<13} {:<11}{p50:>11.2}{p99:>11.2}{store_cpu:>12.0}{own_cpu:>14.0}",
                     figure.name,
                     kind.name()
                 );

@@ -109,9 +109,11 @@ pub(super) fn read(whole: Json, place: Place<'_>) -> Result<Vec<Statement>, Poli
         Some(other) => return Err(at.wrong("Statement", format!("is {}", other.kind()), "a list of objects")),
         None => return Err(at.wrong("Statement", "is missing".to_owned(), "a list of objects")),
     };
-    if list.is_empty() || list.len() > MOST_STATEMENTS {
+    // A user's policy without statements allows nothing: clients that remove a policy set that.
+    let least = if matches!(place, Place::User) { 0 } else { 1 };
+    if !(least..=MOST_STATEMENTS).contains(&list.len()) {
         let what = format!("has {} statements", list.len());
-        return Err(at.wrong("Statement", what, &format!("1 to {MOST_STATEMENTS}")));
+        return Err(at.wrong("Statement", what, &format!("{least} to {MOST_STATEMENTS}")));
     }
     let mut read: Vec<Statement> = Vec::with_capacity(list.len());
     for (number, value) in (1..).zip(list) {

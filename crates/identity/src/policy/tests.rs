@@ -595,6 +595,16 @@ fn what_is_wrong_with_a_policy_is_said_with_its_place() {
 }
 
 #[test]
+fn a_users_policy_without_statements_allows_nothing_and_a_bucket_has_none_such() {
+    let empty = json!({ "Statement": [] });
+    let ann = user(Some(&empty));
+    assert!(!ann.is_plain());
+    let asked = ask(Some(&ann), None);
+    assert!(!asked.allows("s3:GetObject", Some("k")) && !asked.allows("s3:ListBucket", None));
+    assert!(S3Policy::parse_bucket(&empty.to_string(), &project(), &bucket()).is_err());
+}
+
+#[test]
 fn the_old_version_has_no_variables() {
     let policy = json!({"Version":"2008-10-17","Statement":
         {"Effect":"Allow","Action":"s3:*","Resource":"arn:aws:s3:::data/${aws:username}"}});

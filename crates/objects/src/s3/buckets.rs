@@ -6,7 +6,7 @@ use super::{
     convert::{bucket_name, time},
     given::check_acl,
 };
-use crate::{Error, NewBucket, call::Call, rows::Ownership};
+use crate::{Error, NewBucket, call::Call, rows::Ownership, settings::MOST_BUCKETS};
 
 type Answer<T> = S3Result<S3Response<T>>;
 
@@ -208,5 +208,3 @@ pub async fn exists(call: &Call, bucket: &str) -> S3Result<()> {
     let found = call.ground.store.bucket(call.project()?, &bucket).await?;
     found.map(drop).ok_or_else(|| Error::NoSuchBucket { bucket }.into())
 }
-
-const MOST_BUCKETS: usize = 10_000;

@@ -6,9 +6,9 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use s3s::{
-    S3Error, S3Result, TrailingHeaders,
+    S3Error, S3ErrorCode, S3Result, TrailingHeaders,
     dto::{
         Checksum, ChecksumType, ETag, ETagCondition, Metadata, ServerSideEncryption, Tag, TagSet, Timestamp,
         TimestampFormat,
@@ -32,8 +32,11 @@ pub fn bucket_name(name: &str) -> S3Result<model::BucketName> {
 
 /// An object of the call's project.
 pub fn target(call: &Call, bucket: &str, key: &str) -> S3Result<Target> {
-    if key.is_empty() || key.len() > LONGEST_KEY {
-        return Err(s3_error!(KeyTooLongError, "a key has 1 to {LONGEST_KEY} bytes"));
+    if key.is_empty() {
+        return Err(s3_error!(UserKeyMustBeSpecified, "a key has at least one byte"));
+    }
+    if key.len() > LONGEST_KEY {
+        return Err(s3_error!(KeyTooLongError, "a key has at most {LONGEST_KEY} bytes"));
     }
     Ok(Target { project: call.project()?.clone(), bucket: bucket_name(bucket)?, key: key.to_owned() })
 }
@@ -286,7 +289,7 @@ impl Expected {
                 let value = trailers
                     .and_then(|trailers| trailers.read(|headers| headers.get(&name).cloned()).flatten())
                     .and_then(|value| value.to_str().ok().map(|value| value.trim().to_owned()))
-                    .ok_or_else(|| s3_error!(InvalidRequest, "the trailer {name} that was announced did not come"))?;
+                    .ok_or_else(|| malformed_trailer(&name))?;
                 Some(Sum { algorithm, value })
             }
             (None, None) => None,
@@ -298,6 +301,13 @@ impl Expected {
             _ => Ok(()),
         }
     }
+}
+
+fn malformed_trailer(name: &str) -> S3Error {
+    let words = format!("the trailer {name} that was announced did not come");
+    let mut refusal = S3Error::with_message(S3ErrorCode::Custom("MalformedTrailerError".into()), words);
+    refusal.set_status_code(StatusCode::BAD_REQUEST);
+    refusal
 }
 
 /// The one checksum among the fields that S3 has for them.

@@ -3,13 +3,17 @@
 use http::StatusCode;
 use s3s::{S3Error, S3ErrorCode};
 
-use crate::{Error, patience::Stalled};
+use crate::{
+    Error,
+    patience::{Crowded, Stalled},
+};
 
 impl From<Error> for S3Error {
     fn from(error: Error) -> S3Error {
         let code = match &error {
             Error::NoSuchBucket { .. } => S3ErrorCode::NoSuchBucket,
             Error::BucketExists { .. } => S3ErrorCode::BucketAlreadyOwnedByYou,
+            Error::TooManyBuckets { .. } => S3ErrorCode::TooManyBuckets,
             Error::NotEmpty { .. } => S3ErrorCode::BucketNotEmpty,
             Error::NoSuchKey => S3ErrorCode::NoSuchKey,
             Error::NoSuchVersion => S3ErrorCode::NoSuchVersion,
@@ -64,6 +68,8 @@ fn of_body(cause: &(dyn std::error::Error + Send + Sync + 'static)) -> S3Error {
     let has = |word: &str| words.contains(word);
     if cause.is::<Stalled>() || has(&Stalled.to_string()) {
         S3Error::with_message(S3ErrorCode::RequestTimeout, Stalled.to_string())
+    } else if has(&Crowded.to_string()) {
+        S3Error::with_message(S3ErrorCode::SlowDown, Crowded.to_string())
     } else if has("Sha256Mismatch") {
         let code = S3ErrorCode::Custom("XAmzContentSHA256Mismatch".into());
         let mut mismatch = S3Error::with_message(code, "the body's SHA-256 is not x-amz-content-sha256");

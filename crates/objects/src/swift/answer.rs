@@ -16,13 +16,13 @@ pub struct Fault {
     pub status: StatusCode,
     /// What is wrong, for the caller.
     pub words: String,
-    pub headers: HeaderMap,
+    pub headers: Box<HeaderMap>,
 }
 
 impl Fault {
     /// With words of our own.
     pub fn new(status: StatusCode, words: impl Into<String>) -> Fault {
-        Fault { status, words: words.into(), headers: HeaderMap::new() }
+        Fault { status, words: words.into(), headers: Box::default() }
     }
 
     /// With one more header.
@@ -57,7 +57,7 @@ impl Fault {
             let body = format!("<html><h1>{reason}</h1><p>{}</p></html>", escaped(&self.words));
             text(self.status, "text/html; charset=UTF-8", body)
         };
-        response.headers_mut().extend(self.headers);
+        response.headers_mut().extend(*self.headers);
         response
     }
 }

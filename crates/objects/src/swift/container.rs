@@ -56,7 +56,13 @@ impl Usage {
 pub async fn list(visit: &Visit<'_>, bucket: &BucketName, parts: &Parts) -> Answer {
     let wanted = Wanted::new(visit, parts)?;
     let is_list = parts.method == Method::GET;
-    visit.may(if is_list { "ListObjectsV2" } else { "HeadBucket" }, Some(bucket), None).await?;
+    let mut keys = vec![("s3:max-keys".to_owned(), wanted.limit.to_string())];
+    keys.extend(
+        Some(&wanted.prefix).filter(|text| !text.is_empty()).map(|text| ("s3:prefix".to_owned(), text.clone())),
+    );
+    keys.extend(wanted.delimiter.as_ref().map(|text| ("s3:delimiter".to_owned(), text.clone())));
+    let (operation, keys) = if is_list { ("ListObjectsV2", keys.as_slice()) } else { ("HeadBucket", [].as_slice()) };
+    visit.may_as(operation, Some(bucket), None, keys).await?;
     let store = &visit.call.ground.store;
     let row = store.bucket_row(&visit.project, bucket).await?;
     let mut response = match is_list {
@@ -205,9 +211,7 @@ async fn change_metadata(visit: &Visit<'_>, bucket: &BucketName, headers: &Heade
     if changes.is_empty() {
         return Ok(());
     }
-    if !visit.allowed("PutBucketTagging", Some(bucket), None).await? {
-        return Err(super::denied());
-    }
+    visit.may_too("PutBucketTagging", bucket, None).await?;
     let store = &visit.call.ground.store;
     let mut metadata = metadata(store, &visit.project, bucket).await?;
     metadata.extend(changes);

@@ -16,8 +16,9 @@ use super::{
 use crate::{
     Error,
     digests::Digests,
-    put::{Removal, Target, Writes},
+    put::{Removal, Target},
     rows::{About, ObjectRow, Segment},
+    sse,
     versions::Found,
 };
 
@@ -76,7 +77,7 @@ pub async fn write(visit: &Visit<'_>, at: Target, parts: &Parts, body: Body) -> 
     }
     let said = object::about(&parts.headers)?;
     let condition = object::condition_of(&parts.headers)?;
-    visit.may("PutObject", Some(&at.bucket), Some(&at.key)).await?;
+    visit.may_as("PutObject", Some(&at.bucket), Some(&at.key), &object::creation(None)).await?;
     let store = &visit.call.ground.store;
     store.bucket_row(&at.project, &at.bucket).await?;
     let entries = read(body).await?;
@@ -101,7 +102,7 @@ pub async fn write(visit: &Visit<'_>, at: Target, parts: &Parts, body: Body) -> 
         .try_flatten();
     let sealed = store.seal(&at.project, bytes, None, MOST_OBJECT).await?;
     let about = About { segments, ..said };
-    let row = store.put(at, Writes { about, ..Writes::default() }, sealed, condition).await?;
+    let row = store.put(at, visit.writes(about), sealed, condition).await?;
     Ok(object::created(&row))
 }
 
@@ -113,7 +114,7 @@ pub async fn delete(visit: &Visit<'_>, at: Target, parts: &Parts) -> Answer {
     let mut targets = Vec::with_capacity(row.about.segments.len() + 1);
     for segment in &row.about.segments {
         let target = target(visit, &segment.path)?;
-        visit.may_too("DeleteObject", &target.bucket, &target.key).await?;
+        visit.may_too("DeleteObject", &target.bucket, Some(&target.key)).await?;
         targets.push(target);
     }
     // The object goes last, so that what remains after a failure can be removed by asking again.
@@ -158,7 +159,7 @@ async fn find(visit: &Visit<'_>, entries: Vec<Entry>) -> Result<(Vec<Segment>, V
     let (mut segments, mut sources, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     for entry in entries {
         let target = target(visit, &entry.path)?;
-        visit.may_too("GetObject", &target.bucket, &target.key).await?;
+        visit.may_too("GetObject", &target.bucket, Some(&target.key)).await?;
         let found = match store.find(&target, None).await {
             Err(Error::NoSuchBucket { .. }) => None,
             found => found?.object(),
@@ -168,6 +169,7 @@ async fn find(visit: &Visit<'_>, entries: Vec<Entry>) -> Result<(Vec<Segment>, V
             continue;
         };
         let etag = entry.etag.as_deref().map(|tag| tag.trim_matches('"').to_ascii_lowercase());
+        sse::to_read(&row.sealing, None)?;
         if etag.is_some_and(|etag| etag != row.etag) {
             wrong.push(format!("{}, Etag Mismatch", entry.path));
         } else if entry.size_bytes.is_some_and(|size| size != row.size) {

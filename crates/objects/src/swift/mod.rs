@@ -17,11 +17,19 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use model::{BucketName, ProjectId};
-use s3s::Body;
+use s3s::{Body, S3Error, S3ErrorCode};
 
 pub use answer::{empty, escaped, set, text, whole};
 
-use crate::{Error, access::Question, call::Call, rows::Kind};
+use crate::{
+    actions::parameter,
+    call::Call,
+    decide::Wish,
+    open::Opened,
+    put::{Target, Writes},
+    rows::About,
+    sse,
+};
 use answer::{Answer, Fault};
 
 /// The path below which it is: too short for the name of a bucket, so that nothing of S3 is there.
@@ -147,6 +155,11 @@ impl<'c> Visit<'c> {
         let grant = found.ok_or_else(unauthorized)?;
         let project = grant.project.clone();
         call.hold(grant).map_err(|_| unauthorized())?;
+        let said =
+            |(header, key): (&str, &str)| Some((key.to_owned(), header_text(request.headers(), header)?.to_owned()));
+        call.set_scene(
+            [("user-agent", "aws:UserAgent"), ("referer", "aws:Referer")].into_iter().filter_map(said).collect(),
+        );
         let visit = Visit { call, project, place, uri: request.uri().clone() };
         if visit.place.account.strip_prefix(ACCOUNT) != Some(visit.project.as_str()) {
             let operation = request.method().as_str();
@@ -158,71 +171,78 @@ impl<'c> Visit<'c> {
 
     /// Asks whether the call may be done, which needs the rights that the operation of that name has in S3.
     async fn may(&self, operation: &str, bucket: Option<&BucketName>, key: Option<&str>) -> Result<(), Fault> {
-        let allowed = self.allowed(operation, bucket, key).await;
-        self.call.asks("swift", operation, (bucket.map(BucketName::as_str), key), matches!(allowed, Ok(true)));
-        if allowed? { Ok(()) } else { Err(denied()) }
+        self.may_as(operation, bucket, key, &[]).await
+    }
+
+    /// The same, with condition keys that this call has.
+    async fn may_as(
+        &self,
+        operation: &str,
+        bucket: Option<&BucketName>,
+        key: Option<&str>,
+        more: &[(String, String)],
+    ) -> Result<(), Fault> {
+        let answer = self.demand(operation, bucket, key, more).await;
+        self.call.asks("swift", operation, (bucket.map(BucketName::as_str), key), answer.is_ok());
+        answer
     }
 
     /// The same of what a call touches beside what it is for: the source of a copy, the segments of an object.
-    async fn may_too(&self, operation: &str, bucket: &BucketName, key: &str) -> Result<(), Fault> {
-        if self.allowed(operation, Some(bucket), Some(key)).await? { Ok(()) } else { Err(denied()) }
+    async fn may_too(&self, operation: &str, bucket: &BucketName, key: Option<&str>) -> Result<(), Fault> {
+        self.demand(operation, Some(bucket), key, &[]).await
+    }
+
+    async fn demand(
+        &self,
+        operation: &str,
+        bucket: Option<&BucketName>,
+        key: Option<&str>,
+        more: &[(String, String)],
+    ) -> Result<(), Fault> {
+        self.call.is_in_scope(operation, bucket).map_err(|_| denied())?;
+        let action = format!("s3:{}", right(operation));
+        let refused = |refusal: S3Error| match refusal.code() {
+            S3ErrorCode::AccessDenied => denied(),
+            _ => refusal.into(),
+        };
+        self.call.demand(&Wish { action: &action, bucket, key, version: None, more }).await.map_err(refused)
+    }
+
+    /// Opens an object, if it can be read without a key of the customer's.
+    async fn open(&self, at: &Target) -> Result<Opened, Fault> {
+        let opened = match self.call.ground.store.open_object(at, None).await {
+            Ok(opened) => opened,
+            Err(cause) => {
+                let refusal = self.call.hide(cause, &at.bucket).await;
+                return Err(match refusal.code() {
+                    S3ErrorCode::AccessDenied => denied(),
+                    _ if refusal.status_code() == Some(StatusCode::NOT_FOUND) => Fault::not_found(),
+                    _ => refusal.into(),
+                });
+            }
+        };
+        sse::to_read(&opened.row.sealing, None)?;
+        Ok(opened)
+    }
+
+    /// What is written into the bucket that the call is on: sealed as that does by itself.
+    fn writes(&self, about: About) -> Writes {
+        let sealing = self.call.settings().map(|bucket| bucket.encryption.clone()).unwrap_or_default();
+        Writes { about, sealing, ..Writes::default() }
     }
 
     /// An object of the call's project.
-    fn target(&self, container: &str, key: &str) -> Result<crate::put::Target, Fault> {
+    fn target(&self, container: &str, key: &str) -> Result<Target, Fault> {
         let bucket = bucket(container)?;
         if key.is_empty() || key.len() > LONGEST_KEY {
-            return Err(Fault::bad(format!("Object names have 1 to {} bytes.", LONGEST_KEY)));
+            return Err(Fault::bad(format!("Object names have 1 to {LONGEST_KEY} bytes.")));
         }
-        Ok(crate::put::Target { project: self.project.clone(), bucket, key: key.to_owned() })
-    }
-
-    /// Whether the caller's scope and the policies allow an operation. Every right that it needs is asked for.
-    async fn allowed(&self, operation: &str, bucket: Option<&BucketName>, key: Option<&str>) -> Result<bool, Fault> {
-        let Some(grant) = self.call.grant() else { return Ok(false) };
-        let name = bucket.map(BucketName::as_str);
-        if !grant.scope.permits(operation, name) {
-            return Ok(false);
-        }
-        let (mut policy, mut public_blocked) = (None, true);
-        if let Some(bucket) = bucket {
-            match self.call.ground.store.bucket_row(&self.project, bucket).await {
-                Ok(row) => {
-                    public_blocked = row.public_block.restrict;
-                    if row.documents.contains(&Kind::Policy) {
-                        policy = self.call.ground.store.document(&self.project, bucket, Kind::Policy).await?;
-                    }
-                }
-                // What follows says so, if the caller may know.
-                Err(Error::NoSuchBucket { .. }) => {}
-                Err(cause) => return Err(cause.into()),
-            }
-        }
-        if grant.plain && policy.is_none() {
-            return Ok(true);
-        }
-        let policy =
-            policy.map(String::from_utf8).transpose().map_err(|_| Error::Damaged { what: "a policy".to_owned() })?;
-        let address = self.call.peer().ip().to_string();
-        let context = [("aws:SourceIp", address.as_str())];
-        let action = format!("s3:{}", right(operation));
-        let question = Question {
-            project: &self.project,
-            action: &action,
-            bucket: name,
-            key,
-            bucket_policy: policy.as_deref(),
-            public_blocked,
-            context: &context,
-        };
-        Ok(self.call.ground.access.decide(Some(grant), &question).allowed)
+        Ok(Target { project: self.project.clone(), bucket, key: key.to_owned() })
     }
 
     /// The first value of a parameter of the query.
     fn parameter(&self, name: &str) -> Option<String> {
-        url::form_urlencoded::parse(self.uri.query().unwrap_or_default().as_bytes())
-            .find(|(found, _)| found == name)
-            .map(|(_, value)| value.into_owned())
+        parameter(&self.uri, name)
     }
 }
 

@@ -22,7 +22,7 @@ pub async fn read(visit: &Visit<'_>, at: Target, parts: &Parts) -> Answer {
     let is_get = parts.method == Method::GET;
     visit.may(if is_get { "GetObject" } else { "HeadObject" }, Some(&at.bucket), Some(&at.key)).await?;
     let store = &visit.call.ground.store;
-    let opened = store.open_object(&at, None).await?;
+    let opened = visit.open(&at).await?;
     condition::check(&parts.headers, &opened.row)?;
     if is_get && large::is_large(&opened.row) && visit.parameter("multipart-manifest").as_deref() == Some("get") {
         return Ok(large::manifest(&opened.row));
@@ -64,7 +64,7 @@ pub async fn write(visit: &Visit<'_>, at: Target, parts: &Parts, body: Body) -> 
     let about = about(&parts.headers)?;
     let wanted = wanted(&parts.headers)?;
     let condition = condition_of(&parts.headers)?;
-    visit.may("PutObject", Some(&at.bucket), Some(&at.key)).await?;
+    visit.may_as("PutObject", Some(&at.bucket), Some(&at.key), &creation(None)).await?;
     let has_length = parts.headers.contains_key(header::CONTENT_LENGTH)
         || parts.headers.contains_key(header::TRANSFER_ENCODING)
         || parts.version == Version::HTTP_2;
@@ -85,8 +85,7 @@ pub async fn write(visit: &Visit<'_>, at: Target, parts: &Parts, body: Body) -> 
         let words = "Unable to process the contained instructions: the ETag is not that of the data.";
         return Err(Fault::new(StatusCode::UNPROCESSABLE_ENTITY, words));
     }
-    let writes = Writes { about, ..Writes::default() };
-    let row = store.put(at, writes, sealed, condition).await.or_else(missing_is_failure)?;
+    let row = store.put(at, visit.writes(about), sealed, condition).await.or_else(missing_is_failure)?;
     Ok(created(&row))
 }
 
@@ -95,10 +94,9 @@ pub async fn write(visit: &Visit<'_>, at: Target, parts: &Parts, body: Body) -> 
 pub async fn update(visit: &Visit<'_>, at: Target, parts: &Parts) -> Answer {
     let said = about(&parts.headers)?;
     let kind = header_text(&parts.headers, "content-type").filter(|kind| !kind.is_empty()).map(str::to_owned);
-    visit.may("PutObject", Some(&at.bucket), Some(&at.key)).await?;
-    visit.may_too("GetObject", &at.bucket, &at.key).await?;
-    let store = &visit.call.ground.store;
-    let opened = store.open_object(&at, None).await?;
+    visit.may_as("PutObject", Some(&at.bucket), Some(&at.key), &creation(None)).await?;
+    visit.may_too("GetObject", &at.bucket, Some(&at.key)).await?;
+    let opened = visit.open(&at).await?;
     let old = &opened.row;
     let about = About {
         content_type: kind.or_else(|| old.about.content_type.clone()),
@@ -146,11 +144,12 @@ async fn copy(visit: &Visit<'_>, from: Target, to: Target, parts: &Parts) -> Ans
     let said = about(&parts.headers)?;
     let kind = header_text(&parts.headers, "content-type").filter(|kind| !kind.is_empty()).map(str::to_owned);
     let fresh = header_text(&parts.headers, "x-fresh-metadata").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    visit.may("CopyObject", Some(&to.bucket), Some(&to.key)).await?;
-    visit.may_too("GetObject", &from.bucket, &from.key).await?;
+    let source = format!("{}/{}", from.bucket, from.key);
+    visit.may_as("CopyObject", Some(&to.bucket), Some(&to.key), &creation(Some(&source))).await?;
+    visit.may_too("GetObject", &from.bucket, Some(&from.key)).await?;
     let store = &visit.call.ground.store;
     store.bucket_row(&to.project, &to.bucket).await?;
-    let opened = store.open_object(&from, None).await?;
+    let opened = visit.open(&from).await?;
     condition::check(&parts.headers, &opened.row).map_err(|fault| match fault.status {
         StatusCode::NOT_MODIFIED => Fault::new(StatusCode::PRECONDITION_FAILED, "A precondition was not met."),
         _ => fault,
@@ -172,7 +171,6 @@ async fn copy(visit: &Visit<'_>, from: Target, to: Target, parts: &Parts) -> Ans
             ..old
         }
     };
-    let source = format!("{}/{}", from.bucket, from.key);
     let modified = condition::http_date(opened.row.modified);
     let row = again(visit, opened, to, about, Condition::default()).await?;
     let mut response = created(&row);
@@ -190,7 +188,7 @@ async fn again(
     about: About,
     condition: Condition,
 ) -> Result<ObjectRow, Fault> {
-    let size = opened.row.size;
+    let (size, tags) = (opened.row.size, opened.row.tags.clone());
     if size > MOST_BODY {
         let words = format!("Objects of more than {MOST_BODY} bytes cannot be copied.");
         return Err(Fault::new(StatusCode::PAYLOAD_TOO_LARGE, words));
@@ -198,7 +196,13 @@ async fn again(
     let store = &visit.call.ground.store;
     let reading = store.source(opened, 0..size).await?.stream().await?;
     let sealed = store.seal(&to.project, reading, None, MOST_BODY).await?;
-    Ok(store.put(to, Writes { about, ..Writes::default() }, sealed, condition).await?)
+    Ok(store.put(to, Writes { tags, ..visit.writes(about) }, sealed, condition).await?)
+}
+
+/// The condition keys of a call that makes an object, of another one or of its own body.
+pub fn creation(source: Option<&str>) -> Vec<(String, String)> {
+    let copied = source.map(|source| ("s3:x-amz-copy-source".to_owned(), source.to_owned()));
+    [("s3:ObjectCreationOperation".to_owned(), "true".to_owned())].into_iter().chain(copied).collect()
 }
 
 /// An object that a header names, `[/]container/object` with percent signs; `account` can only be the call's own.

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it stands")]
 
+mod policy;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -133,6 +135,7 @@ impl Access for Table {
             "job-1" => (project('a'), Scope::Job(sandbox(1))),
             "job-2" => (project('a'), Scope::Job(sandbox(2))),
             "platform-1" => (project('a'), Scope::Platform(sandbox(1))),
+            "user-a" | "reader-a" => (project('a'), Scope::Project),
             "temporary-a" | "temporary-b" => (project(access_key.chars().last().unwrap()), Scope::Project),
             "broken" => return Err("the database is away".into()),
             _ => return Ok(None),
@@ -144,8 +147,8 @@ impl Access for Table {
             identity: format!("s3-key/{access_key}"),
             scope,
             session_token: access_key.starts_with("temporary").then(|| format!("token of {access_key}").into()),
-            plain: true,
-            holder: Arc::new(()),
+            plain: policy_of(access_key).is_none(),
+            holder: Arc::new(policy_of(access_key)),
         }))
     }
 
@@ -167,12 +170,13 @@ impl Access for Table {
         Ok(())
     }
 
-    fn decide(&self, caller: Option<&Grant>, _: &Question<'_>) -> Verdict {
-        Verdict { allowed: caller.is_some(), reason: "the tests' keys may all".to_owned() }
+    fn decide(&self, caller: Option<&Grant>, question: &Question<'_>) -> Verdict {
+        let own = caller.and_then(|caller| caller.holder.downcast_ref::<Option<&'static str>>().copied().flatten());
+        policy::decide(caller, own, question)
     }
 
-    fn check_policy(&self, _: &ProjectId, _: &BucketName, _: &str) -> Result<PolicyKind, String> {
-        Err("the tests have no policies".to_owned())
+    fn check_policy(&self, _: &ProjectId, _: &BucketName, text: &str) -> Result<PolicyKind, String> {
+        Ok(PolicyKind { public: policy::check(text)? })
     }
 
     async fn assume_role(&self, caller: &Grant, wish: RoleWish<'_>) -> Result<TemporaryKey, Refusal> {
@@ -193,6 +197,24 @@ impl Access for Table {
             principal: format!("arn:aws:sts::{}:assumed-role/project/test", caller.project),
             access,
         })
+    }
+}
+
+/// The policies of users: one may nothing by itself, one reads what is open.
+fn policy_of(access_key: &str) -> Option<&'static str> {
+    match access_key {
+        "user-a" => Some(r#"{"Statement": []}"#),
+        "reader-a" => Some(
+            r#"{"Statement": [
+                {"Effect": "Allow", "Action": ["s3:GetObject", "s3:GetObjectVersion"], "Resource": "arn:aws:s3:::data/open/*"},
+                {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::data",
+                 "Condition": {"StringEquals": {"s3:prefix": "open/"}}},
+                {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": "arn:aws:s3:::data/tagged/*",
+                 "Condition": {"StringEquals": {"s3:ExistingObjectTag/class": "open"}}},
+                {"Effect": "Allow", "Action": ["s3:PutObject", "s3:DeleteObject"], "Resource": "arn:aws:s3:::data/own/*"}
+            ]}"#,
+        ),
+        _ => None,
     }
 }
 
