@@ -12,9 +12,7 @@ use std::{
 };
 
 use model::{BucketName, ProjectId};
-use redb::{
-    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
-};
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use uuid::Uuid;
 
 use crate::{
@@ -88,6 +86,11 @@ macro_rules! tables {
                 }
                 Ok(())
             }
+        }
+
+        /// The numbers of tables in the log.
+        pub mod tables {
+            $(#[allow(dead_code, reason = "few are asked for by name")] pub const $name: u8 = $number;)*
         }
 
         fn create_tables(transaction: &WriteTransaction) -> Result<(), Error> {
@@ -218,6 +221,16 @@ impl Index {
         }
     }
 
+    /// Whether the file is as it was written, down to its pages. Makes what is repairable whole; waits for all that
+    /// read, and lets nobody else in.
+    pub fn check_integrity(&self) -> Result<bool, Error> {
+        match &mut *self.database.write().unwrap_or_else(PoisonError::into_inner) {
+            State::Open(database) => Ok(database.check_integrity()?),
+            State::Failed => Err(Error::NotWritten),
+            State::Closed => Err(Error::Closed),
+        }
+    }
+
     /// Closes the file; nothing is answered after.
     pub fn close(&self) {
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = State::Closed;
@@ -245,9 +258,7 @@ pub fn checkpoint(database: &Database, position: Position, next_segment: u64) ->
 /// A transaction that the log makes durable.
 pub fn begin(database: &Database) -> Result<WriteTransaction, Error> {
     let mut transaction = database.begin_write()?;
-    transaction
-        .set_durability(Durability::None)
-        .map_err(|cause| redb::StorageError::Corrupted(cause.to_string()))?;
+    transaction.set_durability(Durability::None).map_err(|cause| redb::StorageError::Corrupted(cause.to_string()))?;
     Ok(transaction)
 }
 
@@ -294,8 +305,7 @@ fn mark(database: &Database) -> Result<Mark, Error> {
     let table = database.begin_read()?.open_table(LOG)?;
     let number = |name: &str| Ok::<u64, Error>(table.get(name)?.map_or(0, |number| number.value()));
     let log = Uuid::from_u64_pair(number("id")?, number("id.low")?).as_u128();
-    let position =
-        Position { segment: number("segment")?, offset: number("offset")?, sequence: number("sequence")? };
+    let position = Position { segment: number("segment")?, offset: number("offset")?, sequence: number("sequence")? };
     Ok(Mark { log, position, next_segment: number("next")? })
 }
 

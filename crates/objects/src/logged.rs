@@ -206,7 +206,10 @@ mod tests {
         assert!(redo.take().is_empty());
         let found: Vec<Note<'_>> = notes(&bytes).collect::<Result<_, _>>().expect("notes");
         let note = |table, key: &'static [u8], value| Note { table, key, value };
-        assert_eq!(found, [note(3, b"key", Some(b"value".as_slice())), note(4, b"", Some(b"")), note(5, b"gone", None)]);
+        assert_eq!(
+            found,
+            [note(3, b"key", Some(b"value".as_slice())), note(4, b"", Some(b"")), note(5, b"gone", None)]
+        );
         for cut in 1..bytes.len() {
             let whole = notes(&bytes[..cut]).take_while(Result::is_ok).count();
             let border = notes(&bytes[..cut]).all(|note| note.is_ok());
