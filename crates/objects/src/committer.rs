@@ -77,6 +77,8 @@ struct Job {
     small: Vec<u8>,
     file: Option<NewFile>,
     apply: Apply,
+    /// Whether it may take room that is kept free.
+    in_reserve: bool,
     _room: OwnedSemaphorePermit,
 }
 
@@ -103,6 +105,24 @@ impl Committer {
         body: Body,
         change: impl FnOnce(&mut Writing<'_>, Option<Place>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.ask(body, change, false).await
+    }
+
+    /// As [`Committer::commit`], for what gives more room than it takes: it may take half of what is kept free.
+    pub async fn commit_in_reserve<T: Send + 'static>(
+        &self,
+        body: Body,
+        change: impl FnOnce(&mut Writing<'_>, Option<Place>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.ask(body, change, true).await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        body: Body,
+        change: impl FnOnce(&mut Writing<'_>, Option<Place>) -> Result<T, Error> + Send + 'static,
+        in_reserve: bool,
+    ) -> Result<T, Error> {
         let (done, answer) = oneshot::channel();
         let apply: Apply = Box::new(move |writing, place| {
             let result = place.and_then(|place| change(writing, place));
@@ -125,7 +145,7 @@ impl Committer {
             Body::Large(file) => (Vec::new(), Some(file)),
         };
         let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| Error::Closed)?;
-        let job = Job { small, file, apply, _room: room };
+        let job = Job { small, file, apply, in_reserve, _room: room };
         let sent = match &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(queue) => queue.send(job).map_err(|_| Error::Closed),
             None => Err(Error::Closed),
@@ -282,7 +302,10 @@ impl Ground {
     fn write(&mut self, batch: Vec<Job>, outcome: &mut Outcome) -> Result<(), Failure> {
         let free = free(&self.packed);
         self.reserve.keep(free);
-        let full = free.is_some_and(|free| free < self.kept_free);
+        let full = |in_reserve| {
+            let kept = if in_reserve { self.kept_free / 2 } else { self.kept_free };
+            free.is_some_and(|free| free < kept)
+        };
         let redo = Redo::default();
         let transaction = self.index.write()?;
         {
@@ -291,11 +314,11 @@ impl Ground {
                 tracing::error!(cause = ?cause, "a segment file cannot be begun");
                 matches!(cause, Error::Full)
             });
-            for Job { small, file, apply, .. } in batch {
+            for Job { small, file, apply, in_reserve, .. } in batch {
                 let brings_data = !small.is_empty() || file.is_some();
                 let place = match begun {
                     Err(full) => Err(if full { Error::Full } else { Error::NotPlaced }),
-                    Ok(()) if brings_data && full => Err(Error::Full),
+                    Ok(()) if brings_data && full(in_reserve) => Err(Error::Full),
                     Ok(()) if small.is_empty() => Ok(file.as_ref().map(|file| Place::Large(file.id))),
                     Ok(()) => {
                         let (segment, offset) = self.log.place();

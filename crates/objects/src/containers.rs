@@ -13,7 +13,7 @@ use crate::{
     browser::parsed,
     cors,
     index::{self, BUCKETS, DOCUMENTS, Writing},
-    list::{VersionEntry, VersionQuery},
+    list::{Entry, Query, VersionEntry, VersionQuery},
     put::Removal,
     rows::{self, BucketRow, Kind, PublicBlock, Versioning},
     seal::Body,
@@ -133,17 +133,23 @@ impl Store {
     /// Removes objects, versions and delete markers of a bucket for good, 1,000 at most; how many there were, 0 if it is
     /// empty. [`Error::Locked`] where a lock keeps one of them; the others of the step are removed.
     pub async fn empty_bucket(&self, project: &ProjectId, bucket: &BucketName) -> Result<usize, Error> {
-        let query = VersionQuery { limit: MOST_LISTED, ..VersionQuery::default() };
-        let (entries, _) = self.list_versions(project, bucket, query).await?;
-        let removals: Vec<Removal> = entries
-            .into_iter()
-            .filter_map(|entry| match entry {
+        // Elsewhere there are no versions.
+        let removals: Vec<Removal> = if self.external(project, bucket)?.is_some() {
+            let query = Query { limit: MOST_LISTED, ..Query::default() };
+            let (entries, _) = self.entries(project, bucket, query).await?;
+            let removal = |entry: &Entry| Removal { key: entry.name().to_owned(), ..Removal::default() };
+            entries.iter().map(removal).collect()
+        } else {
+            let query = VersionQuery { limit: MOST_LISTED, ..VersionQuery::default() };
+            let (entries, _) = self.list_versions(project, bucket, query).await?;
+            let removal = |entry| match entry {
                 VersionEntry::Version { key, row, .. } => {
                     Some(Removal { key, version: Some(row.id()), ..Removal::default() })
                 }
                 VersionEntry::Prefix(_) => None,
-            })
-            .collect();
+            };
+            entries.into_iter().filter_map(removal).collect()
+        };
         if removals.is_empty() {
             return Ok(0);
         }

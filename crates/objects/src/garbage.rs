@@ -61,6 +61,7 @@ impl Dead {
         }
         if let Some((open, id)) = self.open {
             open.forget(id);
+            fail::fail_point!("objects.segment.removed");
         }
     }
 }

@@ -91,6 +91,11 @@ macro_rules! tables {
             }
         }
 
+        /// The numbers of tables in the log.
+        pub mod tables {
+            $(#[allow(dead_code, reason = "few are asked for by name")] pub const $name: u8 = $number;)*
+        }
+
         fn create_tables(transaction: &WriteTransaction) -> Result<(), Error> {
             $(transaction.open_table($name)?;)*
             Ok(())
@@ -238,6 +243,16 @@ impl Index {
     pub fn checkpoint(&self, position: Position, next_segment: u64) -> Result<(), Error> {
         match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
             State::Open(database) => checkpoint(database, position, next_segment),
+            State::Failed => Err(Error::NotWritten),
+            State::Closed => Err(Error::Closed),
+        }
+    }
+
+    /// Whether the file is as it was written, down to its pages. Makes what is repairable whole; waits for all that
+    /// read, and lets nobody else in.
+    pub fn check_integrity(&self) -> Result<bool, Error> {
+        match &mut *self.database.write().unwrap_or_else(PoisonError::into_inner) {
+            State::Open(database) => Ok(database.check_integrity()?),
             State::Failed => Err(Error::NotWritten),
             State::Closed => Err(Error::Closed),
         }

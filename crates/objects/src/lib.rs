@@ -15,11 +15,15 @@ mod actions;
 mod behalf;
 mod browser;
 mod call;
+mod check;
 mod chunks;
 mod clock;
 mod committer;
+mod compact;
 mod containers;
 mod cors;
+#[cfg(test)]
+mod crash;
 mod crowd;
 mod decide;
 mod digests;
@@ -69,6 +73,7 @@ mod versions_tests;
 pub use access::{
     Access, BoxError, Grant, LoggedIn, PolicyKind, Question, Refusal, RoleWish, Scope, TemporaryKey, Verdict, Via,
 };
+pub use check::{CheckOptions, Damage, Progress, Report};
 pub use error::Error;
 pub use external::{External, ExternalConfig};
 pub use gate::{Gate, GateConfig};
@@ -77,15 +82,19 @@ pub use presign::presign;
 pub use protocols::{keystone_url, swift_url};
 pub use settings::{Bucket, MOST_BUCKETS, NewBucket};
 pub use store::{Listing, ObjectInfo, Store};
+pub use usage::Usage;
 pub use versions::VersionId;
 
 /// The fault points of this room, which stand between its durable steps.
 pub const FAULT_POINTS: &[&str] = &[
     "objects.segment.begun",
     "objects.directory.synced",
+    "objects.large.synced",
     "objects.log.appended",
     "objects.log.synced",
     "objects.log.replayed",
     "objects.index.committed",
     "objects.index.durable",
+    "objects.compaction.moved",
+    "objects.segment.removed",
 ];

@@ -41,6 +41,10 @@ pub struct Position {
 /// Before the first file of a log.
 pub const NOWHERE: u64 = u64::MAX;
 
+/// Up to where the log of this process is durable: number of the file and offset, for the crash test.
+#[cfg(test)]
+pub static DURABLE: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
 /// The end of the log, where it grows. One thread has it.
 #[derive(Debug)]
 pub struct Log {
@@ -138,6 +142,8 @@ impl Log {
             Ok(()) => {
                 self.end.offset += self.buffer.len() as u64;
                 self.end.sequence += 1;
+                #[cfg(test)]
+                DURABLE.store((self.end.segment << 32) | self.end.offset, std::sync::atomic::Ordering::SeqCst);
             }
             Err(_) => self.abandon(),
         }
@@ -337,7 +343,7 @@ impl Reader {
 
 /// Bytes of data in a segment file, without its notes, and those notes; for a file of before there was a log, all of
 /// its bytes and no notes. Goes by the headers alone, so that it is quick.
-pub fn survey(directory: &Path, segment: u64, mut notes: impl FnMut(Vec<u8>)) -> Result<u64, Error> {
+pub fn survey(directory: &Path, segment: u64, mut notes: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<u64, Error> {
     let path = segments::path(directory, segment);
     let file = File::open(&path).map_err(at(&path))?;
     let length = file.metadata().map_err(at(&path))?.len();
@@ -359,7 +365,7 @@ pub fn survey(directory: &Path, segment: u64, mut notes: impl FnMut(Vec<u8>)) ->
         }
         let mut bytes = vec![0; usize::try_from(header.notes).unwrap_or(0)];
         file.read_exact_at(&mut bytes, offset + header.data).map_err(at(&path))?;
-        notes(bytes);
+        notes(&bytes)?;
         data += header.data;
         offset = end;
     }

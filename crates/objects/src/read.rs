@@ -155,14 +155,6 @@ impl Source {
         }
     }
 
-    /// The next bytes, `None` at the end. Blocks.
-    pub fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        if self.ready.is_empty() {
-            self.fill()?;
-        }
-        Ok(self.ready.pop_front())
-    }
-
     /// Reads and opens the next segments.
     fn fill(&mut self) -> Result<(), Error> {
         let Some(span) = self.spans.front_mut() else { return Ok(()) };

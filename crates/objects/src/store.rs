@@ -24,6 +24,7 @@ use crate::{
     behalf::{Behalf, Outbox},
     clock::{Clock, milliseconds},
     committer::{Committer, Ground, Pending, Reserve},
+    compact::{self, Pace},
     error::at,
     external::External,
     garbage::Garbage,
@@ -52,6 +53,8 @@ pub(crate) struct Inner {
     pub large: PathBuf,
     pub packed: PathBuf,
     pub kept_free: u64,
+    /// Segment files that are open for reading.
+    pub open_files: Arc<OpenFiles>,
     /// What readers share.
     pub shelf: Arc<Shelf>,
     /// How many bodies may wait in memory that are more than small.
@@ -66,6 +69,14 @@ pub(crate) struct Inner {
     pub outbox: Outbox,
 }
 
+impl Inner {
+    /// The store's directory.
+    pub fn directory(&self) -> &Path {
+        // Both directories were made in it.
+        self.large.parent().unwrap_or(&self.large)
+    }
+}
+
 /// Sizes by which the store decides.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
@@ -75,13 +86,21 @@ pub(crate) struct Limits {
     pub kept_free: u64,
     /// So many bytes of log are followed by a checkpoint: what a start after a crash has to read.
     pub checkpoint: u64,
+    /// How space is given back.
+    pub pace: Pace,
     /// What time it is.
     pub clock: Clock,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { segment_file: 64 << 20, kept_free: 32 << 20, checkpoint: 64 << 20, clock: Clock::default() }
+        Limits {
+            segment_file: 64 << 20,
+            kept_free: 32 << 20,
+            checkpoint: 64 << 20,
+            pace: Pace { every: Duration::from_secs(30), rate: 16 << 20 },
+            clock: Clock::default(),
+        }
     }
 }
 
@@ -120,7 +139,11 @@ impl Store {
     /// With other limits than the usual.
     pub(crate) async fn open_within(dir: &Path, keys: Arc<Keys>, limits: Limits) -> Result<Store, Error> {
         let dir = dir.to_owned();
-        tokio::task::spawn_blocking(move || open(&dir, keys, limits)).await.map_err(|_| Error::Closed)?
+        let pace = limits.pace;
+        let opened = tokio::task::spawn_blocking(move || open(&dir, keys, limits)).await;
+        let store = opened.map_err(|_| Error::Closed)??;
+        compact::start(&store.0, pace);
+        Ok(store)
     }
 
     /// Finishes what was asked for and closes the files; later calls get [`Error::Closed`].
@@ -328,7 +351,7 @@ fn open(dir: &Path, keys: Arc<Keys>, limits: Limits) -> Result<Store, Error> {
     let blocking = Arc::new(Semaphore::new(THREADS));
     let kept_free = limits.kept_free;
     let glances = Arc::new(Glances::default());
-    let shelf = Arc::new(Shelf::new(large.clone(), open_files, Arc::clone(&glances)));
+    let shelf = Arc::new(Shelf::new(large.clone(), Arc::clone(&open_files), Arc::clone(&glances)));
     let memory = Arc::new(Semaphore::new(MOST_IN_MEMORY));
     let (externals, outbox) = (OnceLock::new(), Outbox::default());
     let inner = Inner {
@@ -339,6 +362,7 @@ fn open(dir: &Path, keys: Arc<Keys>, limits: Limits) -> Result<Store, Error> {
         large,
         packed,
         kept_free,
+        open_files,
         shelf,
         memory,
         glances,

@@ -305,13 +305,18 @@ fn rows_of_before_are_the_version_null_in_a_bucket_that_is_closed_to_the_public(
 #[tokio::test(flavor = "multi_thread")]
 async fn space_of_versions_comes_back_when_they_go_and_not_before() {
     let world = World::versioned().await;
-    let large = vec![7; 1 << 20];
+    let large = vec![7; (1 << 20) + 1];
     let files = || std::fs::read_dir(world.dir.path().join("objects/large")).unwrap().count();
     let ids = [world.put("key", &large).await.id(), world.put("key", &large).await.id()];
     world.remove("key", None, false).await.unwrap();
     assert_eq!(files(), 2);
     for id in ids {
         world.remove("key", Some(id), false).await.unwrap();
+    }
+    // They go behind the answer.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while files() > 0 && std::time::Instant::now() < deadline {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     assert_eq!(files(), 0);
 }
@@ -634,7 +639,7 @@ async fn unfinished_uploads_expire_and_the_background_keeps_to_the_rules_and_say
     let begin = async |key| world.store.begin_upload(target(key), UploadRow::default()).await.unwrap();
     for key in ["logs/a", "logs/b", "logs/b", "other"] {
         let id = begin(key).await;
-        let stream = futures::stream::iter([Ok(Bytes::from(vec![1; 1 << 20]))]);
+        let stream = futures::stream::iter([Ok(Bytes::from(vec![1; (1 << 20) + 1]))]);
         let sealed = world.store.seal(&project(), stream, None, u64::MAX).await.unwrap();
         world.store.put_part(target(key), id, 1, sealed).await.unwrap();
     }
@@ -650,7 +655,12 @@ async fn unfinished_uploads_expire_and_the_background_keeps_to_the_rules_and_say
     world.store.expire_all(&audit).await.unwrap();
     let query = UploadQuery { limit: 9, ..UploadQuery::default() };
     assert_eq!(world.store.uploads(&project(), &bucket(), query).await.unwrap().0.len(), 1);
-    assert_eq!(std::fs::read_dir(world.dir.path().join("objects/large")).unwrap().count(), 1);
+    let files = || std::fs::read_dir(world.dir.path().join("objects/large")).unwrap().count();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while files() > 1 && std::time::Instant::now() < deadline {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(files(), 1);
     let entries = audit.list(&audit::Query { limit: 9, ..audit::Query::default() }).await.unwrap();
     assert_eq!(entries.len(), 1);
     assert_eq!((entries[0].action.as_str(), entries[0].identity.as_str()), ("s3:LifecycleExpiration", "system"));
