@@ -173,24 +173,13 @@ impl Call {
                 (Via::Sandbox(sandbox), Some(grant)) if matches!(grant.scope, Scope::Job(_)) => As::Job(sandbox),
                 _ => As::Service,
             };
-            let changes = self.target.get().is_some_and(|asked| asked.allowed && !is_read(&asked.operation));
-            let note = changes.then(|| {
-                let entry = self.entry(self.success(), None);
-                Arc::new(Note::new(entry))
+            let note = self.target.get().filter(|asked| asked.allowed).and_then(|asked| {
+                let (.., status) =
+                    *KEPT.iter().find(|(of, name, _)| (*of, *name) == (asked.service, &asked.operation))?;
+                Some(Arc::new(Note::new(self.entry(status, None))))
             });
             self.ground.store.on_behalf(Behalf { who, note })
         })
-    }
-
-    /// The status of the call if all goes well.
-    fn success(&self) -> StatusCode {
-        match self.target.get() {
-            Some(asked) if asked.operation.starts_with("Delete") && asked.operation != "DeleteObjects" => {
-                StatusCode::NO_CONTENT
-            }
-            Some(asked) if asked.operation.starts_with("Abort") => StatusCode::NO_CONTENT,
-            _ => StatusCode::OK,
-        }
     }
 
     /// Writes the audit entry: durably, unless the call only read. Nothing remains to be done where it was kept with
@@ -310,6 +299,21 @@ impl S3Access for Session {
         outcome
     }
 }
+
+/// Operations on objects whose audit entry is kept with what they change, and the status that it tells of.
+const KEPT: [(&str, &str, StatusCode); 11] = [
+    ("s3", "PutObject", StatusCode::OK),
+    ("s3", "CopyObject", StatusCode::OK),
+    ("s3", "DeleteObject", StatusCode::NO_CONTENT),
+    ("s3", "DeleteObjects", StatusCode::OK),
+    ("s3", "CreateMultipartUpload", StatusCode::OK),
+    ("s3", "UploadPart", StatusCode::OK),
+    ("s3", "UploadPartCopy", StatusCode::OK),
+    ("s3", "CompleteMultipartUpload", StatusCode::OK),
+    ("s3", "AbortMultipartUpload", StatusCode::NO_CONTENT),
+    ("swift", "PutObject", StatusCode::CREATED),
+    ("swift", "DeleteObject", StatusCode::NO_CONTENT),
+];
 
 /// Cut at a character, so that a log line has a bound.
 fn cut(text: &str) -> String {
