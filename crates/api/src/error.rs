@@ -263,8 +263,12 @@ impl From<objects::Error> for ApiError {
             | objects::Error::BucketState(_) => ApiError::conflict(error.to_string()),
             objects::Error::TooManyBuckets { .. } => ApiError::too_many(error.to_string()),
             objects::Error::NoSuchKey => ApiError::not_found("objectKey", "of this call"),
-            objects::Error::Invalid(_) | objects::Error::DocumentTooLarge { .. } => {
+            objects::Error::Invalid(_) | objects::Error::DocumentTooLarge { .. } | objects::Error::NotThere(_) => {
                 ApiError::bad_request(error.to_string())
+            }
+            objects::Error::External(cause) => {
+                tracing::error!(%cause, "the external object store failed");
+                ApiError::unavailable()
             }
             objects::Error::Closed => ApiError::unavailable(),
             objects::Error::Full => {
