@@ -12,10 +12,13 @@
 
 mod access;
 mod actions;
+mod agreement;
 mod behalf;
 mod browser;
 mod call;
 mod check;
+#[cfg(test)]
+mod check_tests;
 mod chunks;
 mod clock;
 mod committer;
@@ -31,6 +34,8 @@ mod error;
 mod external;
 mod faults;
 mod form;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod garbage;
 mod gate;
 mod guard;
@@ -54,6 +59,7 @@ mod region;
 mod replay;
 mod rows;
 mod s3;
+mod scrub;
 mod seal;
 mod segments;
 mod settings;
@@ -73,7 +79,7 @@ mod versions_tests;
 pub use access::{
     Access, BoxError, Grant, LoggedIn, PolicyKind, Question, Refusal, RoleWish, Scope, TemporaryKey, Verdict, Via,
 };
-pub use check::{CheckOptions, Damage, Progress, Report};
+pub use check::{CheckOptions, Damage, Progress, Report, Wrong};
 pub use error::Error;
 pub use external::{External, ExternalConfig};
 pub use gate::{Gate, GateConfig};
