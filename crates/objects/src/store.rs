@@ -31,6 +31,7 @@ use crate::{
     index::{self, BUCKETS, Index, LARGE, OBJECTS, SEGMENTS},
     list::{self, Entry, Query, VersionEntry, VersionQuery},
     log::Log,
+    notify::Notices,
     put::{Removal, Target},
     read::Shelf,
     replay,
@@ -67,6 +68,8 @@ pub(crate) struct Inner {
     pub externals: OnceLock<Vec<Arc<External>>>,
     /// Entries for the audit log that it does not have yet.
     pub outbox: Outbox,
+    /// Who is told of changes.
+    pub notices: Notices,
 }
 
 impl Inner {
@@ -369,6 +372,7 @@ fn open(dir: &Path, keys: Arc<Keys>, limits: Limits) -> Result<Store, Error> {
         blocking,
         externals,
         outbox,
+        notices: Notices::default(),
     };
     Ok(Store(Arc::new(inner), Behalf::default()))
 }

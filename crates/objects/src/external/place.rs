@@ -65,7 +65,7 @@ impl Store {
         (sealed, digested): (Sealed, Digested),
         condition: Condition,
     ) -> Result<ObjectRow, Error> {
-        let Writes { about, tags, retention, hold, sealing } = writes;
+        let Writes { about, tags, retention, hold, sealing, how: _ } = writes;
         if !tags.is_empty() || retention.is_some() || hold == Some(true) {
             return Err(Error::NotThere("tags and locks of objects"));
         }
