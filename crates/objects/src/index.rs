@@ -136,7 +136,7 @@ tables! {
 }
 
 /// Where the log of what is not yet in the index begins. Not in the log itself.
-const LOG: TableDefinition<&str, u64> = TableDefinition::new("log");
+pub const LOG: TableDefinition<&str, u64> = TableDefinition::new("log");
 
 /// The open index.
 #[derive(Debug)]
