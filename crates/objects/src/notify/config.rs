@@ -183,7 +183,7 @@ pub fn to_s3(rules: Vec<Rule>) -> (Option<Vec<QueueConfiguration>>, Option<Vec<T
             .map(|(name, value)| FilterRule { name: Some(FilterRuleName::from_static(name)), value: Some(value) })
             .collect();
         let filter = (!list.is_empty())
-            .then(|| NotificationConfigurationFilter { key: Some(S3KeyFilter { filter_rules: Some(list) }) });
+            .then_some(NotificationConfigurationFilter { key: Some(S3KeyFilter { filter_rules: Some(list) }) });
         match destination {
             Destination::Queue => queues.push(QueueConfiguration { events, filter, id: Some(id), queue_arn: arn }),
             Destination::Topic => topics.push(TopicConfiguration { events, filter, id: Some(id), topic_arn: arn }),
