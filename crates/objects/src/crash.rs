@@ -302,7 +302,7 @@ async fn a_file_operation_that_fails_is_an_error_and_harms_nothing_else() {
         ] {
             let failed = world.failed;
             world.round(&[(FAIL_AT, format!("{operation} {actions}")), (STEPS, "60".to_owned())], |child| {
-                { child.wait().unwrap(); }
+                child.wait().unwrap();
             });
             // A checkpoint that fails is no answer's fault.
             let answers = *operation != faults::CHECKPOINT && *operation != faults::SYNC_DIRECTORY;

@@ -324,7 +324,7 @@ impl Client {
                 modified: modified.map_or(0, |at| at.as_millisecond()),
                 about: About::default(),
             };
-            entries.push((object.key.clone(), Listed::Object(object.key, info)));
+            entries.push((object.key.clone(), Listed::Object(object.key, Box::new(info))));
         }
         for prefix in page.common_prefixes {
             entries.push((prefix.prefix.clone(), Listed::Prefix(prefix.prefix)));

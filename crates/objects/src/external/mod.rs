@@ -98,7 +98,7 @@ pub struct Info {
 #[derive(Debug, Clone)]
 pub enum Listed {
     /// An object; a list does not have its headers.
-    Object(String, Info),
+    Object(String, Box<Info>),
     /// Keys rolled up.
     Prefix(String),
 }
