@@ -157,6 +157,11 @@ impl ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "Server::ServiceUnavailable", "SERVICE_UNAVAILABLE", message)
     }
 
+    /// A part of it is done, and the call must come again for the rest.
+    pub fn unfinished(message: impl Into<String>) -> ApiError {
+        ApiError { message: message.into(), ..ApiError::unavailable() }
+    }
+
     /// The same with one more detail.
     pub fn detail(mut self, name: &str, text: impl Into<String>) -> ApiError {
         self.details.insert(name.to_owned(), text.into());
@@ -218,8 +223,17 @@ impl From<identity::Error> for ApiError {
             identity::Error::NotFound { kind, id } => ApiError::not_found(kind, id),
             identity::Error::Exists { .. } => ApiError::conflict(error.to_string()),
             identity::Error::TooMany { .. } => ApiError::too_many(error.to_string()),
-            identity::Error::Exceeds { .. } => ApiError::refused(error.to_string()),
-            cause => ApiError::internal(cause),
+            identity::Error::Exceeds { .. } | identity::Error::AccessDenied { .. } => {
+                ApiError::refused(error.to_string())
+            }
+            identity::Error::Invalid { field, rule } => ApiError::bad_field(field, *rule),
+            identity::Error::Policy(fault) => ApiError::bad_field("policy", fault.to_string()),
+            identity::Error::TryLater { .. } => ApiError::too_many(error.to_string()),
+            cause @ (identity::Error::Db(_)
+            | identity::Error::Audit(_)
+            | identity::Error::Keys(_)
+            | identity::Error::Damaged { .. }
+            | identity::Error::NoRandom) => ApiError::internal(cause),
         }
     }
 }
@@ -243,8 +257,23 @@ impl From<objects::Error> for ApiError {
     fn from(error: objects::Error) -> ApiError {
         match &error {
             objects::Error::NoSuchBucket { bucket } => ApiError::not_found("name", bucket.as_str()),
-            objects::Error::BucketExists { .. } | objects::Error::NotEmpty { .. } => {
-                ApiError::conflict(error.to_string())
+            objects::Error::BucketExists { .. }
+            | objects::Error::NotEmpty { .. }
+            | objects::Error::Locked(_)
+            | objects::Error::BucketState(_) => ApiError::conflict(error.to_string()),
+            objects::Error::TooManyBuckets { .. } => ApiError::too_many(error.to_string()),
+            objects::Error::NoSuchKey => ApiError::not_found("objectKey", "of this call"),
+            objects::Error::Invalid(_) | objects::Error::DocumentTooLarge { .. } | objects::Error::NotThere(_) => {
+                ApiError::bad_request(error.to_string())
+            }
+            objects::Error::External(cause) => {
+                tracing::error!(%cause, "the external object store failed");
+                ApiError::unavailable()
+            }
+            objects::Error::Closed => ApiError::unavailable(),
+            objects::Error::Full => {
+                tracing::error!("the object store's disk is full");
+                ApiError::unfinished("The object store is full; what is in it can be read and removed")
             }
             cause => ApiError::internal(cause),
         }

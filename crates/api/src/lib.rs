@@ -6,6 +6,8 @@
 
 mod auth;
 mod capabilities;
+mod client_files;
+mod containers;
 mod error;
 mod gate;
 mod jobs_routes;
@@ -13,10 +15,15 @@ mod logs;
 mod me;
 mod pagination;
 mod percent;
+mod platform_users;
 mod project;
+mod public;
 mod request;
+mod roles;
 mod routes;
+mod s3_keys;
 mod storage;
+mod tokens;
 mod users;
 
 pub use error::ApiError;

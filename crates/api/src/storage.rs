@@ -1,82 +1,135 @@
 //! `/cloud/project/{p}/region/{r}/storage`: buckets, their objects, and presigned URLs to move bytes by. The bytes
 //! themselves go through the object gate only.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
-use identity::Identity;
+use identity::BucketRole;
 use model::{BucketName, ProjectId};
 use objects::{Bucket, NewBucket, ObjectInfo};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    ApiError,
+    ApiError, platform_users,
     project::find_region,
     request::{Call, Reply},
+    users,
 };
-
-/// The buckets, in the form of the older containers.
-pub(crate) async fn containers(call: Call) -> Result<Reply, ApiError> {
-    let project = &call.project()?.id;
-    let mut shown = Vec::new();
-    for bucket in call.api.objects.buckets(project).await? {
-        let size = measure(&call, project, &bucket.name).await?;
-        shown.push(json!({
-            "id": bucket.name,
-            "name": bucket.name,
-            "region": call.api.config.regions.first(),
-            "archive": false,
-            "containerType": "private",
-            "storedBytes": size.bytes,
-            "storedObjects": size.objects,
-        }));
-    }
-    Reply::json(&shown)
-}
 
 /// The buckets of a region; there is one store, which every region shows.
 pub(crate) async fn list(call: Call) -> Result<Reply, ApiError> {
     find_region(&call)?;
     let project = &call.project()?.id;
+    let owners = Owners::read(&call).await?;
     let mut shown = Vec::new();
     for bucket in call.api.objects.buckets(project).await? {
         let size = measure(&call, project, &bucket.name).await?;
-        shown.push(describe(&call, &bucket, size, &[])?);
+        shown.push(describe(&call, &bucket, &owners, size, &[])?);
     }
     Reply::json(&shown)
 }
 
-/// Makes a bucket.
+/// What a bucket is to be.
+#[derive(Deserialize)]
+struct Settings {
+    encryption: Option<Encryption>,
+    versioning: Option<Versioning>,
+}
+
+#[derive(Deserialize)]
+struct Encryption {
+    #[serde(rename = "sseAlgorithm")]
+    algorithm: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Versioning {
+    status: Option<String>,
+}
+
+/// `cloud.storage.VersioningStatusEnum`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Disabled,
+    Enabled,
+    Suspended,
+}
+
+impl Settings {
+    /// The status of versioning that is asked for, if one is. Every bucket is encrypted, so that this is all there is.
+    fn status(&self) -> Result<Option<Status>, ApiError> {
+        let algorithm = self.encryption.as_ref().and_then(|asked| asked.algorithm.as_deref());
+        if algorithm.is_some_and(|algorithm| algorithm != "AES256") {
+            return Err(ApiError::bad_field("encryption", "AES256: every object is encrypted"));
+        }
+        match self.versioning.as_ref().and_then(|asked| asked.status.as_deref()) {
+            None => Ok(None),
+            Some("disabled") => Ok(Some(Status::Disabled)),
+            Some("enabled") => Ok(Some(Status::Enabled)),
+            Some("suspended") => Ok(Some(Status::Suspended)),
+            Some(_) => Err(ApiError::bad_field("versioning", "disabled, enabled or suspended")),
+        }
+    }
+}
+
+/// Makes a bucket. `ownerId` is a user of the project; it is shown with the bucket, and gives no right that the user's
+/// roles and policy do not give.
 pub(crate) async fn create(call: Call) -> Result<Reply, ApiError> {
     #[derive(Deserialize)]
     struct Body {
         name: String,
-        encryption: Option<Encryption>,
-        versioning: Option<Versioning>,
-    }
-    #[derive(Deserialize)]
-    struct Encryption {
-        #[serde(rename = "sseAlgorithm")]
-        algorithm: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct Versioning {
-        status: Option<String>,
+        #[serde(rename = "ownerId")]
+        owner: Option<i64>,
+        #[serde(flatten)]
+        settings: Settings,
     }
     find_region(&call)?;
     let body: Body = call.json()?;
-    let name: BucketName =
-        body.name.parse().map_err(|fault: model::InvalidId| ApiError::bad_field("name", fault.to_string()))?;
-    if body.encryption.and_then(|asked| asked.algorithm).is_some_and(|algorithm| algorithm != "AES256") {
-        return Err(ApiError::bad_field("encryption", "AES256: every object is encrypted"));
-    }
-    if body.versioning.and_then(|asked| asked.status).is_some_and(|status| status != "disabled") {
-        return Err(ApiError::bad_field("versioning", "disabled: versions of objects are not kept"));
-    }
+    let name = bucket_name("name", &body.name)?;
+    let status = body.settings.status()?;
     let project = &call.project()?.id;
-    call.api.objects.create_bucket(project, &name, NewBucket::default()).await?;
+    let owner = match body.owner {
+        None => None,
+        Some(id) => {
+            let user = call.api.identity.user(project, id).await?;
+            let user = user.ok_or_else(|| ApiError::bad_field("ownerId", "the id of a user of the project"))?;
+            Some(format!("{BY_USER}{}", user.username))
+        }
+    };
+    let wanted = NewBucket { owner, versioning: status == Some(Status::Enabled), lock: false };
+    call.api.objects.create_bucket(project, &name, wanted).await?;
+    if status == Some(Status::Suspended) {
+        call.api.objects.set_versioning(project, &name, false).await?;
+    }
     let bucket = call.api.objects.bucket(project, &name).await?.ok_or_else(|| absent(name.as_str()))?;
-    Reply::json(&describe(&call, &bucket, Size::default(), &[])?)
+    Reply::json(&describe(&call, &bucket, &Owners::read(&call).await?, Size::default(), &[])?)
+}
+
+/// Changes whether a bucket keeps versions. Once it did, that can be suspended and not be undone.
+pub(crate) async fn edit(call: Call) -> Result<Reply, ApiError> {
+    let bucket = find(&call).await?;
+    let settings: Settings = call.json()?;
+    let project = &call.project()?.id;
+    match settings.status()? {
+        None => {}
+        Some(Status::Disabled) if bucket.versioning.is_none() => {}
+        Some(Status::Disabled) => {
+            let rule = "enabled or suspended: the bucket keeps versions, which is not undone";
+            return Err(ApiError::bad_field("versioning", rule));
+        }
+        Some(Status::Suspended) if bucket.lock => {
+            return Err(ApiError::bad_field("versioning", "enabled: the bucket has object lock, which needs versions"));
+        }
+        Some(status) => {
+            call.api.objects.set_versioning(project, &bucket.name, status == Status::Enabled).await?;
+        }
+    }
+    let bucket = find(&call).await?;
+    let size = measure(&call, project, &bucket.name).await?;
+    Reply::json(&describe(&call, &bucket, &Owners::read(&call).await?, size, &[])?)
 }
 
 /// One bucket, with its objects: at most `limit`, after `marker`, under `prefix`.
@@ -90,28 +143,40 @@ pub(crate) async fn show(call: Call) -> Result<Reply, ApiError> {
             limit.ok_or_else(|| ApiError::bad_field("limit", format!("a whole number from 1 to {LARGEST_LISTING}")))?
         }
     };
-    let prefix = call.query("prefix").unwrap_or_default();
-    let marker = call.query("marker").filter(|text| !text.is_empty());
-    if prefix.len() > LONGEST_KEY || marker.is_some_and(|marker| marker.len() > LONGEST_KEY) {
-        return Err(ApiError::bad_request("A key has at most 1024 bytes"));
-    }
+    let prefix = key_of_query(&call, "prefix")?.unwrap_or_default();
+    let marker = key_of_query(&call, "marker")?;
     let listing = call.api.objects.list(project, &bucket.name, prefix, marker, limit).await?;
     // A reader that goes on after a marker has seen the sums.
     let size = match marker {
         None => measure(&call, project, &bucket.name).await?,
         Some(_) => Size::of(&listing.objects),
     };
-    Reply::json(&describe(&call, &bucket, size, &listing.objects)?)
+    Reply::json(&describe(&call, &bucket, &Owners::read(&call).await?, size, &listing.objects)?)
 }
 
-/// Removes an empty bucket.
+/// Removes an empty bucket; with `recursive`, as of the older containers, one that is not.
 pub(crate) async fn delete(call: Call) -> Result<Reply, ApiError> {
     let bucket = find(&call).await?;
-    call.api.objects.delete_bucket(&call.project()?.id, &bucket.name).await?;
+    remove(&call, &bucket.name).await?;
     Reply::void()
 }
 
-/// Removes an object.
+/// Removes a bucket, and with `recursive` in the query every version of its objects first. What a lock keeps stays, and
+/// so does the bucket.
+pub(crate) async fn remove(call: &Call, bucket: &BucketName) -> Result<(), ApiError> {
+    let project = &call.project()?.id;
+    if flag(call, "recursive")? {
+        let begun = Instant::now();
+        while call.api.objects.empty_bucket(project, bucket).await? > 0 {
+            if begun.elapsed() > EMPTYING {
+                return Err(ApiError::unfinished("There are more objects than one call can remove; call again"));
+            }
+        }
+    }
+    Ok(call.api.objects.delete_bucket(project, bucket).await?)
+}
+
+/// Removes an object. Where the bucket keeps versions, it becomes an older one, which S3 can read and bring back.
 pub(crate) async fn delete_object(call: Call) -> Result<Reply, ApiError> {
     let bucket = find(&call).await?;
     let (project, key) = (&call.project()?.id, call.param("objectKey")?);
@@ -122,87 +187,107 @@ pub(crate) async fn delete_object(call: Call) -> Result<Reply, ApiError> {
     Reply::void()
 }
 
-/// A URL by which one object can be read or written for a while without any key.
+/// Gives a user a role on a bucket, or on those of its objects that `objectKey` names, `*` and `?` allowed: a statement
+/// of the user's policy, in the place of the one that it had for the same objects. A user without a policy gets one by
+/// it, and so is narrowed: from then on it may do what this role gives, and no more.
+pub(crate) async fn add_policy(call: Call) -> Result<Reply, ApiError> {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(rename = "roleName")]
+        role: String,
+        #[serde(rename = "objectKey")]
+        key: Option<String>,
+    }
+    let bucket = find(&call).await?;
+    let user = users::find(&call).await?;
+    let body: Body = call.json()?;
+    let role: BucketRole = body
+        .role
+        .parse()
+        .map_err(|fault: identity::NoBucketRole| ApiError::bad_field("roleName", fault.to_string()))?;
+    let key = body.key.unwrap_or_default();
+    if key.len() > LONGEST_KEY || key.chars().any(char::is_control) {
+        return Err(ApiError::bad_field("objectKey", "at most 1024 bytes, without a control character"));
+    }
+    let identity = &call.api.identity;
+    identity.grant_bucket_role(&user.project, user.id, &bucket.name, &key, role, &call.actor()).await?;
+    Reply::void()
+}
+
+/// A URL by which one object can be read, written or removed for a while without any key.
 pub(crate) async fn presign(call: Call) -> Result<Reply, ApiError> {
     #[derive(Deserialize)]
     struct Body {
         expire: i64,
         method: String,
         object: String,
+        #[serde(rename = "storageClass")]
+        class: Option<String>,
     }
     let bucket = find(&call).await?;
     let body: Body = call.json()?;
     let seconds = u64::try_from(body.expire).ok().filter(|seconds| (1..=LONGEST_EXPIRY).contains(seconds));
     let seconds = seconds
         .ok_or_else(|| ApiError::bad_field("expire", format!("a number of seconds from 1 to {LONGEST_EXPIRY}")))?;
-    if !matches!(body.method.as_str(), "GET" | "PUT") {
-        return Err(ApiError::bad_field("method", "GET or PUT"));
+    if !matches!(body.method.as_str(), "DELETE" | "GET" | "PUT") {
+        return Err(ApiError::bad_field("method", "DELETE, GET or PUT"));
     }
-    if body.object.is_empty() || body.object.len() > LONGEST_KEY || body.object.contains('\0') {
-        return Err(ApiError::bad_field("object", "a key of 1 to 1024 bytes, without a NUL"));
+    // There is one class, which is as fast as the other's name says.
+    if body.class.is_some_and(|class| !matches!(class.as_str(), "HIGH_PERF" | "STANDARD")) {
+        return Err(ApiError::bad_field("storageClass", "HIGH_PERF or STANDARD"));
     }
-    let key = signing_key(&call.api.identity, &call.project()?.id, &call).await?;
-    let region = call.api.config.regions.first().ok_or_else(ApiError::failed)?;
-    let url = objects::presign(
-        &key.access,
-        &key.secret,
-        region.as_str(),
-        &call.api.config.objects_url,
-        &body.method,
-        bucket.name.as_str(),
-        &body.object,
-        Duration::from_secs(seconds),
-    );
+    let url = signed_url(&call, &bucket.name, &body.method, ("object", &body.object), seconds).await?;
     Reply::json(
         &json!({ "method": body.method, "url": url, "signedHeaders": { "host": host(&call.api.config.objects_url) } }),
     )
 }
 
-struct SigningKey {
-    access: String,
-    secret: String,
-}
-
-/// The key that a project's URLs are signed with: one a project, of a user whose description says what it is for.
-/// Removing that user ends all the URLs that were given out.
-async fn signing_key(identity: &Identity, project: &ProjectId, call: &Call) -> Result<SigningKey, ApiError> {
-    // Of two calls that both find none, each makes one, and the later takes its own away again. No key that signed a
-    // URL is ever taken away here.
-    for _ in 0..3 {
-        let user = match signing_user(identity, project).await? {
-            Some(user) => user,
-            None => {
-                let made = identity.create_user(project, SIGNER, &call.actor()).await?;
-                let first = signing_user(identity, project).await?.unwrap_or(made.id);
-                if first != made.id {
-                    identity.delete_user(project, made.id, &call.actor()).await?;
-                }
-                first
-            }
-        };
-        let access = match identity.s3_keys(project, Some(user)).await?.into_iter().next() {
-            Some(key) => key.access,
-            None => {
-                let made = identity.create_s3_key(project, Some(user), &call.actor()).await?;
-                let first = identity.s3_keys(project, Some(user)).await?.into_iter().next();
-                let first = first.map_or_else(|| made.access.clone(), |key| key.access);
-                if first != made.access {
-                    identity.delete_s3_key(project, &made.access, &call.actor()).await?;
-                }
-                first
-            }
-        };
-        // Gone again only if somebody removed it meanwhile.
-        if let Some(grant) = identity.find_s3_key(&access).await? {
-            return Ok(SigningKey { access, secret: grant.secret.to_string() });
-        }
+/// A URL that is good for so many seconds; `key` with the name of the field that it came in.
+pub(crate) async fn signed_url(
+    call: &Call,
+    bucket: &BucketName,
+    method: &str,
+    (field, key): (&str, &str),
+    seconds: u64,
+) -> Result<String, ApiError> {
+    if key.is_empty() || key.len() > LONGEST_KEY || key.contains('\0') {
+        return Err(ApiError::bad_field(field, "a key of 1 to 1024 bytes, without a NUL"));
     }
-    Err(ApiError::unavailable())
+    let signer = platform_users::signing_key(call).await?;
+    let region = call.api.config.regions.first().ok_or_else(ApiError::failed)?;
+    Ok(objects::presign(
+        &signer.access,
+        &signer.secret,
+        region.as_str(),
+        &call.api.config.objects_url,
+        method,
+        bucket.as_str(),
+        key,
+        Duration::from_secs(seconds),
+    ))
 }
 
-async fn signing_user(identity: &Identity, project: &ProjectId) -> Result<Option<i64>, ApiError> {
-    let users = identity.users(project).await?;
-    Ok(users.into_iter().find(|user| user.description == SIGNER).map(|user| user.id))
+/// The name of a bucket that a field holds.
+pub(crate) fn bucket_name(field: &str, given: &str) -> Result<BucketName, ApiError> {
+    given.parse().map_err(|fault: model::InvalidId| ApiError::bad_field(field, fault.to_string()))
+}
+
+/// A key, or what keys begin with, in the query.
+pub(crate) fn key_of_query<'c>(call: &'c Call, name: &str) -> Result<Option<&'c str>, ApiError> {
+    let given = call.query(name).filter(|text| !text.is_empty());
+    match given {
+        Some(text) if text.len() > LONGEST_KEY => Err(ApiError::bad_field(name, "at most 1024 bytes")),
+        given => Ok(given),
+    }
+}
+
+/// A yes or no of the query; no, if it is not there.
+pub(crate) fn flag(call: &Call, name: &str) -> Result<bool, ApiError> {
+    match call.query(name) {
+        None | Some("" | "false" | "0") => Ok(false),
+        Some("true" | "1") => Ok(true),
+        Some(_) => Err(ApiError::bad_field(name, "true or false")),
+    }
 }
 
 /// The bucket of the path.
@@ -217,11 +302,34 @@ fn absent(name: &str) -> ApiError {
     ApiError::not_found("name", name)
 }
 
+/// The users of a project, by what a bucket says of its owner: the user itself, or one of its keys.
+struct Owners(HashMap<String, i64>);
+
+impl Owners {
+    async fn read(call: &Call) -> Result<Owners, ApiError> {
+        let project = &call.project()?.id;
+        let users = call.api.identity.users(project).await?;
+        let mut owners: HashMap<String, i64> =
+            users.into_iter().map(|user| (format!("{BY_USER}{}", user.username), user.id)).collect();
+        for key in call.api.identity.s3_keys(project, None).await? {
+            if let Some(user) = key.user {
+                owners.insert(format!("s3Key/{}", key.access), user);
+            }
+        }
+        Ok(Owners(owners))
+    }
+
+    /// 0 where nobody is known: the project itself made it, or its owner is gone.
+    fn id(&self, bucket: &Bucket) -> i64 {
+        bucket.owner.as_ref().and_then(|owner| self.0.get(owner)).copied().unwrap_or(0)
+    }
+}
+
 /// What a bucket holds.
 #[derive(Debug, Clone, Copy, Default)]
-struct Size {
-    objects: u64,
-    bytes: u64,
+pub(crate) struct Size {
+    pub objects: u64,
+    pub bytes: u64,
 }
 
 impl Size {
@@ -230,40 +338,40 @@ impl Size {
     }
 }
 
-async fn measure(call: &Call, project: &ProjectId, bucket: &BucketName) -> Result<Size, ApiError> {
-    let mut total = Size::default();
-    let mut after: Option<String> = None;
-    loop {
-        let listing = match call.api.objects.list(project, bucket, "", after.as_deref(), LARGEST_LISTING).await {
-            // Removed since it was listed.
-            Err(objects::Error::NoSuchBucket { .. }) => return Ok(total),
-            listing => listing?,
-        };
-        let page = Size::of(&listing.objects);
-        total = Size { objects: total.objects + page.objects, bytes: total.bytes + page.bytes };
-        match listing.objects.into_iter().next_back() {
-            Some(last) if listing.truncated => after = Some(last.key),
-            _ => return Ok(total),
-        }
+/// What a bucket holds now; nothing, if it is not there any more.
+pub(crate) async fn measure(call: &Call, project: &ProjectId, bucket: &BucketName) -> Result<Size, ApiError> {
+    match call.api.objects.usage(project, bucket).await {
+        Ok(usage) => Ok(Size { objects: usage.objects, bytes: usage.bytes }),
+        // Removed since it was listed.
+        Err(objects::Error::NoSuchBucket { .. }) => Ok(Size::default()),
+        Err(cause) => Err(cause.into()),
     }
 }
 
-fn describe(call: &Call, bucket: &Bucket, size: Size, objects: &[ObjectInfo]) -> Result<Value, ApiError> {
-    let region = match call.param("regionName") {
-        Ok(_) => find_region(call)?,
-        Err(_) => call.api.config.regions.first().ok_or_else(ApiError::failed)?,
+/// `cloud.StorageContainer`.
+fn describe(
+    call: &Call,
+    bucket: &Bucket,
+    owners: &Owners,
+    size: Size,
+    objects: &[ObjectInfo],
+) -> Result<Value, ApiError> {
+    let status = match bucket.versioning {
+        None => "disabled",
+        Some(true) => "enabled",
+        Some(false) => "suspended",
     };
     Ok(json!({
         "name": bucket.name,
-        "region": region,
+        "region": find_region(call)?,
         "createdAt": bucket.created,
-        "ownerId": 0,
+        "ownerId": owners.id(bucket),
         "objectsCount": size.objects,
         "objectsSize": size.bytes,
         "objects": objects.iter().map(describe_object).collect::<Vec<_>>(),
         "virtualHost": virtual_host(&call.api.config.objects_url, &bucket.name),
         "encryption": { "sseAlgorithm": "AES256" },
-        "versioning": { "status": "disabled" },
+        "versioning": { "status": status },
     }))
 }
 
@@ -289,9 +397,12 @@ fn host(base: &str) -> &str {
     rest.split('/').next().unwrap_or(rest)
 }
 
-/// Says in the list of users what this one is for.
-const SIGNER: &str = "Signs the presigned URLs of the API";
-const LARGEST_LISTING: u32 = 1_000;
+/// What stands before a user's name where a bucket says whose it is.
+const BY_USER: &str = "user/";
+/// The most objects of one answer.
+pub(crate) const LARGEST_LISTING: u32 = 1_000;
 const LONGEST_KEY: usize = 1_024;
+/// For so long a call goes on emptying a bucket; the gate ends it at 60 s.
+const EMPTYING: Duration = Duration::from_secs(40);
 /// Seven days, the bound of the S3 signature.
-const LONGEST_EXPIRY: u64 = 604_800;
+pub(crate) const LONGEST_EXPIRY: u64 = 604_800;

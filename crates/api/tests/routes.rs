@@ -9,17 +9,7 @@ use axum::body::Body;
 use http::{Request, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use support::{Answer, World, signed};
-
-fn refused(answer: &Answer, status: u16, code: &str) {
-    assert_eq!(answer.status.as_u16(), status, "{answer:?}");
-    assert_eq!(answer.body["errorCode"], code, "{answer:?}");
-    // go-ovh reads exactly this form: texts, and a map of texts.
-    let details = answer.body["details"].as_object().expect("details");
-    assert!(details.values().all(Value::is_string), "{details:?}");
-    assert!(answer.body["httpCode"].as_str().is_some_and(|text| text.starts_with(&status.to_string())));
-    assert!(answer.headers.contains_key("x-ovh-queryid"));
-}
+use support::{World, refused, signed};
 
 /// A route's path with something in each parameter.
 fn filled(world: &World, path: &str) -> String {
@@ -28,8 +18,9 @@ fn filled(world: &World, path: &str) -> String {
         .replace("{regionName}", "GRA")
         .replace("{jobId}", "0193a5c2-7f60-7bd2-9d5c-3b1f0a8e4c11")
         .replace("{name}", "no-such-bucket")
+        .replace("{containerId}", "no-such-container")
         .replace("{objectKey}", "no%2Fsuch%2Fkey");
-    let filled = ["{token}", "{applicationId}", "{credentialId}", "{logId}", "{userId}", "{access}"]
+    let filled = ["{token}", "{applicationId}", "{credentialId}", "{logId}", "{userId}", "{access}", "{roleId}"]
         .iter()
         .fold(filled, |path, name| path.replace(name, "999999"));
     assert!(!filled.contains('{'), "a parameter that this test does not know: {path}");
@@ -214,7 +205,10 @@ async fn buckets_come_and_go_by_the_api() {
         json!({ "name": "Not_A_Bucket" }),
         json!({}),
         json!({ "name": 5 }),
-        json!({ "name": "x1", "versioning": { "status": "enabled" } }),
+        json!({ "name": "x1" }),
+        json!({ "name": "plain", "encryption": { "sseAlgorithm": "plaintext" } }),
+        json!({ "name": "kept", "versioning": { "status": "always" } }),
+        json!({ "name": "owned", "ownerId": 999_999 }),
     ] {
         refused(&world.call("POST", &buckets, &wrong).await, 400, "BAD_REQUEST");
     }

@@ -95,8 +95,9 @@ impl Access for KeyAccess {
 
     async fn assume_role(&self, caller: &Grant, wish: RoleWish<'_>) -> Result<TemporaryKey, Refusal> {
         let grant = holder(caller).ok_or_else(|| Refusal::Denied("the key is not of this service".to_owned()))?;
-        let made = self.0.assume_role(grant, wish.role, wish.session, wish.policy, wish.seconds, &actor(caller));
-        made.await.map(temporary).map_err(refusal)
+        let by = actor(caller);
+        let made = self.0.assume_role(grant, wish.role, wish.session, wish.policy, wish.seconds, &by).await;
+        made.map(temporary).map_err(refusal)
     }
 
     async fn session_token(&self, caller: &Grant, seconds: Option<u32>) -> Result<TemporaryKey, Refusal> {

@@ -2,7 +2,10 @@
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use nix::{
+    sys::resource::{Resource, getrlimit, setrlimit},
+    unistd::{Gid, Uid, setgroups, setresgid, setresuid},
+};
 
 use crate::{
     config::Service,
@@ -36,6 +39,16 @@ pub fn become_service(service: Service) -> Result<(), Failure> {
     setgroups(&[]).doing(&what)?;
     setresgid(gid, gid, gid).doing(&what)?;
     setresuid(uid, uid, uid).doing(&what)
+}
+
+/// Lets this process have as many open files as it can be given: each connection is one, and the limit that a process is
+/// given at first is for those that use `select`.
+pub fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) });
+    if let Err(cause) = raised {
+        tracing::warn!(%cause, "the limit of open files stays as it was");
+    }
 }
 
 /// Asks the kernel to send SIGTERM to this process when its parent ends: for the parts that `up` starts.

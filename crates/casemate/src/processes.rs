@@ -66,6 +66,7 @@ pub fn serve(args: ServeArgs, inherited: Vec<std::net::TcpListener>) -> Result<(
         privileges::end_with_parent(parent)?;
     }
     log_to_stderr();
+    privileges::raise_file_limit();
     faults::arm();
     let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));
     runtime(workers)?.block_on(async {

@@ -21,7 +21,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     access::KeyAccess,
-    config::Config,
+    config::{Config, ExternalS3},
     failure::{Doing, Failure},
     listener::{self, Connection},
     wiring::Wiring,
@@ -82,6 +82,15 @@ pub async fn run(
         }),
     });
 
+    let handing_over = tokio::spawn({
+        let (store, audit, stop) = (rooms.store.clone(), rooms.audit.clone(), halt.child_token());
+        async move { store.hand_over(&audit, stop).await }
+    });
+    let keeping = tokio::spawn({
+        let (store, audit, stop) = (rooms.store.clone(), rooms.audit.clone(), halt.child_token());
+        async move { store.run_background(audit, stop).await }
+    });
+    let expiring = tokio::spawn(remove_expired(rooms.identity.clone(), halt.child_token()));
     let runner = tokio::spawn({
         let (jobs, stop) = (jobs, halt.child_token());
         async move { jobs.run(stop).await }
@@ -102,7 +111,10 @@ pub async fn run(
         task.await.doing(format!("{name} ended badly"))??;
     }
     runner.await.doing("the scheduler ended badly")?;
+    keeping.await.doing("the lifecycle rules ended badly")?;
+    expiring.await.doing("the removal of expired keys ended badly")?;
     wiring.closed().await;
+    handing_over.await.doing("the audit entries of the object store ended badly")?;
     rooms.close().await
 }
 
@@ -127,6 +139,8 @@ impl Rooms {
         make_private(&config.data.join("jobs"))?;
         let store =
             Store::open(&config.data.join("objects"), Arc::clone(&keys)).await.doing("cannot open the object store")?;
+        let externals = config.external_s3.iter().map(ExternalS3::open).collect::<Result<Vec<_>, Failure>>()?;
+        store.attach(externals).doing("cannot prepare the external object stores")?;
         Ok(Rooms { db, audit, keys, identity, store })
     }
 
@@ -183,6 +197,15 @@ fn machine_memory() -> MiB {
     MiB((kib / 1024).saturating_sub(OWN_MEMORY.0).max(OWN_MEMORY.0))
 }
 
+/// Removes temporary keys and tokens whose time is over, now and then, until `stop`.
+async fn remove_expired(identity: Identity, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(EXPIRY_PAUSE)).await.is_some() {
+        if let Err(cause) = identity.remove_expired_s3_keys(jiff::Timestamp::now()).await {
+            tracing::error!(%cause, "temporary keys whose time is over were not removed");
+        }
+    }
+}
+
 /// One connection of the API: HTTP/1.1 or HTTP/2, ended after its open calls at `stop`.
 async fn serve_http(router: Router, stream: Box<dyn Connection>, peer: SocketAddr, stop: CancellationToken) {
     let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
@@ -214,5 +237,6 @@ async fn serve_http(router: Router, stream: Box<dyn Connection>, peer: SocketAdd
 /// A job's core is a share of time, and most jobs wait for their data.
 const SHARES_OF_A_CORE: u32 = 4;
 const OWN_MEMORY: MiB = MiB::gib(1);
+const EXPIRY_PAUSE: Duration = Duration::from_secs(600);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_HEADERS: usize = 64 * 1024;

@@ -1,5 +1,5 @@
 //! Other people's clients, unmodified: the OVH SDKs of Python, Node and Go, the conversation of `ovh-spark-submit`,
-//! boto3, the AWS CLI (JOB-1, OBJ-1, CTL-5). S3A is in `jobs.rs`: each Spark job there uses it.
+//! boto3, the AWS CLI (JOB-1, OBJ-1, OBJ-3, CTL-5). S3A is in `jobs.rs`: each Spark job there uses it.
 
 mod support;
 
@@ -91,6 +91,51 @@ fn boto3_does_what_applications_do() {
 }
 
 #[test]
+fn users_that_the_python_sdk_makes_may_do_what_was_granted_and_no_more() {
+    let stack = Stack::start();
+    let mut command = python_program("storage_users.py");
+    command
+        .env("S3", stack.text("s3"))
+        .env("ACCESS_KEY", stack.s3("access_key"))
+        .env("SECRET_KEY", stack.s3("secret_key"));
+    let output = client(&stack, &mut command).output().expect("python runs");
+    succeeded(&output, "users may do what was granted", &stack);
+}
+
+/// A key that was disabled by the API is one that the operator can end all the same.
+#[test]
+fn the_operator_ends_a_key_that_is_disabled() {
+    let stack = Stack::start();
+    let code = "import os, ovh\n\
+        ovh.client.ENDPOINTS['casemate'] = os.environ['ENDPOINT']\n\
+        api = ovh.Client(endpoint='casemate', **{name: os.environ[name.upper()] for name in ('application_key', 'application_secret', 'consumer_key')})\n\
+        users = '/cloud/project/' + os.environ['PROJECT'] + '/user'\n\
+        keys = f\"{users}/{api.post(users)['id']}/s3Credentials\"\n\
+        access = api.post(keys)['access']\n\
+        api.post(f'{keys}/{access}/disable')\n\
+        print(access)\n";
+    let output = client(&stack, Command::new(python()).args(["-c", code])).output().expect("python runs");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let access = text(&output.stdout).trim().to_owned();
+    let office = |verb: &[&str]| {
+        let data = stack.dir.join("data");
+        let output = Command::new(support::CASEMATE).arg("key").args(verb).arg("--data").arg(data).output();
+        output.expect("casemate runs")
+    };
+    let status = || {
+        let listed = office(&["list"]);
+        let line = text(&listed.stdout).lines().find(|line| line.contains(&access)).map(str::to_owned);
+        line.map(|line| if line.contains("disabled") { "disabled" } else { "validated" })
+    };
+    assert_eq!(status(), Some("disabled"));
+    let revoked = office(&["revoke", &access]);
+    assert!(revoked.status.success(), "{}", text(&revoked.stderr));
+    assert_eq!(status(), None);
+    let again = office(&["revoke", &access]);
+    assert!(!again.status.success() && text(&again.stderr).contains("there is no key"), "{}", text(&again.stderr));
+}
+
+#[test]
 fn the_aws_command_line_copies_lists_syncs_and_removes() {
     let stack = Stack::start();
     let small = file(&stack.dir, "small.txt", b"a small file\n");
@@ -126,6 +171,24 @@ fn the_aws_command_line_copies_lists_syncs_and_removes() {
     aws(&stack, &["s3", "rm", "--recursive", "s3://cli/"]);
     assert_eq!(aws(&stack, &["s3", "ls", "--recursive", "s3://cli/"]), "");
     aws(&stack, &["s3", "rb", "s3://cli"]);
+}
+
+#[test]
+fn the_command_line_removes_a_bucket_with_all_its_versions() {
+    let stack = Stack::start();
+    let small = file(&stack.dir, "small.txt", b"a small file\n");
+    aws(&stack, &["s3", "mb", "s3://kept"]);
+    let on = ["--versioning-configuration", "Status=Enabled"];
+    aws(&stack, &[&["s3api", "put-bucket-versioning", "--bucket", "kept"], &on[..]].concat());
+    stack.put(&small, "kept", "a");
+    stack.put(&small, "kept", "a");
+    let removed = stack.run(&["object", "delete", "s3://kept/a"]);
+    assert!(removed.status.success(), "{}", text(&removed.stderr));
+    let refused = stack.run(&["bucket", "delete", "kept"]);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("not empty"), "{}", text(&refused.stderr));
+    let removed = stack.run(&["bucket", "delete", "kept", "--recursive"]);
+    assert!(removed.status.success(), "{}", text(&removed.stderr));
+    assert_eq!(stack.json(&["bucket", "list"]).as_array().map(Vec::len), Some(0));
 }
 
 /// The environment that every SDK program reads, with a job's code in the bucket `sdk`.

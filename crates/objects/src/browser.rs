@@ -41,7 +41,7 @@ pub async fn preflight<B>(call: &Call, request: &Request<B>, domains: &Domains) 
         Err(_) => return Err(Preflight::refusal(false)),
     };
     call.asks("s3", "OptionsObject", (Some(name.as_str()), Some(key.as_str()).filter(|key| !key.is_empty())), true);
-    let store = &call.ground.store;
+    let store = &call.store();
     let configs = match project_of(call, &bucket, request).await? {
         Some(project) => store.cors(&project, &name).await?.into_iter().collect(),
         // Which project's it is will be seen by the signature of the call. Only the rules of that one are in its answer.
@@ -71,7 +71,7 @@ async fn project_of<B>(call: &Call, bucket: &str, request: &Request<B>) -> S3Res
 /// The headers that let a page of `origin` read the answer of a call.
 pub async fn of_answer(call: &Arc<Call>, origin: &str, method: &Method) -> Option<HeaderMap> {
     let bucket: BucketName = call.bucket()?.parse().ok()?;
-    let config = call.ground.store.cors(call.project().ok()?, &bucket).await.ok()??;
+    let config = call.store().cors(call.project().ok()?, &bucket).await.ok()??;
     cors::of_answer(&config, origin, method)
 }
 

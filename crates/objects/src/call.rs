@@ -17,8 +17,10 @@ use s3s::{
 use uuid::Uuid;
 
 use crate::{
-    Verdict, Via,
+    Scope, Store, Verdict, Via,
     access::{Grant, is_read},
+    behalf::{Behalf, Note},
+    external::As,
     gate::Ground,
     rows::BucketRow,
 };
@@ -39,6 +41,8 @@ pub struct Call {
     scene: OnceLock<Vec<(String, String)>>,
     /// The settings of the bucket that the call is on, as they were when it was admitted.
     settings: OnceLock<BucketRow>,
+    /// The store, on behalf of the caller.
+    store: OnceLock<Store>,
     /// An action that was asked about, and what policies say.
     pub verdict: Mutex<Option<(String, Verdict)>>,
 }
@@ -73,6 +77,7 @@ impl Call {
             target: OnceLock::new(),
             scene: OnceLock::new(),
             settings: OnceLock::new(),
+            store: OnceLock::new(),
             verdict: Mutex::default(),
         }
     }
@@ -161,8 +166,41 @@ impl Call {
         let _ = self.target.set(Asked { service, operation: operation.to_owned(), bucket, key, allowed });
     }
 
-    /// Writes the audit entry: durably, unless the call only read.
+    /// The store, on behalf of the caller: a change keeps the audit entry of the call with it.
+    pub fn store(&self) -> &Store {
+        self.store.get_or_init(|| {
+            let who = match (self.via, self.grant()) {
+                (Via::Sandbox(sandbox), Some(grant)) if matches!(grant.scope, Scope::Job(_)) => As::Job(sandbox),
+                _ => As::Service,
+            };
+            let note = self.target.get().filter(|asked| asked.allowed).and_then(|asked| {
+                let (.., status) =
+                    *KEPT.iter().find(|(of, name, _)| (*of, *name) == (asked.service, &asked.operation))?;
+                Some(Arc::new(Note::new(self.entry(status, None))))
+            });
+            self.ground.store.on_behalf(Behalf { who, note })
+        })
+    }
+
+    /// Writes the audit entry: durably, unless the call only read. Nothing remains to be done where it was kept with
+    /// what the call changed, and tells what came of it.
     pub async fn record(&self, status: StatusCode, code: Option<&str>) -> Result<(), audit::Error> {
+        let entry = self.entry(status, code);
+        let kept = self.store.get().and_then(|store| store.1.note.as_ref()?.kept());
+        if kept.is_some_and(|kept| (&kept.result, kept.decision) == (&entry.result, entry.decision)) {
+            return Ok(());
+        }
+        let refused = entry.decision == Decision::Refused;
+        let asked = self.target.get();
+        if !refused && asked.is_some_and(|asked| asked.service != "sts" && is_read(&asked.operation)) {
+            self.ground.audit.note(entry).await
+        } else {
+            self.ground.audit.record(entry).await
+        }
+    }
+
+    /// The audit entry of the call, as far as it is known.
+    fn entry(&self, status: StatusCode, code: Option<&str>) -> Entry {
         let mut actor = Actor::anonymous(Some(self.peer.ip()));
         if let Some((_, grant)) = self.grant.get() {
             actor.identity.clone_from(&grant.identity);
@@ -188,18 +226,14 @@ impl Call {
         if let Via::Sandbox(sandbox) = self.via {
             detail.insert("via".to_owned(), format!("sandbox/{sandbox}").into());
         }
-        if let Some((action, verdict)) = self.verdict.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some((action, verdict)) = self.verdict.lock().unwrap_or_else(PoisonError::into_inner).clone() {
             detail.insert("asked".to_owned(), action.into());
             detail.insert("reason".to_owned(), cut(&verdict.reason).into());
         }
         if !detail.is_empty() {
             entry.detail = detail.into();
         }
-        if !refused && asked.is_some_and(|asked| asked.service != "sts" && is_read(&asked.operation)) {
-            self.ground.audit.note(entry).await
-        } else {
-            self.ground.audit.record(entry).await
-        }
+        entry
     }
 
     fn resource(&self) -> String {
@@ -265,6 +299,21 @@ impl S3Access for Session {
         outcome
     }
 }
+
+/// Operations on objects whose audit entry is kept with what they change, and the status that it tells of.
+const KEPT: [(&str, &str, StatusCode); 11] = [
+    ("s3", "PutObject", StatusCode::OK),
+    ("s3", "CopyObject", StatusCode::OK),
+    ("s3", "DeleteObject", StatusCode::NO_CONTENT),
+    ("s3", "DeleteObjects", StatusCode::OK),
+    ("s3", "CreateMultipartUpload", StatusCode::OK),
+    ("s3", "UploadPart", StatusCode::OK),
+    ("s3", "UploadPartCopy", StatusCode::OK),
+    ("s3", "CompleteMultipartUpload", StatusCode::OK),
+    ("s3", "AbortMultipartUpload", StatusCode::NO_CONTENT),
+    ("swift", "PutObject", StatusCode::CREATED),
+    ("swift", "DeleteObject", StatusCode::NO_CONTENT),
+];
 
 /// Cut at a character, so that a log line has a bound.
 fn cut(text: &str) -> String {

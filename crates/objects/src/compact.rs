@@ -16,6 +16,7 @@ use redb::{ReadableTable as _, Value};
 
 use crate::{
     Error,
+    behalf::Behalf,
     error::at,
     index::{OBJECTS, ObjectKey, PARTS, PIECES, SEGMENTS, VERSIONS, VersionKey, Writing, tables},
     log,
@@ -42,7 +43,7 @@ pub async fn run(store: Weak<Inner>, pace: Pace) {
     loop {
         tokio::time::sleep(pace.every).await;
         let Some(inner) = store.upgrade() else { return };
-        let store = Store(inner);
+        let store = Store(inner, Behalf::default());
         match step(&store, &mut sizes, pace.rate).await {
             Ok(()) => {}
             Err(Error::Closed) => return,

@@ -13,7 +13,7 @@ use crate::{
     browser::parsed,
     cors,
     index::{self, BUCKETS, DOCUMENTS, Writing},
-    list::{VersionEntry, VersionQuery},
+    list::{Entry, Query, VersionEntry, VersionQuery},
     put::Removal,
     rows::{self, BucketRow, Kind, PublicBlock, Versioning},
     seal::Body,
@@ -75,7 +75,8 @@ impl Store {
         let change = move |_: &mut BucketRow, before: Option<&[u8]>| {
             let Some(document) = before else { return Ok((None, false)) };
             let mut config = parsed(document)?;
-            let named = |config: &CORSConfiguration| config.cors_rules.iter().map(|rule| rule.allowed_origins.len()).sum();
+            let named =
+                |config: &CORSConfiguration| config.cors_rules.iter().map(|rule| rule.allowed_origins.len()).sum();
             let names: usize = named(&config);
             for rule in &mut config.cors_rules {
                 rule.allowed_origins.retain(|known| *known != origin);
@@ -102,7 +103,8 @@ impl Store {
                 if row.public_block.restrict || !row.documents.contains(&Kind::Policy) {
                     return Ok(None);
                 }
-                let found = index.open_table(DOCUMENTS)?.get((project.as_str(), bucket.as_str(), Kind::Policy.name()))?;
+                let found =
+                    index.open_table(DOCUMENTS)?.get((project.as_str(), bucket.as_str(), Kind::Policy.name()))?;
                 Ok(found.map(|document| document.value().to_vec()))
             })
             .await?;
@@ -131,17 +133,23 @@ impl Store {
     /// Removes objects, versions and delete markers of a bucket for good, 1,000 at most; how many there were, 0 if it is
     /// empty. [`Error::Locked`] where a lock keeps one of them; the others of the step are removed.
     pub async fn empty_bucket(&self, project: &ProjectId, bucket: &BucketName) -> Result<usize, Error> {
-        let query = VersionQuery { limit: MOST_LISTED, ..VersionQuery::default() };
-        let (entries, _) = self.list_versions(project, bucket, query).await?;
-        let removals: Vec<Removal> = entries
-            .into_iter()
-            .filter_map(|entry| match entry {
+        // Elsewhere there are no versions.
+        let removals: Vec<Removal> = if self.external(project, bucket)?.is_some() {
+            let query = Query { limit: MOST_LISTED, ..Query::default() };
+            let (entries, _) = self.entries(project, bucket, query).await?;
+            let removal = |entry: &Entry| Removal { key: entry.name().to_owned(), ..Removal::default() };
+            entries.iter().map(removal).collect()
+        } else {
+            let query = VersionQuery { limit: MOST_LISTED, ..VersionQuery::default() };
+            let (entries, _) = self.list_versions(project, bucket, query).await?;
+            let removal = |entry| match entry {
                 VersionEntry::Version { key, row, .. } => {
                     Some(Removal { key, version: Some(row.id()), ..Removal::default() })
                 }
                 VersionEntry::Prefix(_) => None,
-            })
-            .collect();
+            };
+            entries.into_iter().filter_map(removal).collect()
+        };
         if removals.is_empty() {
             return Ok(0);
         }
@@ -182,7 +190,7 @@ impl Store {
             writing.buckets.insert((project.as_str(), bucket.as_str()), row.as_slice())?;
             Ok(answer)
         };
-        self.0.committer.commit(Body::Empty, apply).await
+        self.commit(Body::Empty, apply).await
     }
 }
 

@@ -147,7 +147,7 @@ impl Call {
         let project = self.project()?;
         let grant = self.grant();
         let rules = match wish.bucket {
-            Some(bucket) => self.ground.store.rules(project, bucket)?,
+            Some(bucket) => self.store().rules(project, bucket)?,
             None => Rules::default(),
         };
         let public_blocked = rules.row.as_ref().is_none_or(|row| row.public_block.restrict);
@@ -208,7 +208,7 @@ impl Call {
     }
 
     async fn existing_tags(&self, target: &Target, version: Option<VersionId>) -> S3Result<Tags> {
-        match self.ground.store.find(target, version).await {
+        match self.store().find(target, version).await {
             Ok(found) => Ok(found.object().map(|row| row.tags).unwrap_or_default()),
             // Whoever may know of it will be told.
             Err(Error::NoSuchBucket { .. }) => Ok(Tags::new()),

@@ -151,6 +151,12 @@ pub enum Error {
         /// The object's size.
         size: u64,
     },
+    /// Buckets that live in an S3 service elsewhere do not have it.
+    #[error("a bucket that lives in an external object store has no {0}")]
+    NotThere(&'static str),
+    /// An entry did not get into the audit log.
+    #[error("the audit log failed")]
+    Audit(#[source] audit::Error),
     /// The S3 service elsewhere that keeps the bucket did not do it.
     #[error("the external object store failed: {0}")]
     External(String),

@@ -8,7 +8,10 @@ use std::{
     fs::OpenOptions,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -127,6 +130,8 @@ tables! {
     DOCUMENTS, documents = 11: (&'static str, &'static str, &'static str) => &'static [u8];
     /// What a bucket holds: see [`Usage::row`].
     USAGE, usage = 12: (&'static str, &'static str) => UsageRow;
+    /// An entry for the audit log that it may not have yet: by a number that rises.
+    OUTBOX, outbox = 13: u64 => &'static [u8];
 }
 
 /// Where the log of what is not yet in the index begins. Not in the log itself.
@@ -138,6 +143,8 @@ pub struct Index {
     path: PathBuf,
     /// What time it is.
     pub clock: Clock,
+    /// Whether some bucket lives elsewhere.
+    external: AtomicBool,
     database: RwLock<State>,
 }
 
@@ -148,6 +155,15 @@ enum State {
     Failed,
     /// The store was closed.
     Closed,
+}
+
+fn any_external(database: &Database) -> Result<bool, Error> {
+    for entry in database.begin_read()?.open_table(BUCKETS)?.iter()? {
+        if rows::decode::<BucketRow>("a bucket", entry?.1.value())?.external.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What is durable in the index of the log.
@@ -172,7 +188,18 @@ impl Index {
         let database = open(path)?;
         prepare(&database)?;
         let replayed = replay(&database, &clock, mark(&database)?)?;
-        Ok((Index { path: path.to_owned(), clock, database: RwLock::new(State::Open(database)) }, replayed))
+        let external = AtomicBool::new(any_external(&database)?);
+        Ok((Index { path: path.to_owned(), clock, external, database: RwLock::new(State::Open(database)) }, replayed))
+    }
+
+    /// Whether some bucket lives, or lived, elsewhere.
+    pub fn has_external(&self) -> bool {
+        self.external.load(Ordering::Acquire)
+    }
+
+    /// Takes note of a bucket that lives elsewhere.
+    pub fn note_external(&self) {
+        self.external.store(true, Ordering::Release);
     }
 
     /// A view of what is committed.

@@ -12,6 +12,7 @@
 
 mod access;
 mod actions;
+mod behalf;
 mod browser;
 mod call;
 mod check;

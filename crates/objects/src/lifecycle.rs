@@ -313,7 +313,7 @@ impl Store {
             }
             Ok(outcome)
         };
-        self.0.committer.commit(Body::Empty, expire).await
+        self.commit(Body::Empty, expire).await
     }
 
     /// Keeps to the rules of all buckets, once an hour, until `stop`. What it removes is in the audit log before it goes.

@@ -8,6 +8,7 @@ use redb::ReadTransaction;
 
 use crate::{
     Error,
+    external::External,
     garbage::Pin,
     index::{self, BUCKETS, PIECES},
     put::Target,
@@ -23,6 +24,8 @@ pub struct Opened {
     pub row: ObjectRow,
     /// The customer's key, if its data keys are wrapped by one.
     pub outer: Option<Key>,
+    /// Where it is, if it is not here.
+    pub there: Option<(Arc<External>, Target)>,
     project: ProjectId,
     index: ReadTransaction,
     pin: Pin,
@@ -31,14 +34,23 @@ pub struct Opened {
 impl Store {
     /// Opens the current version of an object, or one that is named, or says why it cannot be.
     pub(crate) async fn open_object(&self, target: &Target, version: Option<VersionId>) -> Result<Opened, Error> {
+        let external = self.external(&target.project, &target.bucket)?;
+        let there = match &external {
+            Some(external) => Some(self.find_there(external, target, version).await?.expect_object(version.is_some())?),
+            None => None,
+        };
         let target = target.clone();
         self.glance(move |inner| {
             // The pin comes first, so that what the index names then cannot be gone.
             let pin = inner.garbage.pin();
             let index = inner.index.read()?;
             index::bucket(&index.open_table(BUCKETS)?, &target.project, &target.bucket)?;
-            let row = versions::find(&index, target.name(), version)?.expect_object(version.is_some())?;
-            Ok(Opened { row, outer: None, project: target.project, index, pin })
+            let row = match there {
+                Some(row) => row,
+                None => versions::find(&index, target.name(), version)?.expect_object(version.is_some())?,
+            };
+            let project = target.project.clone();
+            Ok(Opened { row, outer: None, there: external.map(|external| (external, target)), project, index, pin })
         })
         .await
     }
@@ -84,6 +96,9 @@ impl Store {
 
     /// The bytes of a range, which must lie in the object.
     pub(crate) async fn source(&self, opened: Opened, range: Range<u64>) -> Result<Source, Error> {
+        if let Some((external, target)) = &opened.there {
+            return self.source_there(external, target, &opened.row, range).await;
+        }
         let many = matches!(opened.row.data, Data::Many(_));
         let work = move |inner: &Inner| {
             let mut spans = match opened.row.data {

@@ -10,7 +10,7 @@ use s3s::{
     s3_error,
 };
 
-use crate::actions::parameter;
+use crate::{actions::parameter, digests::Digests, rows::Algorithm};
 
 /// Says what is wrong with a signed request. Headers that S3 gives a meaning to must be signed: else whoever has a
 /// presigned URL could make a copy of another object out of an upload, by a header.
@@ -54,7 +54,8 @@ pub fn hoist(uri: &Uri, headers: &mut HeaderMap) {
     }
     for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
         let name = name.to_ascii_lowercase();
-        if !name.starts_with("x-amz-") || OF_SIGNATURE.contains(&name.as_str()) || headers.contains_key(&name) {
+        let is_other = !name.starts_with("x-amz-") || OF_SIGNATURE.contains(&name.as_str());
+        if is_other || headers.contains_key(&name) || is_sum_of_nothing(&name, &value) {
             continue;
         }
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(&value)) {
@@ -63,17 +64,24 @@ pub fn hoist(uri: &Uri, headers: &mut HeaderMap) {
     }
 }
 
+/// Whether it is the checksum of no bytes. SDKs that add a checksum to each upload put that one into a URL, before there
+/// is anything to upload; it says nothing of what is uploaded by the URL, and S3 does not look at it
+/// (<https://github.com/localstack/localstack/issues/12169>).
+fn is_sum_of_nothing(name: &str, value: &str) -> bool {
+    let algorithm = name.strip_prefix("x-amz-checksum-").and_then(Algorithm::parse);
+    let sum = algorithm.and_then(|algorithm| Digests::new(Some(algorithm)).finish().sum);
+    sum.is_some_and(|sum| sum.value == value)
+}
+
 /// Takes away headers of a read that are not of their form: RFC 9110 has them ignored, and `s3s` would refuse the request.
 /// One that is signed stays, and is refused.
 pub fn forgive(uri: &Uri, headers: &mut HeaderMap) {
     let signed = signed_headers(uri, headers).unwrap_or_default();
-    let is_date = |text: &str| Timestamp::parse(TimestampFormat::HttpDate, text).is_ok();
-    let forms: [(HeaderName, &dyn Fn(&str) -> bool); 3] = [
-        (header::RANGE, &|text| Range::parse(text).is_ok()),
-        (header::IF_MODIFIED_SINCE, &is_date),
-        (header::IF_UNMODIFIED_SINCE, &is_date),
-    ];
-    for (name, is_good) in forms {
+    for name in [header::RANGE, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE] {
+        let is_good = |text: &str| match name == header::RANGE {
+            true => Range::parse(text).is_ok(),
+            false => Timestamp::parse(TimestampFormat::HttpDate, text).is_ok(),
+        };
         let good = headers.get(&name).is_none_or(|value| value.to_str().is_ok_and(is_good));
         if !good && !signed.split(';').any(|signed| signed.eq_ignore_ascii_case(name.as_str())) {
             headers.remove(&name);
@@ -158,6 +166,10 @@ mod tests {
         assert_eq!(headers["x-amz-tagging"], "a=b");
         assert_eq!(headers["x-amz-acl"], "value");
         assert_eq!(headers.len(), 2);
+        let sums = "&x-amz-checksum-crc32=AAAAAA%3D%3D&x-amz-checksum-crc32c=yZRlqg%3D%3D";
+        let mut headers = HeaderMap::new();
+        hoist(&super::tests::url(sums), &mut headers);
+        assert_eq!((headers.len(), headers["x-amz-checksum-crc32c"].as_bytes()), (1, &b"yZRlqg=="[..]));
         let mut headers = HeaderMap::new();
         hoist(&"/b/k?x-amz-acl=private".parse().expect("a path"), &mut headers);
         assert!(headers.is_empty(), "nothing is signed");

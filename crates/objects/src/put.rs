@@ -99,6 +99,9 @@ impl Store {
         condition: Condition,
     ) -> Result<ObjectRow, Error> {
         settings::check_tags(&writes.tags, settings::MOST_OBJECT_TAGS)?;
+        if let Some(external) = self.external(&target.project, &target.bucket)? {
+            return self.put_there(&external, target, writes, (sealed, digested), condition).await;
+        }
         let (length, key) = (sealed.length, sealed.key);
         let put = move |writing: &mut Writing<'_>, place: Option<Place>| {
             let bucket = index::bucket(&writing.buckets, &target.project, &target.bucket)?;
@@ -125,7 +128,7 @@ impl Store {
             };
             writing.put(target.name(), row, present)
         };
-        self.0.committer.commit(sealed.body, put).await
+        self.commit(sealed.body, put).await
     }
 
     /// Removes objects and versions, each if its condition holds and no lock forbids it. In one transaction.
@@ -135,6 +138,9 @@ impl Store {
         bucket: &BucketName,
         removals: Vec<Removal>,
     ) -> Result<Vec<Result<Removed, Error>>, Error> {
+        if let Some(external) = self.external(project, bucket)? {
+            return self.remove_there(&external, project, bucket, removals).await;
+        }
         let (project, bucket) = (project.clone(), bucket.clone());
         let remove = move |writing: &mut Writing<'_>, _| {
             let versioning = index::bucket(&writing.buckets, &project, &bucket)?.versioning;
@@ -155,11 +161,14 @@ impl Store {
             }
             Ok(results)
         };
-        self.0.committer.commit(crate::seal::Body::Empty, remove).await
+        self.commit(crate::seal::Body::Empty, remove).await
     }
 
     /// What is at a key: its current version, or one that is named.
     pub(crate) async fn find(&self, target: &Target, version: Option<VersionId>) -> Result<Found, Error> {
+        if let Some(external) = self.external(&target.project, &target.bucket)? {
+            return self.find_there(&external, target, version).await;
+        }
         let target = target.clone();
         self.glance(move |inner| {
             let index = inner.index.read()?;
@@ -225,12 +234,15 @@ impl Store {
     ) -> Result<ObjectRow, Error> {
         let apply = move |writing: &mut Writing<'_>, _| {
             let bucket = index::bucket(&writing.buckets, &target.project, &target.bucket)?;
+            if bucket.external.is_some() {
+                return Err(Error::NotThere("tags and locks of objects"));
+            }
             let mut row = writing.find(target.name(), version)?.expect_object(version.is_some())?;
             let now = milliseconds(writing.now());
             change(&mut row, &bucket, now)?;
             writing.update(target.name(), &row)?;
             Ok(row)
         };
-        self.0.committer.commit(crate::seal::Body::Empty, apply).await
+        self.commit(crate::seal::Body::Empty, apply).await
     }
 }

@@ -42,6 +42,8 @@ pub struct Span {
 
 /// Bytes of an object, read in order.
 pub struct Source {
+    /// What comes from elsewhere, in the place of all that follows.
+    there: Option<BoxStream<'static, Result<Bytes, Error>>>,
     spans: VecDeque<Span>,
     open: Option<(Arc<File>, Cipher)>,
     /// What is read and opened, and was not taken.
@@ -137,7 +139,12 @@ impl Source {
     /// The bytes of `spans`, one after another.
     pub fn new(spans: Vec<Span>, place: Ground) -> Source {
         let spans = spans.into_iter().filter(|span| !span.bytes.is_empty()).collect();
-        Source { spans, open: None, ready: VecDeque::new(), place, _one: None }
+        Source { there: None, spans, open: None, ready: VecDeque::new(), place, _one: None }
+    }
+
+    /// Bytes that come from elsewhere.
+    pub fn of_elsewhere(bytes: BoxStream<'static, Result<Bytes, Error>>, place: Ground) -> Source {
+        Source { there: Some(bytes), ..Source::new(Vec::new(), place) }
     }
 
     /// Whether it is read in one go of little work.
@@ -213,6 +220,9 @@ impl Source {
     /// As a stream whose first bytes are read already, so that what cannot be read at all is an error before any
     /// answer is given.
     pub async fn stream(mut self) -> Result<Reading, Error> {
+        if let Some(bytes) = self.there {
+            return Ok(Reading(Mutex::new(bytes)));
+        }
         let glances = Arc::clone(&self.place.shelf.glances);
         if self.is_short() && glances.are_quick() {
             let begun = Instant::now();

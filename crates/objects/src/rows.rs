@@ -27,6 +27,9 @@ pub struct BucketRow {
     /// What keeps it from the public.
     #[serde(default)]
     pub public_block: PublicBlock,
+    /// The name of the S3 service elsewhere in which its objects are; `None`: they are here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<String>,
     /// Who owns objects that others write.
     #[serde(default)]
     pub ownership: Ownership,
@@ -109,7 +112,7 @@ pub enum Sealing {
 }
 
 impl Sealing {
-    fn is_project(&self) -> bool {
+    pub fn is_project(&self) -> bool {
         *self == Sealing::Project
     }
 }

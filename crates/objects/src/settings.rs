@@ -51,6 +51,18 @@ impl Store {
         bucket: &BucketName,
         wanted: NewBucket,
     ) -> Result<(), Error> {
+        let external = self.takes(project);
+        if let Some(external) = &external {
+            if wanted.versioning || wanted.lock {
+                return Err(Error::NotThere("versions"));
+            }
+            if self.bucket(project, bucket).await?.is_some() {
+                return Err(Error::BucketExists { bucket: bucket.clone() });
+            }
+            external.create_bucket(project, bucket).await?;
+        }
+        let external = external.map(|external| external.name().to_owned());
+        let is_external = external.is_some();
         let (project, bucket) = (project.clone(), bucket.clone());
         let create = move |writing: &mut Writing<'_>, _| {
             let key = (project.as_str(), bucket.as_str());
@@ -72,18 +84,26 @@ impl Store {
                 owner: wanted.owner,
                 versioning: if wanted.versioning || wanted.lock { Versioning::Enabled } else { Versioning::Off },
                 lock: wanted.lock.then(LockSettings::default),
+                external,
                 ..BucketRow::default()
             };
             let row = rows::encode(&row);
             writing.buckets.insert(key, row.as_slice())?;
             Ok(())
         };
-        self.0.committer.commit(Body::Empty, create).await
+        self.commit(Body::Empty, create).await?;
+        if is_external {
+            self.0.index.note_external();
+        }
+        Ok(())
     }
 
     /// Removes a bucket that has no objects, no versions and no delete markers; uploads that were begun in it are
     /// aborted.
     pub async fn delete_bucket(&self, project: &ProjectId, bucket: &BucketName) -> Result<(), Error> {
+        if let Some(external) = self.external(project, bucket)? {
+            external.delete_bucket(project, bucket).await?;
+        }
         let (project, bucket) = (project.clone(), bucket.clone());
         let delete = move |writing: &mut Writing<'_>, _| {
             index::bucket(&writing.buckets, &project, &bucket)?;
@@ -116,7 +136,7 @@ impl Store {
             writing.forget_counts(of, within)?;
             Ok(())
         };
-        self.0.committer.commit(Body::Empty, delete).await
+        self.commit(Body::Empty, delete).await
     }
 
     /// The buckets of a project, by name.
@@ -165,11 +185,15 @@ impl Store {
             let mut after = before.clone();
             change(&mut after)?;
             check_change(&before, &after)?;
+            let kept = after.versioning == Versioning::Off && after.lock.is_none() && after.encryption.is_project();
+            if after.external.is_some() && !kept {
+                return Err(Error::NotThere("versions, locks and other keys than the project's"));
+            }
             let row = rows::encode(&after);
             writing.buckets.insert((project.as_str(), bucket.as_str()), row.as_slice())?;
             Ok(after)
         };
-        self.0.committer.commit(Body::Empty, apply).await
+        self.commit(Body::Empty, apply).await
     }
 
     /// A document of a bucket; `None` if it has none of that kind.
@@ -202,6 +226,9 @@ impl Store {
         let (project, bucket) = (project.clone(), bucket.clone());
         let apply = move |writing: &mut Writing<'_>, _| {
             let mut row = index::bucket(&writing.buckets, &project, &bucket)?;
+            if row.external.is_some() && kind == Kind::Lifecycle && document.is_some() {
+                return Err(Error::NotThere("lifecycle rules"));
+            }
             let at = (project.as_str(), bucket.as_str(), kind.name());
             match document {
                 Some(document) => {
@@ -217,7 +244,7 @@ impl Store {
             writing.buckets.insert((project.as_str(), bucket.as_str()), row.as_slice())?;
             Ok(())
         };
-        self.0.committer.commit(Body::Empty, apply).await
+        self.commit(Body::Empty, apply).await
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -21,10 +21,12 @@ use uuid::Uuid;
 
 use crate::{
     Error,
+    behalf::{Behalf, Outbox},
     clock::{Clock, milliseconds},
     committer::{Committer, Ground, Pending, Reserve},
     compact::{self, Pace},
     error::at,
+    external::External,
     garbage::Garbage,
     index::{self, BUCKETS, Index, LARGE, OBJECTS, SEGMENTS},
     list::{self, Entry, Query, VersionEntry, VersionQuery},
@@ -40,7 +42,7 @@ use crate::{
 /// The object store of one directory; a cheap handle. What is written is durable when the call returns. Wait for
 /// [`Store::close`] before the process ends, or do not: nothing that was acknowledged is lost.
 #[derive(Debug, Clone)]
-pub struct Store(pub(crate) Arc<Inner>);
+pub struct Store(pub(crate) Arc<Inner>, pub(crate) Behalf);
 
 #[derive(Debug)]
 pub(crate) struct Inner {
@@ -61,6 +63,10 @@ pub(crate) struct Inner {
     pub glances: Arc<Glances>,
     /// Bounds the threads that block on files and the index.
     blocking: Arc<Semaphore>,
+    /// Where buckets live that do not live here.
+    pub externals: OnceLock<Vec<Arc<External>>>,
+    /// Entries for the audit log that it does not have yet.
+    pub outbox: Outbox,
 }
 
 impl Inner {
@@ -196,6 +202,9 @@ impl Store {
         bucket: &BucketName,
         query: Query,
     ) -> Result<(Vec<Entry>, bool), Error> {
+        if let Some(external) = self.external(project, bucket)? {
+            return self.entries_there(&external, project, bucket, &query).await;
+        }
         let (project, bucket) = (project.clone(), bucket.clone());
         self.read(move |index| {
             index::bucket(&index.open_table(BUCKETS)?, &project, &bucket)?;
@@ -211,6 +220,9 @@ impl Store {
         bucket: &BucketName,
         query: VersionQuery,
     ) -> Result<(Vec<VersionEntry>, bool), Error> {
+        if self.external(project, bucket)?.is_some() {
+            return Err(Error::NotThere("versions"));
+        }
         let (project, bucket) = (project.clone(), bucket.clone());
         self.read(move |index| {
             index::bucket(&index.open_table(BUCKETS)?, &project, &bucket)?;
@@ -341,6 +353,7 @@ fn open(dir: &Path, keys: Arc<Keys>, limits: Limits) -> Result<Store, Error> {
     let glances = Arc::new(Glances::default());
     let shelf = Arc::new(Shelf::new(large.clone(), Arc::clone(&open_files), Arc::clone(&glances)));
     let memory = Arc::new(Semaphore::new(MOST_IN_MEMORY));
+    let (externals, outbox) = (OnceLock::new(), Outbox::default());
     let inner = Inner {
         index,
         garbage,
@@ -354,8 +367,10 @@ fn open(dir: &Path, keys: Arc<Keys>, limits: Limits) -> Result<Store, Error> {
         memory,
         glances,
         blocking,
+        externals,
+        outbox,
     };
-    Ok(Store(Arc::new(inner)))
+    Ok(Store(Arc::new(inner), Behalf::default()))
 }
 
 /// Removes files that no row names: what a crash left of uploads and of deletes.

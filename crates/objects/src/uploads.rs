@@ -1,5 +1,6 @@
 //! Uploads in parts. Each part is stored on its own; completing makes an object that refers to them, without a copy.
 
+use futures::StreamExt as _;
 use model::{BucketName, ProjectId};
 use redb::ReadableTable;
 use uuid::Uuid;
@@ -8,6 +9,7 @@ use crate::{
     Error,
     clock::milliseconds,
     digests::{self, Digested, Digests},
+    external::External,
     index::{self, BUCKETS, PARTS, UPLOADS, UploadKey, Writing},
     list, lock,
     put::{Condition, Target},
@@ -70,7 +72,7 @@ impl Store {
             writing.uploads.insert(key, bytes.as_slice())?;
             Ok(id)
         };
-        self.0.committer.commit(Body::Empty, begin).await
+        self.commit(Body::Empty, begin).await
     }
 
     /// Finds an upload, or says that there is none.
@@ -112,7 +114,7 @@ impl Store {
             }
             Ok(row)
         };
-        self.0.committer.commit(body, put).await
+        self.commit(body, put).await
     }
 
     /// Makes an object of parts. Done again with the same id while that object is there, it answers the same.
@@ -124,6 +126,9 @@ impl Store {
         check: Check,
         condition: Condition,
     ) -> Result<ObjectRow, Error> {
+        if let Some(external) = self.external(&target.project, &target.bucket)? {
+            return self.complete_there(&external, target, id, wanted, check, condition).await;
+        }
         let complete = move |writing: &mut Writing<'_>, _| {
             let Target { project, bucket, key } = &target;
             let settings = index::bucket(&writing.buckets, project, bucket)?;
@@ -162,7 +167,31 @@ impl Store {
             }
             writing.put(target.name(), row, present)
         };
-        self.0.committer.commit(Body::Empty, complete).await
+        self.commit(Body::Empty, complete).await
+    }
+
+    /// Sends the parts that are here to where the bucket lives, as one object, and removes them here.
+    async fn complete_there(
+        &self,
+        external: &External,
+        target: Target,
+        id: Uuid,
+        wanted: Vec<Wanted>,
+        check: Check,
+        condition: Condition,
+    ) -> Result<ObjectRow, Error> {
+        let (upload, stored) = self.parts(&target, id, 0, MOST_PARTS).await?;
+        if !upload.tags.is_empty() || upload.retention.is_some() || upload.hold {
+            return Err(Error::NotThere("tags and locks of objects"));
+        }
+        let chosen = choose(&stored, &wanted)?;
+        let row = object_of(&chosen, &upload, id)?;
+        check.check(&row)?;
+        let pieces = chosen.iter().filter_map(|(_, part)| part.piece.clone()).collect();
+        let bytes = self.pieces_source(&target.project, pieces).stream().await?.boxed();
+        let row = self.send(external, &target, row, condition, bytes).await?;
+        self.abort_upload(target, id).await?;
+        Ok(row)
     }
 
     /// Ends an upload without an object.
@@ -176,7 +205,7 @@ impl Store {
             }
             Ok(())
         };
-        self.0.committer.commit(Body::Empty, abort).await
+        self.commit(Body::Empty, abort).await
     }
 
     /// An upload and its parts with numbers above `after`; one more than `most`, if there is one.
@@ -340,6 +369,8 @@ fn sum_of(algorithm: Algorithm, full_object: bool, parts: &[(u32, &PartRow)]) ->
     }
 }
 
+/// The most parts of an upload.
+const MOST_PARTS: usize = 10_000;
 /// Each part but the last has at least so many bytes
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>).
 const LEAST_PART: u64 = 5 << 20;

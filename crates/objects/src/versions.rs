@@ -132,7 +132,7 @@ impl From<VersionRow> for Found {
 }
 
 /// What a delete did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, Copy, PartialEq, Eq)]
 pub struct Removed {
     /// The delete marker that was made or removed.
     pub marker: Option<VersionId>,

@@ -1,4 +1,5 @@
 //! The API over real rooms in a directory of its own. Only the warden is not there, so that jobs wait.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -34,7 +35,12 @@ impl Surroundings for Beside {
     async fn ensure_log_bucket(&self, _project: &ProjectId) -> Result<(), BoxError> {
         Err("no job starts here".into())
     }
-    async fn open_keys(&self, _project: &ProjectId, _sandbox: SandboxId, _spec: &model::JobSpec) -> Result<JobKeys, BoxError> {
+    async fn open_keys(
+        &self,
+        _project: &ProjectId,
+        _sandbox: SandboxId,
+        _spec: &model::JobSpec,
+    ) -> Result<JobKeys, BoxError> {
         Err("no job starts here".into())
     }
     async fn close_keys(&self, _sandbox: SandboxId) -> Result<(), BoxError> {
@@ -51,6 +57,7 @@ pub struct World {
     _dir: tempfile::TempDir,
     pub router: Router,
     pub identity: Identity,
+    pub objects: Store,
     pub audit: Audit,
     pub account: AccountId,
     pub project: ProjectId,
@@ -108,7 +115,7 @@ impl World {
         let state = ApiState {
             identity: identity.clone(),
             jobs,
-            objects: store,
+            objects: store.clone(),
             audit: audit.clone(),
             engines,
             config: Arc::new(config),
@@ -118,7 +125,7 @@ impl World {
         identity.create_account(&account, "a@example.org", "A", &by).await.expect("an account");
         let project = identity.create_project(&account, "first", &by).await.expect("a project").id;
         let keys = credentials(&identity, &account, AccessRule::everything()).await;
-        World { _dir: dir, router: router(state), identity, audit, account, project, keys }
+        World { _dir: dir, router: router(state), identity, objects: store, audit, account, project, keys }
     }
 
     /// A credential of this account with these rules.
@@ -136,6 +143,13 @@ impl World {
     pub async fn call(&self, method: &str, path: &str, body: &Value) -> Answer {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         self.send(signed(&self.keys, method, path, &body, Timestamp::now().as_second())).await
+    }
+
+    /// A signed call that must succeed; its body.
+    pub async fn done(&self, method: &str, path: &str, body: &Value) -> Value {
+        let answer = self.call(method, path, body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{method} {path}: {answer:?}");
+        answer.body
     }
 
     /// Reads, signed, with more headers.
@@ -170,6 +184,23 @@ impl World {
             "engineParameters": parameters,
         })
     }
+}
+
+/// An error of the form that clients read, with this status and code.
+pub fn refused(answer: &Answer, status: u16, code: &str) {
+    assert_eq!(answer.status.as_u16(), status, "{answer:?}");
+    assert_eq!(answer.body["errorCode"], code, "{answer:?}");
+    // go-ovh reads exactly this form: texts, and a map of texts.
+    let details = answer.body["details"].as_object().expect("details");
+    assert!(details.values().all(Value::is_string), "{details:?}");
+    assert!(answer.body["httpCode"].as_str().is_some_and(|text| text.starts_with(&status.to_string())));
+    assert!(answer.headers.contains_key("x-ovh-queryid"));
+}
+
+/// One that names this field in its details.
+pub fn refused_field(answer: &Answer, field: &str) {
+    refused(answer, 400, "BAD_REQUEST");
+    assert!(answer.body["details"][field].is_string(), "{field}: {answer:?}");
 }
 
 async fn credentials(identity: &Identity, account: &AccountId, rules: Vec<AccessRule>) -> Credentials {

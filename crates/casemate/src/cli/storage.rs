@@ -32,7 +32,7 @@ pub enum BucketCommand {
         /// Its name
         #[arg(value_name = "BUCKET", value_parser = bucket_name)]
         name: String,
-        /// Remove its objects first
+        /// Remove its objects first, with all their versions
         #[arg(long)]
         recursive: bool,
     },
@@ -94,10 +94,10 @@ pub async fn bucket(command: BucketCommand, client: &Client, output: Output) -> 
             output::print(output, &buckets, || bucket_table(&buckets))?;
         }
         BucketCommand::Delete { name, recursive } => {
-            if recursive {
-                delete_all(client, &Address { bucket: name.clone(), key: String::new() }).await?;
+            match recursive {
+                true => delete_full_bucket(client, &name).await?,
+                false => delete_bucket(client, &name).await?,
             }
-            delete_bucket(client, &name).await?;
             output::print(output, &json!({ "name": name }), || format!("bucket {name} deleted"))?;
         }
     }
@@ -157,6 +157,12 @@ pub async fn has_bucket(client: &Client, name: &str) -> Result<bool, Failure> {
 /// Removes an empty bucket.
 pub async fn delete_bucket(client: &Client, name: &str) -> Result<(), Failure> {
     client.delete(&bucket_path(client, name).await?, &format!("cannot delete bucket {name}")).await.map(drop)
+}
+
+/// Removes a bucket with all that is in it.
+async fn delete_full_bucket(client: &Client, name: &str) -> Result<(), Failure> {
+    let path = format!("{}?recursive=true", bucket_path(client, name).await?);
+    client.delete(&path, &format!("cannot delete bucket {name}")).await.map(drop)
 }
 
 /// Removes an object.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
-use identity::{AccessRule, Credential, CredentialRequest};
+use identity::{AccessRule, Credential, CredentialRequest, S3KeyInfo};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use model::{AccountId, ProjectId, Ttl};
@@ -165,6 +165,16 @@ impl Office {
         Ok((made.id, profile))
     }
 
+    /// The project of an access key, disabled or not; those of jobs and temporary ones have none.
+    async fn project_of_s3_key(&self, access: &str) -> Result<Option<ProjectId>, identity::Error> {
+        for project in self.identity.projects(None).await? {
+            if self.identity.s3_keys(&project.id, None).await?.iter().any(|key| key.access == access) {
+                return Ok(Some(project.id));
+            }
+        }
+        Ok(None)
+    }
+
     /// An access key of a new user of the project.
     pub(super) async fn make_s3_key(&self, project: &ProjectId, name: &str) -> Result<S3Access, Failure> {
         let what = "cannot make the access key";
@@ -196,7 +206,7 @@ async fn list(account: Option<AccountId>, data: &DataArgs, global: &Global) -> R
     let now = Timestamp::now();
     let shown = json!({
         "api": credentials.iter().map(|credential| describe(credential, &name(credential), now)).collect::<Vec<_>>(),
-        "s3": access.iter().map(|key| json!({ "access": key.access, "project": key.project, "created": key.created })).collect::<Vec<_>>(),
+        "s3": access.iter().map(describe_s3).collect::<Vec<_>>(),
     });
     output::print(global.output, &shown, || {
         let day = |time: Option<Timestamp>| time.map_or("-".to_owned(), |time| time.strftime(DAY).to_string());
@@ -211,14 +221,9 @@ async fn list(account: Option<AccountId>, data: &DataArgs, global: &Global) -> R
             })
             .collect();
         rows.extend(access.iter().map(|key| {
-            let kind = vec![
-                key.access.clone(),
-                "s3".to_owned(),
-                "-".to_owned(),
-                key.project.to_string(),
-                "validated".to_owned(),
-            ];
-            [kind, vec![day(Some(key.created)), "-".to_owned(), "-".to_owned()]].concat()
+            let status = if key.enabled { "validated" } else { "disabled" };
+            let kind = [key.access.as_str(), "s3", "-", key.project.as_str(), status].map(str::to_owned);
+            [kind.to_vec(), vec![day(Some(key.created)), "-".to_owned(), day(key.last_used)]].concat()
         }));
         output::table(&["key", "kind", "name", "of", "status", "created", "ends", "last use"], &rows)
     })?;
@@ -236,13 +241,13 @@ async fn revoke(key: &str, data: &DataArgs, global: &Global) -> Result<(), Failu
     };
     match credential {
         Some(credential) => office.identity.expire_credential(credential.id, &office.by).await.doing(&what)?,
-        None => {
-            let grant = office.identity.find_s3_key(key).await.doing(&what)?.ok_or_else(absent)?;
-            if grant.scope != identity::Scope::Project {
-                return Err(Failure::new(what).cause("it belongs to a job, and ends with it"));
+        None => match office.project_of_s3_key(key).await.doing(&what)? {
+            Some(project) => office.identity.delete_s3_key(&project, key, &office.by).await.doing(&what)?,
+            None if office.identity.find_s3_key(key).await.doing(&what)?.is_some() => {
+                return Err(Failure::new(what).cause("it belongs to a job or a session, and ends with it"));
             }
-            office.identity.delete_s3_key(&grant.project, key, &office.by).await.doing(&what)?;
-        }
+            None => return Err(absent()),
+        },
     }
     output::print(global.output, &json!({ "key": key }), || format!("key {key} is no longer valid"))?;
     office.close().await
@@ -260,6 +265,16 @@ fn describe(credential: &Credential, name: &str, now: Timestamp) -> Value {
         "created": credential.created,
         "expiration": credential.expiration,
         "lastUse": credential.last_use,
+    })
+}
+
+fn describe_s3(key: &S3KeyInfo) -> Value {
+    json!({
+        "access": key.access,
+        "project": key.project,
+        "enabled": key.enabled,
+        "created": key.created,
+        "lastUse": key.last_used,
     })
 }
 

@@ -87,6 +87,8 @@ impl Rclone<'_> {
             .env("RCLONE_CONFIG_C_REGION", stack.profile("region"))
             .env("RCLONE_CONFIG_C_ACCESS_KEY_ID", stack.s3("access_key"))
             .env("RCLONE_CONFIG_C_SECRET_ACCESS_KEY", stack.s3("secret_key"))
+            // It refuses to start with authorities of its SDK's own.
+            .env_remove("AWS_CA_BUNDLE")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

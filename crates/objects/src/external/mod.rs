@@ -6,6 +6,7 @@
 //! its metadata: a range is one request. An upload in parts is kept here until it is complete, and goes as a whole.
 
 mod client;
+mod place;
 mod sealed;
 mod sts;
 
@@ -71,9 +72,10 @@ pub struct External {
 }
 
 /// Who acts there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum As {
     /// The service.
+    #[default]
     Service,
     /// A job, by credentials of its own where there is STS.
     Job(SandboxId),

@@ -17,8 +17,7 @@ pub async fn list_buckets(call: &Call, request: S3Request<ListBucketsInput>) -> 
     let after = input.continuation_token.unwrap_or_default();
     let most = super::convert::count("max-buckets", input.max_buckets, MOST_BUCKETS)?.max(1);
     let mut buckets: Vec<Bucket> = call
-        .ground
-        .store
+        .store()
         .buckets(project)
         .await?
         .into_iter()
@@ -58,19 +57,19 @@ pub async fn create_bucket(call: &Call, request: S3Request<CreateBucketInput>) -
         lock: input.object_lock_enabled_for_bucket == Some(true),
     };
     let project = call.project()?;
-    call.ground.store.create_bucket(project, &bucket, wanted).await?;
+    call.store().create_bucket(project, &bucket, wanted).await?;
     if let Some(ownership) = ownership.filter(|ownership| *ownership != Ownership::default()) {
         let change = move |row: &mut crate::rows::BucketRow| {
             row.ownership = ownership;
             Ok(())
         };
-        call.ground.store.change_bucket(project, &bucket, change).await?;
+        call.store().change_bucket(project, &bucket, change).await?;
     }
     Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{bucket}")) }))
 }
 
 pub async fn delete_bucket(call: &Call, request: S3Request<DeleteBucketInput>) -> Answer<DeleteBucketOutput> {
-    call.ground.store.delete_bucket(call.project()?, &bucket_name(&request.input.bucket)?).await?;
+    call.store().delete_bucket(call.project()?, &bucket_name(&request.input.bucket)?).await?;
     Ok(S3Response::new(DeleteBucketOutput::default()))
 }
 
@@ -114,7 +113,7 @@ pub async fn get_bucket_ownership_controls(
     request: S3Request<GetBucketOwnershipControlsInput>,
 ) -> Answer<GetBucketOwnershipControlsOutput> {
     let bucket = bucket_name(&request.input.bucket)?;
-    let row = call.ground.store.bucket_row(call.project()?, &bucket).await?;
+    let row = call.store().bucket_row(call.project()?, &bucket).await?;
     let ownership = match row.ownership {
         Ownership::BucketOwnerEnforced => ObjectOwnership::BUCKET_OWNER_ENFORCED,
         Ownership::BucketOwnerPreferred => ObjectOwnership::BUCKET_OWNER_PREFERRED,
@@ -151,7 +150,7 @@ async fn set_ownership(call: &Call, bucket: &str, ownership: Ownership) -> S3Res
         row.ownership = ownership;
         Ok(())
     };
-    call.ground.store.change_bucket(call.project()?, &bucket_name(bucket)?, change).await?;
+    call.store().change_bucket(call.project()?, &bucket_name(bucket)?, change).await?;
     Ok(())
 }
 
@@ -205,6 +204,6 @@ pub fn check_access_list(call: &Call, list: Option<AccessControlPolicy>) -> S3Re
 /// Says so if there is no such bucket.
 pub async fn exists(call: &Call, bucket: &str) -> S3Result<()> {
     let bucket = bucket_name(bucket)?;
-    let found = call.ground.store.bucket(call.project()?, &bucket).await?;
+    let found = call.store().bucket(call.project()?, &bucket).await?;
     found.map(drop).ok_or_else(|| Error::NoSuchBucket { bucket }.into())
 }

@@ -73,7 +73,7 @@ pub async fn copy_object(call: &Call, mut request: S3Request<CopyObjectInput>) -
     let algorithm = asked.or(opened.row.sum.as_ref().map(|sum| sum.algorithm));
     let (range, source) = (0..opened.row.size, opened.row.id());
     let data = transfer(call, opened, range, algorithm).await?;
-    let row = call.ground.store.put(to, writes, wanted.wrap(data)?, condition).await?;
+    let row = call.store().put(to, writes, wanted.wrap(data)?, condition).await?;
     let result = with_checksum!(
         row.sum.as_ref(),
         CopyObjectResult {
@@ -121,8 +121,8 @@ pub async fn transfer(
     algorithm: Option<Algorithm>,
 ) -> S3Result<(Sealed, Digested)> {
     let project = call.project()?;
-    let reading = call.ground.store.source(opened, range).await?.stream().await?;
-    Ok(call.ground.store.seal(project, reading, algorithm, MOST_BODY).await?)
+    let reading = call.store().source(opened, range).await?.stream().await?;
+    Ok(call.store().seal(project, reading, algorithm, MOST_BODY).await?)
 }
 
 /// The object that a copy is made of, one of the same project, and which version of it.

@@ -29,7 +29,7 @@ pub async fn delete_object(call: &Call, request: S3Request<DeleteObjectInput>) -
     }
     let condition = condition(input.if_match, None);
     let removal = Removal { key: target.key, version, condition, bypass_governance };
-    let results = call.ground.store.remove(&target.project, &target.bucket, vec![removal]).await?;
+    let results = call.store().remove(&target.project, &target.bucket, vec![removal]).await?;
     let mut output = DeleteObjectOutput::default();
     for removed in results {
         let removed = removed?;
@@ -62,7 +62,7 @@ pub async fn delete_objects(call: &Call, request: S3Request<DeleteObjectsInput>)
     }
     let names: Vec<(String, Option<VersionId>)> =
         removals.iter().map(|removal| (removal.key.clone(), removal.version)).collect();
-    let results = call.ground.store.remove(call.project()?, &bucket, removals).await?;
+    let results = call.store().remove(call.project()?, &bucket, removals).await?;
     let mut deleted = Vec::new();
     for ((key, named), result) in names.into_iter().zip(results) {
         match result {
@@ -125,7 +125,7 @@ pub async fn delete_object_tagging(
     let input = request.input;
     let target = target(call, &input.bucket, &input.key)?;
     let row = found(call, &target, input.version_id.as_deref()).await?;
-    let row = call.ground.store.set_tags(target, Some(row.id()), crate::rows::Tags::new()).await?;
+    let row = call.store().set_tags(target, Some(row.id()), crate::rows::Tags::new()).await?;
     let version_id = super::convert::version_of(call, &row);
     Ok(S3Response::new(DeleteObjectTaggingOutput { version_id }))
 }

@@ -41,6 +41,7 @@ impl From<Error> for S3Error {
                 return full;
             }
             Error::InvalidRange { .. } => S3ErrorCode::InvalidRange,
+            Error::NotThere(_) => S3ErrorCode::NotImplemented,
             Error::External(cause) => {
                 tracing::error!(%cause, "the external object store failed");
                 S3ErrorCode::ServiceUnavailable
@@ -52,6 +53,7 @@ impl From<Error> for S3Error {
             | Error::Io { .. }
             | Error::Index(_)
             | Error::NotPlaced
+            | Error::Audit(_)
             | Error::NotWritten => {
                 tracing::error!(cause = ?error, "the object store failed");
                 return S3Error::with_message(S3ErrorCode::InternalError, "the object store failed; see its log");

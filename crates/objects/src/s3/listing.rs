@@ -94,7 +94,7 @@ pub async fn list_object_versions(
         limit,
     };
     let (project, bucket) = (call.project()?, bucket_name(&input.bucket)?);
-    let (entries, more) = call.ground.store.list_versions(project, &bucket, query).await?;
+    let (entries, more) = call.store().list_versions(project, &bucket, query).await?;
     // Nothing was asked for, so that nothing is missing.
     let more = more && limit > 0;
     let (next_key, next_version) = match entries.last().filter(|_| more) {
@@ -166,7 +166,7 @@ async fn page(call: &Call, bucket: &str, query: Query, url: bool, owners: bool) 
     let bucket = bucket_name(bucket)?;
     let project = call.project()?;
     let limit = query.limit;
-    let (entries, more) = call.ground.store.entries(project, &bucket, query).await?;
+    let (entries, more) = call.store().entries(project, &bucket, query).await?;
     // Nothing was asked for, so that nothing is missing.
     let more = more && limit > 0;
     let mut page = Page { objects: Vec::new(), prefixes: Vec::new(), last: entries.last().filter(|_| more).map(name) };

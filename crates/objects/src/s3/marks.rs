@@ -40,7 +40,7 @@ pub async fn put_object_tagging(
     let wish = Wish { action, bucket: Some(&target.bucket), key: Some(&target.key), version, more: &more };
     call.demand(&wish).await?;
     found(call, &target, input.version_id.as_deref()).await?;
-    let row = call.ground.store.set_tags(target, version, tags).await?;
+    let row = call.store().set_tags(target, version, tags).await?;
     Ok(S3Response::new(PutObjectTaggingOutput { version_id: version_of(call, &row) }))
 }
 
@@ -89,7 +89,7 @@ pub async fn put_object_retention(
     }
     has_lock(call)?;
     found(call, &target, input.version_id.as_deref()).await?;
-    call.ground.store.set_retention(target, version, retention, bypass).await?;
+    call.store().set_retention(target, version, retention, bypass).await?;
     Ok(S3Response::new(PutObjectRetentionOutput::default()))
 }
 
@@ -121,7 +121,7 @@ pub async fn put_object_legal_hold(
     call.demand(&Wish { action: "s3:PutObjectLegalHold", ..wish }).await?;
     has_lock(call)?;
     found(call, &target, input.version_id.as_deref()).await?;
-    call.ground.store.set_hold(target, version, hold(status.as_str())?).await?;
+    call.store().set_hold(target, version, hold(status.as_str())?).await?;
     Ok(S3Response::new(PutObjectLegalHoldOutput::default()))
 }
 

@@ -54,7 +54,7 @@ pub async fn create_multipart_upload(
         ..UploadRow::default()
     };
     let (abort_date, abort_rule_id) = end(call, &target).await?;
-    let id = call.ground.store.begin_upload(target, row).await?;
+    let id = call.store().begin_upload(target, row).await?;
     Ok(S3Response::new(with_sealing!(
         &wanted.sealing,
         wanted.customer.as_ref(),
@@ -76,8 +76,8 @@ async fn end(call: &Call, target: &Target) -> S3Result<(Option<Timestamp>, Optio
     if !call.settings().is_some_and(|bucket| bucket.documents.contains(&Kind::Lifecycle)) {
         return Ok((None, None));
     }
-    let rules = call.ground.store.lifecycle(&target.project, &target.bucket).await?.unwrap_or_default();
-    let begun = UploadRow { begun: call.ground.store.clock().await?, ..UploadRow::default() };
+    let rules = call.store().lifecycle(&target.project, &target.bucket).await?.unwrap_or_default();
+    let begun = UploadRow { begun: call.store().clock().await?, ..UploadRow::default() };
     let end = lifecycle::end_of_upload(&rules, &target.key, &begun);
     Ok(end.map_or((None, None), |(end, rule)| (Some(time(end)), Some(encoded(rule, true)))))
 }
@@ -109,7 +109,7 @@ pub async fn upload_part(call: &Call, mut request: S3Request<UploadPartInput>) -
     let id = upload_id(&input.upload_id)?;
     let asked = input.checksum_algorithm.as_ref().map(ChecksumAlgorithm::as_str);
     let expected = Expected::new(input.content_md5.as_deref(), sent_checksum!(input), asked, &request.headers)?;
-    let upload = call.ground.store.upload(&target, id).await?;
+    let upload = call.store().upload(&target, id).await?;
     let outer = sse::to_read(&upload.sealing, customer.as_ref())?;
     let algorithm = match (expected.algorithm(), upload.algorithm) {
         (Some(sent), Some(begun)) if sent != begun => {
@@ -122,7 +122,7 @@ pub async fn upload_part(call: &Call, mut request: S3Request<UploadPartInput>) -
     if let Some(outer) = outer {
         data = sse::wrap(outer, data)?;
     }
-    let row = call.ground.store.put_part(target, id, number, data).await?;
+    let row = call.store().put_part(target, id, number, data).await?;
     Ok(S3Response::new(with_sealing!(
         &upload.sealing,
         customer.as_ref(),
@@ -138,7 +138,7 @@ pub async fn upload_part_copy(call: &Call, request: S3Request<UploadPartCopyInpu
     let id = upload_id(&input.upload_id)?;
     expect_owner(call, input.expected_source_bucket_owner.as_deref())?;
     let (from, named) = source(call, &input.copy_source)?;
-    let upload = call.ground.store.upload(&to, id).await?;
+    let upload = call.store().upload(&to, id).await?;
     let outer = sse::to_read(&upload.sealing, customer.as_ref())?;
     let opened = open_source(call, &from, named, from_key.as_ref()).await?;
     let wishes = Wishes {
@@ -162,7 +162,7 @@ pub async fn upload_part_copy(call: &Call, request: S3Request<UploadPartCopyInpu
     if let Some(outer) = outer {
         data = sse::wrap(outer, data)?;
     }
-    let row = call.ground.store.put_part(to, id, number, data).await?;
+    let row = call.store().put_part(to, id, number, data).await?;
     let result = with_checksum!(
         row.sum.as_ref(),
         CopyPartResult { e_tag: Some(etag(&row.etag)), last_modified: Some(time(row.modified)), ..Default::default() }
@@ -198,7 +198,7 @@ pub async fn complete_multipart_upload(
     };
     let check = Check { size, sum: sum_of(sent_checksum!(input))?.map(|sum| of_parts(sum, wanted.len(), &input)) };
     let condition = condition(input.if_match.take(), input.if_none_match.take());
-    let row = call.ground.store.complete_upload(target, id, wanted, check, condition).await?;
+    let row = call.store().complete_upload(target, id, wanted, check, condition).await?;
     let (server_side_encryption, ssekms_key_id) = sealing(&row.sealing);
     Ok(S3Response::new(with_checksum!(
         row.sum.as_ref(),
@@ -238,7 +238,7 @@ pub async fn abort_multipart_upload(
 ) -> Answer<AbortMultipartUploadOutput> {
     let input = request.input;
     let id = upload_id(&input.upload_id)?;
-    call.ground.store.abort_upload(target(call, &input.bucket, &input.key)?, id).await?;
+    call.store().abort_upload(target(call, &input.bucket, &input.key)?, id).await?;
     Ok(S3Response::new(AbortMultipartUploadOutput::default()))
 }
 
@@ -249,7 +249,7 @@ pub async fn list_parts(call: &Call, request: S3Request<ListPartsInput>) -> Answ
     let most = count("max-parts", input.max_parts, MOST_LISTED)?;
     let after = u32::try_from(input.part_number_marker.unwrap_or(0))
         .map_err(|_| s3_error!(InvalidArgument, "part-number-marker is negative"))?;
-    let (upload, mut parts) = call.ground.store.parts(&target, id, after, most).await?;
+    let (upload, mut parts) = call.store().parts(&target, id, after, most).await?;
     let more = parts.len() > most && most > 0;
     parts.truncate(most);
     let next = parts.last().filter(|_| more).and_then(|(number, _)| i32::try_from(*number).ok());
@@ -307,7 +307,7 @@ pub async fn list_multipart_uploads(
         id_marker: id,
         limit: most,
     };
-    let (found, more) = call.ground.store.uploads(call.project()?, &bucket, query).await?;
+    let (found, more) = call.store().uploads(call.project()?, &bucket, query).await?;
     let more = more && most > 0;
     let (next_key, next_id) = match found.last().filter(|_| more) {
         Some(UploadEntry::Upload(last)) => (Some(encoded(&last.key, url)), Some(last.id.as_simple().to_string())),

@@ -45,12 +45,12 @@ pub async fn put_object(call: &Call, mut request: S3Request<PutObjectInput>) -> 
     let expected = Expected::new(input.content_md5.as_deref(), sent_checksum!(input), asked, &request.headers)?;
     let condition = condition(input.if_match.take(), input.if_none_match.take());
     // What cannot succeed is refused before its body is read; the write itself checks again.
-    condition.check(call.ground.store.find(&target, None).await?.object().as_ref())?;
+    condition.check(call.store().find(&target, None).await?.object().as_ref())?;
 
     let algorithm = expected.algorithm();
     let data = receive(call, &target, input.body.take(), input.content_length, algorithm).await?;
     expected.check(&data.1, request.trailing_headers.as_ref())?;
-    let row = call.ground.store.put(target.clone(), writes, wanted.wrap(data)?, condition).await?;
+    let row = call.store().put(target.clone(), writes, wanted.wrap(data)?, condition).await?;
     Ok(S3Response::new(with_sealing!(
         &row.sealing,
         wanted.customer.as_ref(),
@@ -80,7 +80,7 @@ pub async fn receive(
     }
     let empty = || futures::stream::empty().boxed();
     let body = body.map_or_else(empty, |body| body.map_err(Error::Body).boxed());
-    let (sealed, digested) = call.ground.store.seal(&target.project, body, algorithm, MOST_BODY).await?;
+    let (sealed, digested) = call.store().seal(&target.project, body, algorithm, MOST_BODY).await?;
     if length.is_some_and(|length| length != signed(sealed.length)) {
         return Err(s3_error!(IncompleteBody, "the body has another length than was said"));
     }
@@ -110,7 +110,7 @@ pub async fn get_object(call: &Call, request: S3Request<GetObjectInput>) -> Answ
     let range = range.unwrap_or(0..row.size);
     let length = signed(range.end - range.start);
     let content_range = partial.then(|| content_range(&range, row.size));
-    let reading = call.ground.store.source(opened, range).await?.stream().await?;
+    let reading = call.store().source(opened, range).await?.stream().await?;
     let about = row.about.clone();
     // A checksum is of the whole object, and means nothing for a part of it.
     let sum = row.sum.as_ref().filter(|_| !partial && input.checksum_mode.is_some());
@@ -217,7 +217,7 @@ pub async fn open(
     customer: Option<&CustomerKey>,
 ) -> S3Result<Opened> {
     let id = version(named)?;
-    let mut opened = match call.ground.store.open_object(target, id).await {
+    let mut opened = match call.store().open_object(target, id).await {
         Ok(opened) => opened,
         Err(cause) => return Err(missing(call, target, id, cause).await),
     };
@@ -228,7 +228,7 @@ pub async fn open(
 /// Finds a version of an object.
 pub async fn found(call: &Call, target: &Target, named: Option<&str>) -> S3Result<ObjectRow> {
     let id = version(named)?;
-    match call.ground.store.find(target, id).await.and_then(|found| Found::expect_object(found, id.is_some())) {
+    match call.store().find(target, id).await.and_then(|found| Found::expect_object(found, id.is_some())) {
         Ok(row) => Ok(row),
         Err(cause) => Err(missing(call, target, id, cause).await),
     }
@@ -292,7 +292,7 @@ async fn expiration(call: &Call, target: &Target, row: &ObjectRow) -> S3Result<O
     if !call.settings().is_some_and(|bucket| bucket.documents.contains(&Kind::Lifecycle)) {
         return Ok(None);
     }
-    let rules = call.ground.store.lifecycle(&target.project, &target.bucket).await?.unwrap_or_default();
+    let rules = call.store().lifecycle(&target.project, &target.bucket).await?.unwrap_or_default();
     let row = VersionRow::Object(Box::new(row.clone()));
     let end = lifecycle::end_of(&rules, &target.key, &row);
     Ok(end.map(|(end, rule)| {
@@ -347,7 +347,7 @@ pub async fn get_object_attributes(
         let most = count("x-amz-max-parts", input.max_parts, MOST_LISTED)?;
         let after = u32::try_from(input.part_number_marker.unwrap_or(0))
             .map_err(|_| s3_error!(InvalidArgument, "x-amz-part-number-marker is negative"))?;
-        let (_, mut parts) = call.ground.store.parts_of(opened, after, most).await?;
+        let (_, mut parts) = call.store().parts_of(opened, after, most).await?;
         let more = parts.len() > most;
         parts.truncate(most);
         let last = parts.last().and_then(|(number, ..)| i32::try_from(*number).ok());
@@ -464,7 +464,7 @@ async fn select(
                 .ok()
                 .filter(|number| (1..=MOST_PARTS).contains(number))
                 .ok_or_else(|| s3_error!(InvalidArgument, "part numbers are 1 to {MOST_PARTS}"))?;
-            let (opened, range) = call.ground.store.part_of(opened, number).await?;
+            let (opened, range) = call.store().part_of(opened, number).await?;
             let range = range.ok_or_else(|| {
                 let code = S3ErrorCode::Custom("InvalidPartNumber".into());
                 let mut refusal = S3Error::with_message(code, format!("the object has no part {number}"));

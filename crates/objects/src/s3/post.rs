@@ -76,7 +76,7 @@ pub async fn answer(call: &Arc<Call>, request: Request<Body>, domains: &Domains)
     let md5 = field("content-md5");
     let expected = Expected::new(md5.as_deref(), sums, asked.as_deref(), &HeaderMap::new())?;
     let most = MOST_BODY.min(*length.end());
-    let store = &call.ground.store;
+    let store = &call.store();
     let data = store.seal(&target.project, form.data(), expected.algorithm(), most).await?;
     if data.0.length < *length.start() {
         return Err(s3_error!(EntityTooSmall, "Your proposed upload is smaller than the minimum allowed object size."));

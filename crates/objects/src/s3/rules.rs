@@ -16,7 +16,7 @@ pub async fn get_bucket_lifecycle_configuration(
     call: &Call,
     request: S3Request<GetBucketLifecycleConfigurationInput>,
 ) -> Answer<GetBucketLifecycleConfigurationOutput> {
-    let rules = call.ground.store.lifecycle(call.project()?, &bucket_name(&request.input.bucket)?).await?;
+    let rules = call.store().lifecycle(call.project()?, &bucket_name(&request.input.bucket)?).await?;
     let rules =
         rules.ok_or_else(|| s3_error!(NoSuchLifecycleConfiguration, "The lifecycle configuration does not exist"))?;
     Ok(S3Response::new(GetBucketLifecycleConfigurationOutput {
@@ -32,7 +32,7 @@ pub async fn put_bucket_lifecycle_configuration(
     let input = request.input;
     let config = input.lifecycle_configuration.ok_or_else(|| s3_error!(MalformedXML, "there are no rules"))?;
     let rules = config.rules.into_iter().map(rule).collect::<S3Result<Vec<Rule>>>()?;
-    call.ground.store.set_lifecycle(call.project()?, &bucket_name(&input.bucket)?, Some(rules)).await?;
+    call.store().set_lifecycle(call.project()?, &bucket_name(&input.bucket)?, Some(rules)).await?;
     Ok(S3Response::new(PutBucketLifecycleConfigurationOutput::default()))
 }
 
@@ -40,7 +40,7 @@ pub async fn delete_bucket_lifecycle(
     call: &Call,
     request: S3Request<DeleteBucketLifecycleInput>,
 ) -> Answer<DeleteBucketLifecycleOutput> {
-    call.ground.store.set_lifecycle(call.project()?, &bucket_name(&request.input.bucket)?, None).await?;
+    call.store().set_lifecycle(call.project()?, &bucket_name(&request.input.bucket)?, None).await?;
     Ok(S3Response::new(DeleteBucketLifecycleOutput::default()))
 }
 

@@ -19,7 +19,7 @@ use crate::{
 type Answer<T> = S3Result<S3Response<T>>;
 
 async fn row(call: &Call, bucket: &str) -> S3Result<BucketRow> {
-    Ok(call.ground.store.bucket_row(call.project()?, &bucket_name(bucket)?).await?)
+    Ok(call.store().bucket_row(call.project()?, &bucket_name(bucket)?).await?)
 }
 
 async fn change(
@@ -27,13 +27,13 @@ async fn change(
     bucket: &str,
     change: impl FnOnce(&mut BucketRow) -> Result<(), Error> + Send + 'static,
 ) -> S3Result<()> {
-    call.ground.store.change_bucket(call.project()?, &bucket_name(bucket)?, change).await?;
+    call.store().change_bucket(call.project()?, &bucket_name(bucket)?, change).await?;
     Ok(())
 }
 
 /// A document of a bucket, or what S3 says where there is none.
 async fn document(call: &Call, bucket: &str, kind: Kind, none: S3ErrorCode, why: &'static str) -> S3Result<Vec<u8>> {
-    let found = call.ground.store.document(call.project()?, &bucket_name(bucket)?, kind).await?;
+    let found = call.store().document(call.project()?, &bucket_name(bucket)?, kind).await?;
     found.ok_or_else(|| {
         let mut refusal = S3Error::with_message(none, why);
         refusal.set_status_code(http::StatusCode::NOT_FOUND);
@@ -42,7 +42,7 @@ async fn document(call: &Call, bucket: &str, kind: Kind, none: S3ErrorCode, why:
 }
 
 async fn set_document(call: &Call, bucket: &str, kind: Kind, document: Option<Vec<u8>>) -> S3Result<()> {
-    Ok(call.ground.store.set_document(call.project()?, &bucket_name(bucket)?, kind, document).await?)
+    Ok(call.store().set_document(call.project()?, &bucket_name(bucket)?, kind, document).await?)
 }
 
 /// A document as XML, to be kept.

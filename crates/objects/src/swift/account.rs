@@ -5,28 +5,30 @@ use http::{Method, request::Parts};
 use super::{
     Visit,
     answer::{Answer, set},
-    container::Usage,
     listing::{List, Wanted, list_time},
 };
+use crate::Error;
 
 /// Lists the containers; for `HEAD`, only what they are together.
 pub async fn list(visit: &Visit<'_>, parts: &Parts) -> Answer {
     let wanted = Wanted::new(visit, parts)?;
     visit.may("ListBuckets", None, None).await?;
-    let store = &visit.call.ground.store;
+    let store = &visit.call.store();
     let mut list = List::new(wanted.form, "account", &visit.place.account);
-    let mut all = Usage::default();
+    let all = store.project_usage(&visit.project).await?;
     let (mut containers, mut listed) = (0_u64, 0);
     for bucket in store.buckets(&visit.project).await? {
-        let usage = Usage::of(store, &visit.project, &bucket.name).await?;
-        all.objects += usage.objects;
-        all.bytes += usage.bytes;
         containers += 1;
         let name = bucket.name.as_str();
         let is_wanted = name.starts_with(&wanted.prefix)
             && wanted.marker.as_deref().is_none_or(|marker| name > marker)
             && wanted.end.as_deref().is_none_or(|end| name < end);
         if is_wanted && listed < wanted.limit && parts.method == Method::GET {
+            let usage = match store.usage(&visit.project, &bucket.name).await {
+                // Removed since it was listed.
+                Err(Error::NoSuchBucket { .. }) => continue,
+                found => found?,
+            };
             listed += 1;
             let fields = [
                 ("count", usage.objects.into()),

@@ -19,39 +19,6 @@ use crate::{
     store::MOST_LISTED,
 };
 
-/// How much there is in a bucket.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Usage {
-    pub objects: u64,
-    pub bytes: u64,
-}
-
-impl Usage {
-    /// Of a bucket.
-    pub async fn of(store: &Store, project: &ProjectId, bucket: &BucketName) -> Result<Usage, Error> {
-        let mut usage = Usage::default();
-        let mut after = None;
-        loop {
-            let query = Query { prefix: String::new(), delimiter: None, after: after.take(), limit: MOST_LISTED };
-            let (entries, more) = match store.entries(project, bucket, query).await {
-                // Removed since it was listed.
-                Err(Error::NoSuchBucket { .. }) => return Ok(usage),
-                found => found?,
-            };
-            for entry in &entries {
-                if let Entry::Object(_, row) = entry {
-                    usage.objects += 1;
-                    usage.bytes += row.size;
-                }
-            }
-            after = entries.last().map(|last| last.name().to_owned());
-            if !more {
-                return Ok(usage);
-            }
-        }
-    }
-}
-
 /// Lists the objects; for `HEAD`, only what the container is.
 pub async fn list(visit: &Visit<'_>, bucket: &BucketName, parts: &Parts) -> Answer {
     let wanted = Wanted::new(visit, parts)?;
@@ -63,13 +30,13 @@ pub async fn list(visit: &Visit<'_>, bucket: &BucketName, parts: &Parts) -> Answ
     keys.extend(wanted.delimiter.as_ref().map(|text| ("s3:delimiter".to_owned(), text.clone())));
     let (operation, keys) = if is_list { ("ListObjectsV2", keys.as_slice()) } else { ("HeadBucket", [].as_slice()) };
     visit.may_as(operation, Some(bucket), None, keys).await?;
-    let store = &visit.call.ground.store;
+    let store = &visit.call.store();
     let row = store.bucket_row(&visit.project, bucket).await?;
     let mut response = match is_list {
         true => entries(visit, bucket, wanted).await?.into_response(),
         false => empty(StatusCode::NO_CONTENT),
     };
-    let usage = Usage::of(store, &visit.project, bucket).await?;
+    let usage = store.usage(&visit.project, bucket).await?;
     let headers = response.headers_mut();
     set(headers, "x-container-object-count", &usage.objects.to_string());
     set(headers, "x-container-bytes-used", &usage.bytes.to_string());
@@ -84,7 +51,7 @@ pub async fn list(visit: &Visit<'_>, bucket: &BucketName, parts: &Parts) -> Answ
 
 /// The part of the list that is wanted, read a page at a time, so that no more rows than that are in memory at once.
 async fn entries(visit: &Visit<'_>, bucket: &BucketName, wanted: Wanted) -> Result<List, Fault> {
-    let store = &visit.call.ground.store;
+    let store = &visit.call.store();
     let mut list = List::new(wanted.form, "container", bucket.as_str());
     let (mut after, mut left) = (wanted.marker, wanted.limit);
     while left > 0 {
@@ -126,7 +93,7 @@ async fn entries(visit: &Visit<'_>, bucket: &BucketName, wanted: Wanted) -> Resu
 pub async fn create(visit: &Visit<'_>, bucket: &BucketName, headers: &HeaderMap) -> Answer {
     refuse_unsupported(headers)?;
     visit.may("CreateBucket", Some(bucket), None).await?;
-    let store = &visit.call.ground.store;
+    let store = &visit.call.store();
     let owner = visit.call.grant().map(|grant| grant.identity.clone());
     let made = store.create_bucket(&visit.project, bucket, NewBucket { owner, ..NewBucket::default() }).await;
     let status = match made {
@@ -142,7 +109,7 @@ pub async fn create(visit: &Visit<'_>, bucket: &BucketName, headers: &HeaderMap)
 pub async fn update(visit: &Visit<'_>, bucket: &BucketName, headers: &HeaderMap) -> Answer {
     refuse_unsupported(headers)?;
     visit.may("PutBucketTagging", Some(bucket), None).await?;
-    visit.call.ground.store.bucket_row(&visit.project, bucket).await?;
+    visit.call.store().bucket_row(&visit.project, bucket).await?;
     change_metadata(visit, bucket, headers).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
@@ -150,7 +117,7 @@ pub async fn update(visit: &Visit<'_>, bucket: &BucketName, headers: &HeaderMap)
 /// Removes a container that has nothing in it.
 pub async fn delete(visit: &Visit<'_>, bucket: &BucketName) -> Answer {
     visit.may("DeleteBucket", Some(bucket), None).await?;
-    match visit.call.ground.store.delete_bucket(&visit.project, bucket).await {
+    match visit.call.store().delete_bucket(&visit.project, bucket).await {
         Ok(()) => Ok(empty(StatusCode::NO_CONTENT)),
         Err(Error::NotEmpty { .. }) => {
             let words = "There was a conflict when trying to complete your request.";
@@ -212,7 +179,7 @@ async fn change_metadata(visit: &Visit<'_>, bucket: &BucketName, headers: &Heade
         return Ok(());
     }
     visit.may_too("PutBucketTagging", bucket, None).await?;
-    let store = &visit.call.ground.store;
+    let store = &visit.call.store();
     let mut metadata = metadata(store, &visit.project, bucket).await?;
     metadata.extend(changes);
     metadata.retain(|_, value| !value.is_empty());

@@ -78,7 +78,7 @@ pub async fn write(visit: &Visit<'_>, at: Target, parts: &Parts, body: Body) -> 
     let said = object::about(&parts.headers)?;
     let condition = object::condition_of(&parts.headers)?;
     visit.may_as("PutObject", Some(&at.bucket), Some(&at.key), &object::creation(None)).await?;
-    let store = &visit.call.ground.store;
+    let store = &visit.call.store();
     store.bucket_row(&at.project, &at.bucket).await?;
     let entries = read(body).await?;
     let (segments, sources) = find(visit, entries).await?;
@@ -87,7 +87,7 @@ pub async fn write(visit: &Visit<'_>, at: Target, parts: &Parts, body: Body) -> 
         let words = "Unable to process the contained instructions: the ETag is not that of the segments.";
         return Err(Fault::new(StatusCode::UNPROCESSABLE_ENTITY, words));
     }
-    let of = store.clone();
+    let of = crate::Store::clone(store);
     let bytes = futures::stream::iter(sources)
         .then(move |source| {
             let store = of.clone();
@@ -108,7 +108,7 @@ pub async fn write(visit: &Visit<'_>, at: Target, parts: &Parts, body: Body) -> 
 
 /// Removes an object and its segments, each if the caller may.
 pub async fn delete(visit: &Visit<'_>, at: Target, parts: &Parts) -> Answer {
-    let store = &visit.call.ground.store;
+    let store = &visit.call.store();
     let Found::Object(row) = store.find(&at, None).await? else { return Err(Fault::not_found()) };
     condition::check(&parts.headers, &row)?;
     let mut targets = Vec::with_capacity(row.about.segments.len() + 1);
@@ -155,7 +155,7 @@ async fn read(body: Body) -> Result<Vec<Entry>, Fault> {
 
 /// Finds the segments, each the very one. All that are wrong are told at once.
 async fn find(visit: &Visit<'_>, entries: Vec<Entry>) -> Result<(Vec<Segment>, Vec<Source>), Fault> {
-    let store = &visit.call.ground.store;
+    let store = &visit.call.store();
     let (mut segments, mut sources, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     for entry in entries {
         let target = target(visit, &entry.path)?;

@@ -210,7 +210,7 @@ impl<'c> Visit<'c> {
 
     /// Opens an object, if it can be read without a key of the customer's.
     async fn open(&self, at: &Target) -> Result<Opened, Fault> {
-        let opened = match self.call.ground.store.open_object(at, None).await {
+        let opened = match self.call.store().open_object(at, None).await {
             Ok(opened) => opened,
             Err(cause) => {
                 let refusal = self.call.hide(cause, &at.bucket).await;

@@ -21,7 +21,7 @@ use crate::{
 pub async fn read(visit: &Visit<'_>, at: Target, parts: &Parts) -> Answer {
     let is_get = parts.method == Method::GET;
     visit.may(if is_get { "GetObject" } else { "HeadObject" }, Some(&at.bucket), Some(&at.key)).await?;
-    let store = &visit.call.ground.store;
+    let store = &visit.call.store();
     let opened = visit.open(&at).await?;
     condition::check(&parts.headers, &opened.row)?;
     if is_get && large::is_large(&opened.row) && visit.parameter("multipart-manifest").as_deref() == Some("get") {
@@ -77,7 +77,7 @@ pub async fn write(visit: &Visit<'_>, at: Target, parts: &Parts, body: Body) -> 
         return Err(too_large());
     }
     // What cannot succeed is refused before its body is read; the write itself checks again.
-    let store = &visit.call.ground.store;
+    let store = &visit.call.store();
     condition.check(store.find(&at, None).await?.object().as_ref()).or_else(missing_is_failure)?;
     let body = StreamingBlob::from(body).map_err(Error::Body);
     let sealed = store.seal(&at.project, body, None, MOST_BODY).await?;
@@ -116,7 +116,7 @@ pub async fn update(visit: &Visit<'_>, at: Target, parts: &Parts) -> Answer {
 /// Removes an object.
 pub async fn delete(visit: &Visit<'_>, at: Target, parts: &Parts) -> Answer {
     visit.may("DeleteObject", Some(&at.bucket), Some(&at.key)).await?;
-    let store = &visit.call.ground.store;
+    let store = &visit.call.store();
     if visit.parameter("multipart-manifest").as_deref() == Some("delete") {
         return large::delete(visit, at, parts).await;
     }
@@ -147,7 +147,7 @@ async fn copy(visit: &Visit<'_>, from: Target, to: Target, parts: &Parts) -> Ans
     let source = format!("{}/{}", from.bucket, from.key);
     visit.may_as("CopyObject", Some(&to.bucket), Some(&to.key), &creation(Some(&source))).await?;
     visit.may_too("GetObject", &from.bucket, Some(&from.key)).await?;
-    let store = &visit.call.ground.store;
+    let store = &visit.call.store();
     store.bucket_row(&to.project, &to.bucket).await?;
     let opened = visit.open(&from).await?;
     condition::check(&parts.headers, &opened.row).map_err(|fault| match fault.status {
@@ -193,7 +193,7 @@ async fn again(
         let words = format!("Objects of more than {MOST_BODY} bytes cannot be copied.");
         return Err(Fault::new(StatusCode::PAYLOAD_TOO_LARGE, words));
     }
-    let store = &visit.call.ground.store;
+    let store = &visit.call.store();
     let reading = store.source(opened, 0..size).await?.stream().await?;
     let sealed = store.seal(&to.project, reading, None, MOST_BODY).await?;
     Ok(store.put(to, Writes { tags, ..visit.writes(about) }, sealed, condition).await?)

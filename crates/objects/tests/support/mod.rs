@@ -66,6 +66,8 @@ impl Stack {
         };
         let gate = Gate::new(store.clone(), Arc::new(Table::default()), audit.clone(), config);
         let stop = CancellationToken::new();
+        let (of, to, ending) = (store.clone(), audit.clone(), stop.clone());
+        tokio::spawn(async move { of.hand_over(&to, ending).await });
         let public = listen(gate.clone(), Via::Public, stop.clone()).await;
         let sandbox = listen(gate, Via::Sandbox(sandbox(1)), stop.clone()).await;
         Stack { dir, own: None, store, audit, public, sandbox, stop: StopOnDrop(stop) }
