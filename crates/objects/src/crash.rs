@@ -15,7 +15,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -61,6 +61,8 @@ async fn the_process_that_crashes() {
         };
         fail::cfg_callback(point, act).unwrap();
     }
+    let durable = OpenOptions::new().write(true).create(true).truncate(false).open(Path::new(&dir).join("durable"));
+    DURABLE.set(durable.unwrap()).unwrap();
     let store = open(Path::new(&dir)).await;
     if let Ok(at) = std::env::var(FAIL_AT) {
         let (point, actions) = at.split_once(' ').unwrap();
@@ -98,12 +100,11 @@ async fn write(store: Store, writer: u64, seed: u64, steps: u64) {
             (Some(body), 2..4) => put(&store, &key, body, Some(Tag::Any)).await,
             (Some(body), _) => put(&store, &key, body, None).await,
         };
-        let end = DURABLE.load(Ordering::SeqCst);
         match result {
-            Ok(()) => say(&format!("done {key} {end}")),
-            Err(Error::Precondition | Error::NoSuchKey) => say(&format!("refused {key} {end}")),
+            Ok(()) => say(&format!("done {key}")),
+            Err(Error::Precondition | Error::NoSuchKey) => say(&format!("refused {key}")),
             Err(Error::NotWritten | Error::NotPlaced | Error::Full | Error::Io { .. }) => {
-                say(&format!("failed {key} {end}"));
+                say(&format!("failed {key}"));
             }
             Err(cause) => panic!("{cause:?}"),
         }
@@ -145,21 +146,20 @@ struct World {
     seed: u64,
     acknowledged: u64,
     failed: u64,
-    /// Up to where the log was durable when something was acknowledged last.
-    durable: u64,
     killed_at: Vec<String>,
 }
 
 impl World {
     fn new() -> World {
         let dir = tempfile::tempdir().unwrap();
-        World { dir, model: Model::new(), seed: 0, acknowledged: 0, failed: 0, durable: 0, killed_at: Vec::new() }
+        World { dir, model: Model::new(), seed: 0, acknowledged: 0, failed: 0, killed_at: Vec::new() }
     }
 
     /// Runs the process; `run` ends it, or waits for its end.
-    fn round(&mut self, variables: &[(&str, String)], run: impl FnOnce(&mut Child)) {
+    fn round(&mut self, variables: &[(&str, String)], run: impl FnOnce(&mut Child, &AtomicU64)) {
         self.seed += 1;
-        self.durable = 0;
+        let durable = self.dir.path().join("durable");
+        let _ = fs::remove_file(&durable);
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "crash::the_process_that_crashes", "--nocapture", "--test-threads=1"])
             .env(DIRECTORY, self.dir.path())
@@ -171,12 +171,15 @@ impl World {
             .unwrap();
         let (ready, is_ready) = std::sync::mpsc::channel();
         let out = child.stdout.take().unwrap();
+        let answers = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&answers);
         let lines = std::thread::spawn(move || {
             let mut lines = Vec::new();
             for line in BufReader::new(out).lines().map_while(Result::ok) {
                 if line == "#ready" {
                     let _ = ready.send(());
                 }
+                count.fetch_add(u64::from(line.starts_with("#done")), Ordering::SeqCst);
                 lines.push(line);
             }
             lines
@@ -189,7 +192,7 @@ impl World {
         });
         // It may be killed before it is ready.
         let _ = is_ready.recv();
-        run(&mut child);
+        run(&mut child, &answers);
         child.wait().unwrap();
         let errors = errors.join().unwrap();
         assert!(!errors.contains("panicked"), "{errors}");
@@ -200,15 +203,13 @@ impl World {
                 ["ask", key, wish] => {
                     self.model.entry(key.to_owned()).or_insert_with(|| vec![None]).push(wish.parse().ok());
                 }
-                ["done", key, end] => {
+                ["done", key] => {
                     let known = self.model.get_mut(key).unwrap();
                     known.drain(..known.len() - 1);
                     self.acknowledged += 1;
-                    self.durable = self.durable.max(end.parse().unwrap());
                 }
-                ["refused", key, end] => {
+                ["refused", key] => {
                     self.model.get_mut(key).unwrap().pop();
-                    self.durable = self.durable.max(end.parse().unwrap());
                 }
                 ["failed", ..] => self.failed += 1,
                 ["killed", point] => self.killed_at.push(point.to_owned()),
@@ -219,13 +220,26 @@ impl World {
 
     /// Kills the process when it reaches a point the nth time, or after a second.
     fn kill_at(&mut self, point: &str, nth: u64) {
-        self.round(&[(KILL_AT, format!("{point} {nth}"))], |child| {
+        self.round(&[(KILL_AT, format!("{point} {nth}"))], |child, _| {
             for _ in 0..200 {
                 if child.try_wait().unwrap().is_some() {
                     return;
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }
+            child.kill().unwrap();
+        });
+    }
+
+    /// Kills the process at a random moment after a random number of answers.
+    fn kill_at_random(&mut self, random: &mut Random) {
+        let (wanted, wait) = (random.below(25), Duration::from_micros(random.below(4000)));
+        self.round(&[], |child, answers| {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while answers.load(Ordering::SeqCst) < wanted && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            std::thread::sleep(wait);
             child.kill().unwrap();
         });
     }
@@ -277,11 +291,7 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment() {
     let mut world = World::new();
     let mut random = Random(7);
     for round in 0..200 {
-        let wait = Duration::from_micros(random.below(120_000));
-        world.round(&[], |child| {
-            std::thread::sleep(wait);
-            child.kill().unwrap();
-        });
+        world.kill_at_random(&mut random);
         // Most rounds begin where the one before was killed, so that replays follow on replays.
         if round % 4 == 3 {
             world.check(&format!("killed in round {round}")).await;
@@ -295,13 +305,13 @@ async fn a_file_operation_that_fails_is_an_error_and_harms_nothing_else() {
     let mut world = World::new();
     for operation in faults::FILE_OPERATIONS {
         for (kind, actions) in [
-            ("once", "4*off->1*return->off"),
-            ("full", "9*off->3*return(full)->off"),
+            ("once", "1*off->1*return->off"),
+            ("full", "2*off->3*return(full)->off"),
             ("often", "20%return"),
-            ("for good", "30*off->return"),
+            ("for good", "4*off->return"),
         ] {
             let failed = world.failed;
-            world.round(&[(FAIL_AT, format!("{operation} {actions}")), (STEPS, "60".to_owned())], |child| {
+            world.round(&[(FAIL_AT, format!("{operation} {actions}")), (STEPS, "60".to_owned())], |child, _| {
                 child.wait().unwrap();
             });
             // A checkpoint that fails is no answer's fault.
@@ -317,27 +327,26 @@ async fn a_file_operation_that_fails_is_an_error_and_harms_nothing_else() {
 async fn what_was_acknowledged_survives_the_loss_of_what_was_not_synced() {
     let mut world = World::new();
     let mut random = Random(11);
-    for round in 0..40 {
-        let wait = Duration::from_micros(20_000 + random.below(100_000));
-        world.round(&[], |child| {
-            std::thread::sleep(wait);
-            child.kill().unwrap();
-        });
+    let mut torn = 0;
+    for round in 0..60 {
+        world.kill_at_random(&mut random);
         let packed = world.dir.path().join("objects/packed");
-        let (segment, offset) = (world.durable >> 32, world.durable & 0xFFFF_FFFF);
-        for id in segments::ids(&packed).unwrap() {
-            if world.durable == 0 || id < segment {
-                continue;
-            }
+        // Nothing at all may have been written in this round.
+        let Ok(durable) = fs::read(world.dir.path().join("durable")) else { continue };
+        let Ok(durable) = <[u8; 16]>::try_from(durable) else { continue };
+        let [segment, offset] = [0, 8].map(|at| u64::from_le_bytes(durable[at..at + 8].try_into().unwrap()));
+        for id in segments::ids(&packed).unwrap().into_iter().filter(|id| *id >= segment) {
             let file = OpenOptions::new().read(true).write(true).open(segments::path(&packed, id)).unwrap();
             let durable = if id == segment { offset } else { 0 };
             let length = file.metadata().unwrap().len();
             if length > durable {
                 tear(&file, durable, length, &mut random);
+                torn += 1;
             }
         }
         world.check(&format!("lost power in round {round}")).await;
     }
+    assert!(torn > 0, "no round had anything to lose");
 }
 
 /// Cuts a file behind what is durable, changes bytes there, or loses a page of it.
@@ -413,9 +422,9 @@ async fn space_of_small_objects_comes_back_while_others_read() {
         let sealed = store.seal(&project(), stream, None, u64::MAX).await.unwrap();
         store.put(target(&number.to_string()), Writes::default(), sealed, Condition::default()).await.unwrap();
     }
-    let deadline = std::time::Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while used() > 125 << 20 {
-        assert!(std::time::Instant::now() < deadline, "{} are still used", used());
+        assert!(Instant::now() < deadline, "{} are still used", used());
         assert!(!reader.is_finished(), "a reader failed");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -12,6 +12,7 @@ use std::{
         PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use model::{BucketName, ProjectId};
@@ -250,13 +251,22 @@ impl Index {
         }
     }
 
-    /// Whether the file is as it was written, down to its pages. Makes what is repairable whole; waits for all that
-    /// read, and lets nobody else in.
+    /// Whether the file is as it was written, down to its pages. Makes what is repairable whole. Waits a while for
+    /// those that read or write, and lets nobody else in meanwhile.
     pub fn check_integrity(&self) -> Result<bool, Error> {
-        match &mut *self.database.write().unwrap_or_else(PoisonError::into_inner) {
-            State::Open(database) => Ok(database.check_integrity()?),
-            State::Failed => Err(Error::NotWritten),
-            State::Closed => Err(Error::Closed),
+        let begun = Instant::now();
+        loop {
+            let checked = match &mut *self.database.write().unwrap_or_else(PoisonError::into_inner) {
+                State::Open(database) => database.check_integrity(),
+                State::Failed => return Err(Error::NotWritten),
+                State::Closed => return Err(Error::Closed),
+            };
+            match checked {
+                Err(redb::DatabaseError::TransactionInProgress) if begun.elapsed() < LONGEST_WAIT => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                checked => return Ok(checked?),
+            }
         }
     }
 
@@ -539,5 +549,7 @@ pub fn signed(bytes: u64) -> i64 {
 
 const FORMAT: u64 = 2;
 const BEFORE_LOG: u64 = 1;
+/// For those that read or write, before the index is checked.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// The most that is kept of the index in memory; it grows with use.
 const CACHE: usize = 24 << 20;

@@ -41,9 +41,17 @@ pub struct Position {
 /// Before the first file of a log.
 pub const NOWHERE: u64 = u64::MAX;
 
-/// Up to where the log of this process is durable: number of the file and offset, for the crash test.
+/// Where a process of the crash test writes up to where its log is durable, so that it is known when it was killed.
 #[cfg(test)]
-pub static DURABLE: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+pub static DURABLE: std::sync::OnceLock<File> = std::sync::OnceLock::new();
+
+#[cfg(test)]
+fn note_durable(end: Position) {
+    if let Some(file) = DURABLE.get() {
+        let bytes = [end.segment.to_le_bytes(), end.offset.to_le_bytes()].concat();
+        let _ = file.write_all_at(&bytes, 0);
+    }
+}
 
 /// The end of the log, where it grows. One thread has it.
 #[derive(Debug)]
@@ -143,7 +151,7 @@ impl Log {
                 self.end.offset += self.buffer.len() as u64;
                 self.end.sequence += 1;
                 #[cfg(test)]
-                DURABLE.store((self.end.segment << 32) | self.end.offset, std::sync::atomic::Ordering::SeqCst);
+                note_durable(self.end);
             }
             Err(_) => self.abandon(),
         }

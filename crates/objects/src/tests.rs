@@ -19,7 +19,7 @@ use redb::ReadableDatabase as _;
 
 use crate::{
     Error, NewBucket, Store,
-    index::OBJECTS,
+    index::{self, OBJECTS},
     list::{self, Query},
     put::{Condition, Target, Writes},
     rows::{self, Data, ObjectRow, Piece, Place},
@@ -107,6 +107,48 @@ async fn a_store_that_was_not_closed_opens_with_all_that_it_answered() {
     store.close().await;
     assert!(matches!(get(&store, "0", None).await, Err(Error::Closed)));
     assert!(matches!(put(&store, "0", b"").await, Err(Error::Closed)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_before_there_was_a_log_opens_and_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = keys(dir.path());
+    let key = keys.data_key(&project(), crate::store::PURPOSE).unwrap();
+    let mut sealed = data(5000);
+    crypto::segment::Cipher::new(&key.key).unwrap().seal(0, true, &mut sealed).unwrap();
+    let packed = dir.path().join("objects/packed");
+    fs::create_dir_all(&packed).unwrap();
+    fs::write(packed.join("0000000000000007"), [vec![9; 100], sealed].concat()).unwrap();
+    let database = redb::Database::create(dir.path().join("objects/index.redb")).unwrap();
+    let write = database.begin_write().unwrap();
+    {
+        let place = Place::Packed { segment: 7, offset: 100 };
+        let piece = Piece { length: 5000, key: key.wrapped, place };
+        let row = rows::encode(&ObjectRow { size: 5000, data: Data::One(piece), null: true, ..ObjectRow::default() });
+        let project = project();
+        let mut objects = write.open_table(OBJECTS).unwrap();
+        objects.insert((project.as_str(), "data", b"old".as_slice()), row.as_slice()).unwrap();
+        let mut buckets = write.open_table(index::BUCKETS).unwrap();
+        buckets.insert((project.as_str(), "data"), br#"{"created":1}"#.as_slice()).unwrap();
+        write.open_table(index::SEGMENTS).unwrap().insert(7, (5016, 1)).unwrap();
+        write.open_table(index::META).unwrap().insert("format", 1).unwrap();
+    }
+    write.commit().unwrap();
+    drop(database);
+    for round in 0..2 {
+        let store = open(dir.path()).await;
+        assert_eq!(get(&store, "old", None).await.unwrap(), data(5000));
+        put(&store, "new", &data(round)).await.unwrap();
+        let usage = store.usage(&project(), &target("").bucket).await.unwrap();
+        assert_eq!((usage.objects, usage.bytes), (2, 5000 + round as u64));
+        assert!(store.check(crate::CheckOptions::default(), |_| {}).await.unwrap().is_well());
+        if round == 1 {
+            store.delete_object(&project(), &target("").bucket, "old").await.unwrap();
+            assert!(fs::exists(packed.join("0000000000000007")).unwrap(), "until the index is durable");
+        }
+        store.close().await;
+    }
+    assert!(!fs::exists(packed.join("0000000000000007")).unwrap(), "{:?}", files(dir.path(), "packed"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
