@@ -62,7 +62,7 @@ async fn every_call_leaves_an_audit_entry() {
     // Reads are written soon, not at once.
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        let rows = stack.audit.list(&audit::Query { limit: 100, ..audit::Query::default() }).await.unwrap();
+        let rows = stack.audit.list(&audit::Query { limit: 100, ..audit::Query::default() }).await.expect("audit rows");
         let mut found: Vec<_> = rows
             .iter()
             .map(|row| {

@@ -13,7 +13,7 @@ pub fn decide(caller: Option<&Grant>, own: Option<&str>, question: &Question<'_>
         return because(false, "the bucket's policy denies it");
     }
     let opens = |it: &&Value| it["Effect"] == "Allow" && (caller.is_some() || !question.public_blocked);
-    if matching.iter().any(|it| opens(it)) {
+    if matching.iter().any(opens) {
         return because(true, "the bucket's policy allows it");
     }
     match (caller, own) {
