@@ -95,6 +95,10 @@ pub async fn run(
         let region = config.regions[0].clone();
         async move { store.run_webhooks(&region, &audit, stop).await }
     });
+    let scrubbing = tokio::spawn({
+        let (store, audit, stop) = (rooms.store.clone(), rooms.audit.clone(), halt.child_token());
+        async move { store.run_scrub(&audit, stop).await }
+    });
     let expiring = tokio::spawn(remove_expired(rooms.identity.clone(), halt.child_token()));
     let runner = tokio::spawn({
         let (jobs, stop) = (jobs, halt.child_token());
@@ -118,6 +122,7 @@ pub async fn run(
     runner.await.doing("the scheduler ended badly")?;
     keeping.await.doing("the lifecycle rules ended badly")?;
     telling.await.doing("the webhooks ended badly")?.doing("the webhooks could not be called")?;
+    scrubbing.await.doing("the check of what is stored ended badly")?;
     expiring.await.doing("the removal of expired keys ended badly")?;
     wiring.closed().await;
     handing_over.await.doing("the audit entries of the object store ended badly")?;

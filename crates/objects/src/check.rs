@@ -49,6 +49,7 @@ pub struct CheckOptions {
 
 /// How far a check is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Progress {
     /// Objects, older versions and parts of uploads that were looked at,
     pub rows: u64,
@@ -62,6 +63,7 @@ pub struct Progress {
 
 /// What a check found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Report {
     /// What was looked at.
     pub looked_at: Progress,
@@ -114,6 +116,7 @@ impl Report {
 
 /// A part of an object that is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Damage {
     /// Whose it is.
     pub project: String,

@@ -6,6 +6,7 @@ mod doctor;
 mod engines;
 mod first_run;
 mod key;
+mod store;
 
 use std::path::PathBuf;
 
@@ -39,6 +40,9 @@ pub enum OperatorCommand {
     /// Engines that jobs run on
     #[command(subcommand)]
     Engine(engines::EngineCommand),
+    /// What the object store keeps
+    #[command(subcommand)]
+    Store(store::StoreCommand),
 }
 
 /// Which data directory a command works on.
@@ -56,6 +60,7 @@ pub async fn run(command: OperatorCommand, global: &Global) -> Result<(), Failur
         OperatorCommand::Project(command) => accounts::project(command, global).await,
         OperatorCommand::Key(command) => key::key(command, global).await,
         OperatorCommand::Engine(command) => engines::engine(command, global).await,
+        OperatorCommand::Store(command) => store::store(command, global).await,
     }
 }
 
