@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test setup-demo setup-test lint bench-job-start bench-api bench-memory bench-store clean
+.PHONY: help demo test setup-demo setup-test lint bench-job-start bench-api bench-memory bench-store fuzz clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z][a-z-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ bench-memory: setup-test ## Resident memory of the service, the warden and a shi
 
 bench-store: setup-test ## The object store against MinIO and SeaweedFS; OPTIONS="--quick" for less, "--help" for the rest
 	@scripts/bench-store.sh $(OPTIONS)
+
+fuzz: ## Run each fuzz target for a minute; needs rustup, for a nightly compiler
+	@scripts/fuzz.sh
 
 clean: ## Remove what was built; what was installed into .cache stays
 	@cargo clean

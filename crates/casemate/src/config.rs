@@ -30,6 +30,8 @@ pub struct Config {
     pub s3: Listener,
     /// S3 services elsewhere in which buckets live; none by default: all live in the embedded store.
     pub external_s3: Vec<ExternalS3>,
+    /// Where events of buckets can be sent; none by default.
+    pub webhook: Vec<WebhookSettings>,
     /// Proxies in front of the API whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// What jobs may use together.
@@ -142,6 +144,34 @@ impl ExternalS3 {
     }
 }
 
+/// A place to which buckets send events, when their notification configuration names it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookSettings {
+    /// How buckets name it: `arn:casemate:sqs:::NAME` or `arn:casemate:sns:::NAME`.
+    pub name: String,
+    /// Where events are posted: `https`, or `http` with an address of loopback.
+    pub url: url::Url,
+    /// File of the secret that signatures are made with, which only the service may read.
+    pub secret_file: PathBuf,
+}
+
+impl WebhookSettings {
+    fn check(&self) -> Result<(), Failure> {
+        objects::Webhook::check(&self.name, &self.url)
+            .map_err(|cause| Failure::new(format!("webhook '{}' cannot be used", self.name)).cause(cause))
+    }
+
+    /// As the object store takes it; reads the secret.
+    pub fn open(&self) -> Result<objects::Webhook, Failure> {
+        let place = || format!("webhook '{}': cannot read {}", self.name, self.secret_file.display());
+        let text = std::fs::read_to_string(&self.secret_file).map(zeroize::Zeroizing::new);
+        let text = text.map_err(|cause| Failure::new(place()).cause(cause))?;
+        let secret = zeroize::Zeroizing::new(text.trim().to_owned());
+        Ok(objects::Webhook { name: self.name.clone(), url: self.url.clone(), secret })
+    }
+}
+
 /// Bounds of all running jobs together.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -182,6 +212,7 @@ impl Default for Config {
             api: Listener::loopback(8480),
             s3: Listener::loopback(8490),
             external_s3: Vec::new(),
+            webhook: Vec::new(),
             trusted_proxies: Vec::new(),
             jobs: JobLimits::default(),
             warden: WardenSettings::default(),
@@ -252,6 +283,12 @@ impl Config {
             external.check()?;
             if self.external_s3[..at].iter().any(|other| other.name == external.name) {
                 return Err(Failure::new(format!("two entries of external_s3 are named '{}'", external.name)));
+            }
+        }
+        for (at, webhook) in self.webhook.iter().enumerate() {
+            webhook.check()?;
+            if self.webhook[..at].iter().any(|other| other.name == webhook.name) {
+                return Err(Failure::new(format!("two entries of webhook are named '{}'", webhook.name)));
             }
         }
         if !UID_BASES.contains(&self.warden.uid_base) {
@@ -357,6 +394,30 @@ mod tests {
         assert_eq!(toml::to_string(&read).expect("TOML"), text);
         std::fs::write(&file, format!("colour = \"red\"\n{text}")).expect("written");
         assert!(Config::read(Some(&file)).expect_err("refused").to_string().contains("colour"));
+    }
+
+    #[test]
+    fn a_webhook_has_a_name_of_its_own_a_safe_url_and_a_secret_in_a_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (file, secret) = (dir.path().join("casemate.toml"), dir.path().join("secret"));
+        let entry = |name: &str, url: &str| {
+            format!("[[webhook]]\nname = '{name}'\nurl = '{url}'\nsecret_file = '{}'\n", secret.display())
+        };
+        let read = |text: String| {
+            std::fs::write(&file, text).expect("written");
+            Config::read(Some(&file)).expect("a configuration")
+        };
+        let config = read(entry("hook", "https://example.org/") + &entry("other", "http://127.0.0.1:9000/x"));
+        config.check().expect("good");
+        assert!(config.webhook[0].open().expect_err("no secret").to_string().contains("webhook 'hook'"));
+        std::fs::write(&secret, "a secret of many letters\n").expect("written");
+        let opened = config.webhook[0].open().expect("a webhook");
+        assert_eq!(opened.secret.as_str(), "a secret of many letters");
+        assert!(!format!("{opened:?}").contains("letters"));
+        let twice = read(entry("hook", "https://example.org/") + &entry("hook", "https://example.com/"));
+        assert!(twice.check().expect_err("refused").to_string().contains("'hook'"));
+        let unsafe_one = read(entry("hook", "http://example.org/"));
+        assert!(unsafe_one.check().expect_err("refused").to_string().contains("webhook 'hook'"));
     }
 
     #[test]

@@ -11,13 +11,14 @@ use std::{
 };
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::{Sleep, sleep},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -26,8 +27,23 @@ use crate::{
 };
 
 /// A byte stream to one client.
-pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection for T {}
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Makes the end of the stream a cut: what has not been sent is thrown away.
+    fn cut(&self);
+}
+
+impl Connection for TcpStream {
+    fn cut(&self) {
+        // Else the system would keep it, for as long as a client takes none of it.
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl Connection for TlsStream<TcpStream> {
+    fn cut(&self) {
+        self.get_ref().0.cut();
+    }
+}
 
 /// The listener that a service manager passed, or a new one on the configured address.
 pub fn bind(settings: &Listener, inherited: Option<std::net::TcpListener>) -> Result<std::net::TcpListener, Failure> {
@@ -72,6 +88,7 @@ where
     F: Fn(Box<dyn Connection>, SocketAddr, CancellationToken) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
+    SockRef::from(&listener).set_tcp_notsent_lowat(MOST_NOT_SENT).doing("cannot prepare the listener")?;
     let listener = TcpListener::from_std(listener).doing("cannot use the listener")?;
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let open = TaskTracker::new();
@@ -121,18 +138,28 @@ async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Box<dy
 }
 
 /// A connection that fails if its client does not show in time which version of HTTP it speaks. Only once it has do
-/// the deadlines of the server itself begin (`hyper_util::server::conn::auto`).
+/// the deadlines of the server itself begin (`hyper_util::server::conn::auto`). One that is dropped before it was shut
+/// down in order is cut.
 struct Greeted {
     stream: Box<dyn Connection>,
     /// How much of the preface of HTTP/2 has come.
     seen: usize,
     /// `None` once the version is clear.
     deadline: Option<Pin<Box<Sleep>>>,
+    in_order: bool,
+}
+
+impl Drop for Greeted {
+    fn drop(&mut self) {
+        if !self.in_order {
+            self.stream.cut();
+        }
+    }
 }
 
 impl Greeted {
     fn new(stream: Box<dyn Connection>, patience: Duration) -> Greeted {
-        Greeted { stream, seen: 0, deadline: Some(Box::pin(sleep(patience))) }
+        Greeted { stream, seen: 0, deadline: Some(Box::pin(sleep(patience))), in_order: false }
     }
 }
 
@@ -176,10 +203,21 @@ impl AsyncWrite for Greeted {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.in_order = true;
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
+impl Connection for Greeted {
+    fn cut(&self) {
+        self.stream.cut();
+    }
+}
+
+/// Bytes that the system takes from a connection before they can be sent: a client that takes nothing would else cost it
+/// some MiB, of which there are not many for all connections. What was sent and is on its way does not count.
+/// Connections have it from their listener.
+const MOST_NOT_SENT: u32 = 256 << 10;
 const MAX_CONNECTIONS: usize = 12_000;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const GREETING: Duration = Duration::from_secs(30);
@@ -192,6 +230,10 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+
+    impl Connection for tokio::io::DuplexStream {
+        fn cut(&self) {}
+    }
 
     #[tokio::test]
     async fn a_client_that_does_not_show_what_it_speaks_is_let_go() {

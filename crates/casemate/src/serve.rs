@@ -21,7 +21,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     access::KeyAccess,
-    config::{Config, ExternalS3},
+    config::{Config, ExternalS3, WebhookSettings},
     failure::{Doing, Failure},
     listener::{self, Connection},
     wiring::Wiring,
@@ -90,6 +90,11 @@ pub async fn run(
         let (store, audit, stop) = (rooms.store.clone(), rooms.audit.clone(), halt.child_token());
         async move { store.run_background(audit, stop).await }
     });
+    let telling = tokio::spawn({
+        let (store, audit, stop) = (rooms.store.clone(), rooms.audit.clone(), halt.child_token());
+        let region = config.regions[0].clone();
+        async move { store.run_webhooks(&region, &audit, stop).await }
+    });
     let expiring = tokio::spawn(remove_expired(rooms.identity.clone(), halt.child_token()));
     let runner = tokio::spawn({
         let (jobs, stop) = (jobs, halt.child_token());
@@ -112,6 +117,7 @@ pub async fn run(
     }
     runner.await.doing("the scheduler ended badly")?;
     keeping.await.doing("the lifecycle rules ended badly")?;
+    telling.await.doing("the webhooks ended badly")?.doing("the webhooks could not be called")?;
     expiring.await.doing("the removal of expired keys ended badly")?;
     wiring.closed().await;
     handing_over.await.doing("the audit entries of the object store ended badly")?;
@@ -141,6 +147,8 @@ impl Rooms {
             Store::open(&config.data.join("objects"), Arc::clone(&keys)).await.doing("cannot open the object store")?;
         let externals = config.external_s3.iter().map(ExternalS3::open).collect::<Result<Vec<_>, Failure>>()?;
         store.attach(externals).doing("cannot prepare the external object stores")?;
+        let webhooks = config.webhook.iter().map(WebhookSettings::open).collect::<Result<Vec<_>, Failure>>()?;
+        store.attach_webhooks(webhooks).doing("cannot prepare the webhooks")?;
         Ok(Rooms { db, audit, keys, identity, store })
     }
 

@@ -657,6 +657,46 @@ fn slow_readers_do_not_shut_out_others() {
     drop(slow);
 }
 
+/// Ten thousand clients with keys, each with much under way: half of them sent some of a body, half take no answer. What
+/// they hold has a bound; beyond it those are dropped that get on least, and others are served meanwhile.
+#[test]
+fn ten_thousand_slow_clients_hold_what_they_may_and_no_more() {
+    let (stack, store) = start();
+    raise_file_limit();
+    let mut faults = Faults::default();
+    let body = vec![9; 16 << 20];
+    store.call(Call::new("PUT", "/data/large").body(body.clone()));
+    let before = resident(&stack);
+    let reads = store.sign(Call::new("GET", "/data/large")).call.bytes();
+    let writes = Call::new("PUT", "/data/slow").header("content-length", "9000000").payload("UNSIGNED-PAYLOAD");
+    let writes = [store.sign(writes).call.bytes(), vec![0; 100_000]].concat();
+    let mut slow: Vec<TcpStream> = Vec::new();
+    let (mut longest, mut most) = (Duration::ZERO, 0);
+    for number in 0..10_000 {
+        let mut stream = store.connect();
+        // One that is dropped at once has done its part.
+        let _ = stream.write_all(if number % 2 == 0 { &reads } else { &writes });
+        slow.push(stream);
+        if number % 1000 == 999 {
+            let started = Instant::now();
+            faults.check("a writer among them", &store.call(Call::new("PUT", "/data/served").body("x")), 200, "");
+            let served = store.call(Call::new("GET", "/data/large"));
+            faults.check("a reader among them", &served, 200, "");
+            faults.holds("a reader among them got other bytes", served.body == body);
+            longest = longest.max(started.elapsed());
+            most = most.max(resident(&stack).saturating_sub(before));
+        }
+    }
+    faults.holds(&format!("another client waited {longest:?}"), longest < Duration::from_secs(10));
+    faults.holds(&format!("serve grew by {} MiB", most >> 10), most < 1536 << 10);
+    drop(slow);
+    wait_for("the service to be as before", Duration::from_secs(30), || {
+        store.call(Call::new("GET", "/data/served")).status == 200
+    });
+    let listed = text(&store.call(Call::new("GET", "/data?list-type=2")).body);
+    faults.holds("something half-written is listed", !listed.contains("slow"));
+}
+
 /// Begins an upload in parts; its id.
 fn begin(store: &Store, path: &str) -> String {
     let begun = store.call(Call::new("POST", &format!("{path}?uploads")));

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use audit::{Audit, Entry};
+use audit::{Actor, Audit, Entry};
 use redb::ReadableTable as _;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,8 @@ pub struct Behalf {
     pub who: As,
     /// What is kept with the first change that is made.
     pub note: Option<Arc<Note>>,
+    /// Who acts, as those are told who are told of changes; `None` is the service.
+    pub by: Option<Arc<Actor>>,
 }
 
 /// An entry that goes with a change.

@@ -178,7 +178,7 @@ impl Call {
                     *KEPT.iter().find(|(of, name, _)| (*of, *name) == (asked.service, &asked.operation))?;
                 Some(Arc::new(Note::new(self.entry(status, None))))
             });
-            self.ground.store.on_behalf(Behalf { who, note })
+            self.ground.store.on_behalf(Behalf { who, note, by: Some(Arc::new(self.actor())) })
         })
     }
 
@@ -199,19 +199,24 @@ impl Call {
         }
     }
 
-    /// The audit entry of the call, as far as it is known.
-    fn entry(&self, status: StatusCode, code: Option<&str>) -> Entry {
+    /// Who calls, as far as it is known.
+    fn actor(&self) -> Actor {
         let mut actor = Actor::anonymous(Some(self.peer.ip()));
         if let Some((_, grant)) = self.grant.get() {
             actor.identity.clone_from(&grant.identity);
         }
         actor.request_id = Some(self.id.clone());
+        actor
+    }
+
+    /// The audit entry of the call, as far as it is known.
+    fn entry(&self, status: StatusCode, code: Option<&str>) -> Entry {
         let asked = self.target.get();
         let action = match asked {
             Some(asked) => format!("{}:{}", asked.service, asked.operation),
             None => format!("s3:{}", self.asked.split(' ').next().unwrap_or_default()),
         };
-        let mut entry = Entry::new(actor, action, cut(&self.resource()));
+        let mut entry = Entry::new(self.actor(), action, cut(&self.resource()));
         let refused = matches!(status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED);
         entry.decision = match asked {
             Some(asked) if asked.allowed && !refused => Decision::Allowed,

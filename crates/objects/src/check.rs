@@ -1,27 +1,38 @@
 //! Looks at everything that is stored: that each row's bytes are there and are those that were written, that counts
 //! and places agree with the rows, and, with nobody else at work, that the index itself is whole. What is damaged is
 //! named, and repaired where a copy of the store has it.
+//!
+//! First the index is held against itself ([`crate::agreement`]), in one view of it. Then the bytes of all rows are
+//! read and opened, a few rows a step, each step with a view of its own: so a check that takes hours keeps nothing
+//! from being removed meanwhile, and takes memory for one step.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    fmt,
     fs::{self, File, OpenOptions},
+    io::ErrorKind,
+    ops::Bound,
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use crypto::segment::{self, Cipher, SEGMENT, TAG};
+use keys::Keys;
 use model::ProjectId;
 use redb::{ReadTransaction, ReadableTable as _};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     Error,
+    agreement::Agreement,
     error::at,
-    index::{self, LARGE, OBJECTS, PARTS, PIECES, SEGMENTS, UPLOADS, USAGE, VERSIONS},
+    index::{self, OBJECTS, PARTS, PIECES, UPLOADS, USAGE, VERSIONS},
     rows::{self, Data, ObjectRow, Piece, Place, Sealing, UploadRow, VersionRow},
-    seal,
-    store::{Inner, PURPOSE, Store},
-    usage::{self, Usage},
+    seal, segments,
+    store::{Inner, Limits, PURPOSE, Store},
+    usage::Usage,
     versions::{self, VersionId},
 };
 
@@ -30,7 +41,7 @@ use crate::{
 pub struct CheckOptions {
     /// The directory of a copy of the store, such as a backup of it: what is damaged here and whole there is repaired.
     pub repair_from: Option<PathBuf>,
-    /// Whether to rest as long as it works, because others use the store meanwhile.
+    /// Whether to rest most of the time, because others use the store meanwhile.
     pub gentle: bool,
     /// Whether to check the index's own file too. Nothing else is answered meanwhile.
     pub index: bool,
@@ -39,10 +50,14 @@ pub struct CheckOptions {
 /// How far a check is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Progress {
-    /// Objects, older versions and parts of uploads that were looked at.
+    /// Objects, older versions and parts of uploads that were looked at,
     pub rows: u64,
-    /// Bytes that were read, as they are on disk.
+    /// of so many, by the counts of the buckets.
+    pub of_rows: u64,
+    /// Bytes of them, as they were before they were sealed,
     pub bytes: u64,
+    /// of so many, by the counts of the buckets.
+    pub of_bytes: u64,
 }
 
 /// What a check found.
@@ -50,17 +65,24 @@ pub struct Progress {
 pub struct Report {
     /// What was looked at.
     pub looked_at: Progress,
-    /// Rows whose bytes are sealed with a key that their customer keeps: that they are there was seen, no more.
+    /// Objects, older versions and parts that are sealed with a key that their customer keeps: that their bytes are
+    /// there was seen, and no more can be.
     pub customers: u64,
-    /// What is not as it was written.
+    /// What is not as it was written: so much of it as is listed.
     pub damaged: Vec<Damage>,
-    /// Whether there is more damage than is listed.
-    pub truncated: bool,
-    /// What does not agree with the rows: counts, and tables of places. A sentence each.
+    /// How much of that, listed or not, was not repaired.
+    pub unrepaired: u64,
+    /// How much was.
+    pub repaired: u64,
+    /// What in the index does not agree with its rows: orders, counts, places. A sentence each.
     pub inconsistent: Vec<String>,
-    /// Files of large objects that no row names: uploads that run, or what is left of those that failed. They go when
-    /// the store is opened next.
+    /// Whether there is more than is listed.
+    pub truncated: bool,
+    /// Files that no row names: large ones of uploads that run, or what is left of those that failed and of deletes.
+    /// They go when the store is opened next.
     pub unnamed_files: u64,
+    /// Some of their names, within the store's directory.
+    pub unnamed: Vec<String>,
     /// Whether the index's own file is whole; `None` if that was not asked for.
     pub index: Option<bool>,
 }
@@ -68,11 +90,29 @@ pub struct Report {
 impl Report {
     /// Whether all is as it should be, or was repaired.
     pub fn is_well(&self) -> bool {
-        self.damaged.iter().all(|damage| damage.repaired) && self.inconsistent.is_empty() && self.index != Some(false)
+        self.unrepaired == 0 && self.inconsistent.is_empty() && self.index != Some(false)
+    }
+
+    pub(crate) fn damage(&mut self, damage: Damage) {
+        match damage.repaired {
+            true => self.repaired += 1,
+            false => self.unrepaired += 1,
+        }
+        match self.damaged.len() < MOST_LISTED {
+            true => self.damaged.push(damage),
+            false => self.truncated = true,
+        }
+    }
+
+    pub(crate) fn inconsistency(&mut self, what: String) {
+        match self.inconsistent.len() < MOST_LISTED {
+            true => self.inconsistent.push(what),
+            false => self.truncated = true,
+        }
     }
 }
 
-/// Bytes of an object that are not those that were written.
+/// A part of an object that is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Damage {
     /// Whose it is.
@@ -81,10 +121,12 @@ pub struct Damage {
     pub bucket: String,
     /// Its key; of an upload that is not complete, that of the object that it would be.
     pub key: String,
-    /// Which version, if it is one; `null` as S3 names it.
+    /// Which version, if that can be told; `null` as S3 names it.
     pub version: Option<String>,
-    /// Of an upload that is not complete: its id, and the number of the part.
+    /// Of an upload that is not complete: its id, and the number of the part, or 0 where that cannot be told.
     pub part: Option<(String, u32)>,
+    /// What is wrong.
+    pub wrong: Wrong,
     /// The first byte that cannot be had, and the one after the last, of the object or the part.
     pub bytes: (u64, u64),
     /// The file, within the store's directory.
@@ -93,319 +135,563 @@ pub struct Damage {
     pub repaired: bool,
 }
 
+/// What is wrong with bytes of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wrong {
+    /// Their file is not there.
+    Missing,
+    /// Their file ends before them.
+    Cut,
+    /// Their file, or the disk below it, does not let them be read.
+    Unreadable,
+    /// They are not those that were written under the object's key.
+    Changed,
+    /// The object's key cannot be had: it is damaged, or the project's was destroyed.
+    Key,
+    /// The row of the object, or of a piece of it, is not one, or the pieces do not make up the object.
+    Row,
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Wrong::Missing => "the file is missing",
+            Wrong::Cut => "the file ends before them",
+            Wrong::Unreadable => "they cannot be read",
+            Wrong::Changed => "they are not those that were written",
+            Wrong::Key => "their key cannot be had",
+            Wrong::Row => "the index does not say where they are",
+        })
+    }
+}
+
 impl Store {
+    /// Opens the store in `dir` to be checked: it must be there, nothing is removed, and nothing runs in the
+    /// background. That another process has it open is [`Error::InUse`].
+    pub async fn open_to_check(dir: &Path, keys: Arc<Keys>) -> Result<Store, Error> {
+        let index = dir.join("index.redb");
+        // To open it would make one.
+        fs::metadata(&index).map_err(at(&index))?;
+        Store::open_within(dir, keys, Limits { as_it_is: true, ..Limits::default() }).await.map_err(|cause| match cause
+        {
+            Error::Index(cause) if matches!(*cause, redb::Error::DatabaseAlreadyOpen) => Error::InUse,
+            other => other,
+        })
+    }
+
     /// Checks everything; `progress` is told now and then. That something is damaged is no error.
     pub async fn check(
         &self,
         options: CheckOptions,
         progress: impl FnMut(Progress) + Send + 'static,
     ) -> Result<Report, Error> {
-        let store = self.clone();
+        self.check_until(options, CancellationToken::new(), progress).await
+    }
+
+    /// As [`Store::check`]; ends with [`Error::Closed`] at `stop`.
+    pub(crate) async fn check_until(
+        &self,
+        options: CheckOptions,
+        stop: CancellationToken,
+        progress: impl FnMut(Progress) + Send + 'static,
+    ) -> Result<Report, Error> {
+        let inner = Arc::clone(&self.0);
         // A thread of its own: it takes long, and is not to take a place from callers.
-        let checked = tokio::task::spawn_blocking(move || {
-            let index = options.index.then(|| store.0.index.check_integrity()).transpose()?;
-            let mut check = Check::new(&store.0, options, progress)?;
-            check.rows()?;
-            check.agreement()?;
-            check.report.index = index;
-            Ok(check.report)
-        });
-        checked.await.map_err(|_| Error::Closed)?
+        let checked = tokio::task::spawn_blocking(move || check(&inner, options, stop, progress)).await;
+        // The index's library gives up in that way where pages are not what they were.
+        checked.map_err(|_| Error::Damaged { what: "the index".to_owned() })?
     }
 }
 
-/// A check at work.
-struct Check<'s, P> {
-    inner: &'s Inner,
+fn check(
+    inner: &Inner,
+    options: CheckOptions,
+    stop: CancellationToken,
+    progress: impl FnMut(Progress),
+) -> Result<Report, Error> {
+    let mut report = Report::default();
+    if options.index {
+        match inner.index.check_integrity() {
+            Ok(whole) => report.index = Some(whole),
+            Err(Error::Index(cause)) if matches!(*cause, redb::Error::Corrupted(_)) => {
+                // Nothing that it says can be trusted, so there is nothing to hold the rest against.
+                report.index = Some(false);
+                report.inconsistency(format!("the index: {cause}"));
+                return Ok(report);
+            }
+            Err(cause) => return Err(cause),
+        }
+    }
+    let mut pace = Pace { gentle: options.gentle, stop, begun: Instant::now() };
+    Agreement::new(&inner.index.read()?, &mut report, &mut pace).look()?;
+    unnamed(inner, &mut report)?;
+    let mut check = Check { inner, options, progress, told: Instant::now(), pace, report, buffer: Vec::new() };
+    check.expect()?;
+    let mut cursor = Cursor::Objects(None);
+    while !matches!(cursor, Cursor::End) {
+        // The pin comes first, so that what the index names then stays until it was read.
+        let _pin = inner.garbage.pin();
+        let (items, next) = gather(&inner.index.read()?, cursor)?;
+        for item in &items {
+            check.item(item)?;
+        }
+        cursor = next;
+    }
+    check.tell();
+    Ok(check.report)
+}
+
+/// How hard a check works.
+pub struct Pace {
+    gentle: bool,
+    stop: CancellationToken,
+    begun: Instant,
+}
+
+impl Pace {
+    /// Rests if that is due; an error if the check is to stop.
+    pub fn rest(&mut self) -> Result<(), Error> {
+        if self.stop.is_cancelled() {
+            return Err(Error::Closed);
+        }
+        let worked = self.begun.elapsed();
+        if self.gentle && worked >= STRETCH {
+            std::thread::sleep((3 * worked).min(LONGEST_REST));
+            self.begun = Instant::now();
+        }
+        Ok(())
+    }
+}
+
+/// A check of bytes at work.
+struct Check<'i, P> {
+    inner: &'i Inner,
     options: CheckOptions,
     progress: P,
     told: Instant,
-    index: ReadTransaction,
+    pace: Pace,
     report: Report,
-    used: BTreeMap<u64, (u64, u64)>,
-    large: HashSet<u128>,
-    /// Keeps the files where they are that the index names.
-    _pin: crate::garbage::Pin,
+    buffer: Vec<u8>,
 }
 
-/// Which row a piece belongs to.
-struct Owner<'o> {
-    project: &'o str,
-    bucket: &'o str,
-    key: &'o [u8],
-    version: Option<VersionId>,
-    part: Option<(uuid::Uuid, u32)>,
-    customer: bool,
+/// Which row pieces belong to.
+pub struct Owner {
+    pub project: String,
+    pub bucket: String,
+    pub key: Vec<u8>,
+    pub version: Option<VersionId>,
+    pub part: Option<(Uuid, u32)>,
 }
 
-impl<'s, P: FnMut(Progress)> Check<'s, P> {
-    fn new(inner: &'s Inner, options: CheckOptions, progress: P) -> Result<Check<'s, P>, Error> {
-        // The pin comes first, so that what the index names then cannot be gone.
-        let pin = inner.garbage.pin();
-        Ok(Check {
-            inner,
-            options,
-            progress,
-            told: Instant::now(),
-            index: inner.index.read()?,
-            report: Report::default(),
-            used: BTreeMap::new(),
-            large: HashSet::new(),
-            _pin: pin,
-        })
+impl Owner {
+    /// Says what of it is wrong.
+    pub fn damage(&self, wrong: Wrong, bytes: (u64, u64), file: &str, repaired: bool) -> Damage {
+        Damage {
+            project: self.project.clone(),
+            bucket: self.bucket.clone(),
+            key: String::from_utf8_lossy(&self.key).into_owned(),
+            version: self.version.map(|version| version.to_string()),
+            part: self.part.map(|(id, number)| (id.to_string(), number)),
+            wrong,
+            bytes,
+            file: file.to_owned(),
+            repaired,
+        }
     }
+}
 
-    fn rows(&mut self) -> Result<(), Error> {
-        for entry in self.index.open_table(OBJECTS)?.range_owned::<(&str, &str, &[u8])>(..)? {
-            let (key, row) = entry?;
-            let (project, bucket, key) = key.value();
-            let owner = Owner { project, bucket, key, version: None, part: None, customer: false };
-            match rows::decode::<ObjectRow>("an object", row.value()) {
-                Ok(row) => self.object(owner, &row)?,
-                Err(cause) => self.unreadable(&owner, &cause),
-            }
-        }
-        for entry in self.index.open_table(VERSIONS)?.range_owned::<(&str, &str, &[u8], u64)>(..)? {
-            let (key, row) = entry?;
-            let (project, bucket, key, _) = key.value();
-            let owner = Owner { project, bucket, key, version: None, part: None, customer: false };
-            match versions::decode(row.value()) {
-                Ok(VersionRow::Object(row)) => self.object(owner, &row)?,
-                Ok(VersionRow::Marker(_)) => {}
-                Err(cause) => self.unreadable(&owner, &cause),
-            }
-        }
-        for entry in self.index.open_table(UPLOADS)?.range_owned::<(&str, &str, &[u8], u128)>(..)? {
-            let (key, upload) = entry?;
-            let (project, bucket, key, id) = key.value();
-            let id = uuid::Uuid::from_u128(id);
-            let owner = |part| Owner { project, bucket, key, version: None, part, customer: false };
-            let upload = match rows::decode::<UploadRow>("an upload", upload.value()) {
-                Ok(upload) => upload,
-                Err(cause) => {
-                    self.unreadable(&owner(None), &cause);
-                    continue;
-                }
-            };
-            let customer = matches!(upload.sealing, Sealing::Customer { .. });
-            for (number, part) in index::parts(&self.index.open_table(PARTS)?, id, 0, usize::MAX)? {
-                let owner = Owner { customer, ..owner(Some((id, number))) };
-                self.looked_at();
-                if let Some(piece) = &part.piece {
-                    self.piece(&owner, 0, piece)?;
-                }
-            }
+/// A row with bytes.
+struct Item {
+    owner: Owner,
+    /// Whether its customer keeps the key.
+    customer: bool,
+    /// With the byte of the object at which each begins.
+    pieces: Vec<(u64, Piece)>,
+}
+
+/// Bytes that cannot be had, one after another, for one reason.
+struct Run {
+    from: u64,
+    to: u64,
+    wrong: Wrong,
+    repaired: bool,
+}
+
+impl<P: FnMut(Progress)> Check<'_, P> {
+    /// Says how much there is to look at.
+    fn expect(&mut self) -> Result<(), Error> {
+        for entry in self.inner.index.read()?.open_table(USAGE)?.iter()? {
+            let usage = Usage::of(entry?.1.value());
+            let looked_at = &mut self.report.looked_at;
+            looked_at.of_rows = looked_at.of_rows.saturating_add(usage.objects + usage.older + usage.parts);
+            looked_at.of_bytes = looked_at.of_bytes.saturating_add(usage.bytes + usage.older_bytes + usage.part_bytes);
         }
         Ok(())
     }
 
-    fn object(&mut self, owner: Owner<'_>, row: &ObjectRow) -> Result<(), Error> {
-        let customer = matches!(row.sealing, Sealing::Customer { .. });
-        let owner = Owner { version: Some(row.id()), customer, ..owner };
-        self.looked_at();
-        self.report.customers += u64::from(customer);
-        let pieces = match &row.data {
-            Data::Empty => Vec::new(),
-            Data::One(piece) => vec![(0, piece.clone())],
-            Data::Many(id) => {
-                let pieces = index::pieces(&self.index.open_table(PIECES)?, id.as_u128(), 0, u64::MAX)?;
-                pieces.into_iter().map(|(start, row)| (start, row.piece)).collect()
+    fn item(&mut self, item: &Item) -> Result<(), Error> {
+        for (start, piece) in &item.pieces {
+            match item.customer {
+                true => self.presence(&item.owner, *start, piece)?,
+                false => self.piece(&item.owner, *start, piece)?,
             }
+        }
+        self.report.customers += u64::from(item.customer);
+        self.report.looked_at.rows += 1;
+        self.tell_sometimes();
+        self.pace.rest()
+    }
+
+    /// Looks whether bytes are there whose key is not.
+    fn presence(&mut self, owner: &Owner, start: u64, piece: &Piece) -> Result<(), Error> {
+        let (name, base) = place(piece);
+        let end = base + seal::sealed_length(piece.length);
+        let found = fs::metadata(self.inner.directory().join(&name));
+        let wrong = match found {
+            Ok(found) if found.len() >= end => None,
+            Ok(found) => {
+                let whole = found.len().saturating_sub(base) / (SEGMENT + TAG) as u64;
+                Some((start + whole * SEGMENT as u64, Wrong::Cut))
+            }
+            Err(cause) if cause.kind() == ErrorKind::NotFound => Some((start, Wrong::Missing)),
+            Err(_) => Some((start, Wrong::Unreadable)),
         };
-        let mut end = 0;
-        for (start, piece) in &pieces {
-            if *start != end {
-                self.damage(&owner, (end, *start), "index.redb", false);
-            }
-            end = start + piece.length;
-            self.piece(&owner, *start, piece)?;
+        if let Some((from, wrong)) = wrong {
+            self.report.damage(owner.damage(wrong, (from, start + piece.length), &name, false));
         }
-        if end != row.size {
-            self.damage(&owner, (end.min(row.size), row.size), "index.redb", false);
-        }
+        self.report.looked_at.bytes += piece.length;
         Ok(())
     }
 
     /// Reads and opens all of a piece, of which byte 0 is byte `start` of what it belongs to.
-    fn piece(&mut self, owner: &Owner<'_>, start: u64, piece: &Piece) -> Result<(), Error> {
-        let sealed = seal::sealed_length(piece.length);
-        let (name, base) = match piece.place {
-            Place::Large(id) => {
-                self.large.insert(id.as_u128());
-                (format!("large/{}", id.as_simple()), 0)
-            }
-            Place::Packed { segment, offset } => {
-                let used = self.used.entry(segment).or_default();
-                *used = (used.0 + sealed, used.1 + 1);
-                (format!("packed/{segment:016x}"), offset)
+    fn piece(&mut self, owner: &Owner, start: u64, piece: &Piece) -> Result<(), Error> {
+        let (name, base) = place(piece);
+        let cipher = match self.cipher(&owner.project, piece) {
+            Ok(cipher) => cipher,
+            // It is no matter of the object.
+            Err(cause @ keys::Error::File { .. }) => return Err(cause.into()),
+            Err(_) => {
+                let bytes = (start, start + piece.length);
+                self.report.damage(owner.damage(Wrong::Key, bytes, &name, false));
+                self.report.looked_at.bytes += piece.length;
+                return Ok(());
             }
         };
         let path = self.inner.directory().join(&name);
-        let file = match File::open(&path) {
-            Ok(file) => Some(file),
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => None,
-            Err(cause) => return Err(at(&path)(cause)),
-        };
-        if owner.customer {
-            let length = file.map_or(Ok(0), |file| file.metadata().map(|found| found.len())).map_err(at(&path))?;
-            if length < base + sealed {
-                self.damage(owner, (start, start + piece.length), &name, false);
-            }
-            return Ok(());
-        }
-        let cipher = owner.project.parse::<ProjectId>().map_err(|_| ()).and_then(|project| {
-            let key = self.inner.keys.unwrap(&project, PURPOSE, &piece.key).map_err(drop)?;
-            Cipher::new(&key).map_err(drop)
+        let file = File::open(&path).map_err(|cause| match cause.kind() {
+            ErrorKind::NotFound => Wrong::Missing,
+            _ => Wrong::Unreadable,
         });
-        let Ok(cipher) = cipher else {
-            // Without its key nothing of it can be had.
-            self.damage(owner, (start, start + piece.length), &name, false);
-            return Ok(());
-        };
+        let mut mender = self.options.repair_from.as_ref().map(|copy| Mender::new(copy.join(&name), path));
         let count = segment::count(piece.length);
-        let mut bad: Option<(u64, u64, bool)> = None;
+        let mut run: Option<Run> = None;
         for number in 0..count {
-            let begun = Instant::now();
             let last = number + 1 == count;
-            let offset = base + segment::sealed_offset(number);
             let plain = if last { piece.length - number * SEGMENT as u64 } else { SEGMENT as u64 };
-            let mut bytes = vec![0; usize::try_from(plain).unwrap_or(SEGMENT) + TAG];
-            let opens = |file: &File, bytes: &mut [u8]| {
-                file.read_exact_at(bytes, offset).is_ok() && cipher.open(number, last, bytes).is_ok()
+            let place = Part { cipher: &cipher, number, last, offset: base + segment::sealed_offset(number) };
+            self.buffer.resize(usize::try_from(plain).unwrap_or(SEGMENT) + TAG, 0);
+            let read = match &file {
+                Ok(file) => place.read(file, &mut self.buffer),
+                Err(wrong) => Err(*wrong),
             };
-            let well = file.as_ref().is_some_and(|file| opens(file, &mut bytes));
-            if !well {
-                let repaired = match &self.options.repair_from {
-                    Some(copy) => repair(&copy.join(&name), &path, offset, bytes.len(), opens)?,
+            if let Err(wrong) = read {
+                let repaired = match &mut mender {
+                    Some(mender) => mender.mend(&place, &mut self.buffer)?,
                     None => false,
                 };
                 let from = start + number * SEGMENT as u64;
-                match &mut bad {
-                    Some((_, to, all)) if *to == from && *all == repaired => *to += plain,
+                match &mut run {
+                    Some(run) if run.to == from && run.wrong == wrong && run.repaired == repaired => run.to += plain,
                     other => {
-                        if let Some((from, to, repaired)) = other.take() {
-                            self.damage(owner, (from, to), &name, repaired);
-                        }
-                        *other = Some((from, from + plain, repaired));
+                        let before = other.replace(Run { from, to: from + plain, wrong, repaired });
+                        self.run(owner, &name, before);
                     }
                 }
             }
-            self.report.looked_at.bytes += plain + TAG as u64;
-            self.rest(begun.elapsed());
+            self.report.looked_at.bytes += plain;
+            self.tell_sometimes();
+            self.pace.rest()?;
         }
-        if let Some((from, to, repaired)) = bad {
-            self.damage(owner, (from, to), &name, repaired);
-        }
+        // Before it is called repaired.
+        mender.map_or(Ok(()), Mender::finish)?;
+        self.run(owner, &name, run);
         Ok(())
     }
 
-    /// Whether counts and places are those of the rows, and which files no row names.
-    fn agreement(&mut self) -> Result<(), Error> {
-        let mut wrong = Vec::new();
-        let mut stated = BTreeMap::new();
-        for entry in self.index.open_table(SEGMENTS)?.iter()? {
-            let (id, used) = entry?;
-            stated.insert(id.value(), used.value());
+    fn run(&mut self, owner: &Owner, name: &str, run: Option<Run>) {
+        if let Some(Run { from, to, wrong, repaired }) = run {
+            self.report.damage(owner.damage(wrong, (from, to), name, repaired));
         }
-        if stated != self.used {
-            let differ = stated.iter().filter(|(id, used)| self.used.get(id) != Some(used)).count();
-            let missing = self.used.keys().filter(|id| !stated.contains_key(id)).count();
-            wrong.push(format!("the use of {} segment files is not that of the rows", differ + missing));
-        }
-        let mut named = HashSet::new();
-        for entry in self.index.open_table(LARGE)?.iter()? {
-            named.insert(entry?.0.value());
-        }
-        if named != self.large {
-            let differ = named.symmetric_difference(&self.large).count();
-            wrong.push(format!("{differ} large files are named by a table or by a row, and not by both"));
-        }
-        let mut counts = usage::recount(&self.index)?;
-        for entry in self.index.open_table(USAGE)?.iter()? {
-            let (key, row) = entry?;
-            let (project, bucket) = key.value();
-            let counted = counts.remove(&(project.to_owned(), bucket.to_owned())).unwrap_or_default();
-            if Usage::of(row.value()) != counted {
-                wrong.push(format!("the counts of the bucket {bucket} of {project} are not those of its rows"));
-            }
-        }
-        for ((project, bucket), _) in counts.into_iter().filter(|(_, counted)| *counted != Usage::default()) {
-            wrong.push(format!("there are no counts of the bucket {bucket} of {project}"));
-        }
-        self.report.inconsistent.extend(wrong);
-        let directory = self.inner.directory().join("large");
-        for entry in fs::read_dir(&directory).map_err(at(&directory))? {
-            let name = entry.map_err(at(&directory))?.file_name();
-            let id = name.to_str().and_then(|name| uuid::Uuid::try_parse(name).ok());
-            self.report.unnamed_files += u64::from(id.is_none_or(|id| !named.contains(&id.as_u128())));
-        }
-        Ok(())
     }
 
-    fn looked_at(&mut self) {
-        self.report.looked_at.rows += 1;
+    fn cipher(&self, project: &str, piece: &Piece) -> Result<Cipher, keys::Error> {
+        let missing = || keys::Error::Missing { owner: format!("project/{project}") };
+        let project: ProjectId = project.parse().map_err(|_| missing())?;
+        let key = self.inner.keys.unwrap(&project, PURPOSE, &piece.key)?;
+        Cipher::new(&key).map_err(|_| missing())
+    }
+
+    fn tell_sometimes(&mut self) {
         if self.told.elapsed() >= TELL {
-            self.told = Instant::now();
-            (self.progress)(self.report.looked_at);
+            self.tell();
         }
     }
 
-    fn rest(&self, worked: Duration) {
-        if self.options.gentle {
-            std::thread::sleep(worked.min(LONGEST_REST));
-        }
-    }
-
-    fn unreadable(&mut self, owner: &Owner<'_>, cause: &Error) {
-        let (project, bucket) = (owner.project, owner.bucket);
-        let key = String::from_utf8_lossy(owner.key);
-        self.report.inconsistent.push(format!("the row of {key} in the bucket {bucket} of {project}: {cause}"));
-    }
-
-    fn damage(&mut self, owner: &Owner<'_>, bytes: (u64, u64), file: &str, repaired: bool) {
-        if self.report.damaged.len() >= MOST_LISTED {
-            self.report.truncated = true;
-            return;
-        }
-        self.report.damaged.push(Damage {
-            project: owner.project.to_owned(),
-            bucket: owner.bucket.to_owned(),
-            key: String::from_utf8_lossy(owner.key).into_owned(),
-            version: owner.version.map(|version| version.to_string()),
-            part: owner.part.map(|(id, number)| (id.to_string(), number)),
-            bytes,
-            file: file.to_owned(),
-            repaired,
-        });
+    fn tell(&mut self) {
+        self.told = Instant::now();
+        (self.progress)(self.report.looked_at);
     }
 }
 
-/// Takes sealed bytes from a copy, if they open there, and writes them here durably.
-fn repair(
-    copy: &Path,
-    path: &Path,
+/// The file of a piece, within the store's directory, and where it begins in it.
+fn place(piece: &Piece) -> (String, u64) {
+    match piece.place {
+        Place::Large(id) => (format!("large/{}", id.as_simple()), 0),
+        Place::Packed { segment, offset } => (format!("packed/{segment:016x}"), offset),
+    }
+}
+
+/// A sealed segment of a piece, and where it is.
+struct Part<'c> {
+    cipher: &'c Cipher,
+    number: u64,
+    last: bool,
     offset: u64,
-    length: usize,
-    opens: impl Fn(&File, &mut [u8]) -> bool,
-) -> Result<bool, Error> {
-    let Ok(file) = File::open(copy) else { return Ok(false) };
-    // Opened in place: what is written is read once more.
-    if !opens(&file, &mut vec![0; length]) {
-        return Ok(false);
+}
+
+impl Part<'_> {
+    /// Reads it, and says what is wrong with it.
+    fn read(&self, file: &File, buffer: &mut [u8]) -> Result<(), Wrong> {
+        file.read_exact_at(buffer, self.offset).map_err(|cause| match cause.kind() {
+            ErrorKind::UnexpectedEof => Wrong::Cut,
+            _ => Wrong::Unreadable,
+        })?;
+        self.cipher.open(self.number, self.last, buffer).map(drop).map_err(|_| Wrong::Changed)
     }
-    let mut sealed = vec![0; length];
-    if file.read_exact_at(&mut sealed, offset).is_err() {
-        return Ok(false);
+}
+
+/// Repairs a piece from a copy of its file.
+struct Mender {
+    copy: PathBuf,
+    path: PathBuf,
+    open: Option<(File, File)>,
+    is_new: bool,
+}
+
+impl Mender {
+    fn new(copy: PathBuf, path: PathBuf) -> Mender {
+        Mender { copy, path, open: None, is_new: false }
     }
-    let ours = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-    let ours = ours.map_err(at(path))?;
-    ours.write_all_at(&sealed, offset).and_then(|()| ours.sync_all()).map_err(at(path))?;
-    Ok(opens(&ours, &mut sealed))
+
+    /// Takes a sealed segment from the copy, if it opens there, and writes it here; whether it opens here then.
+    fn mend(&mut self, part: &Part<'_>, buffer: &mut [u8]) -> Result<bool, Error> {
+        if self.open.is_none() {
+            let copy = match File::open(&self.copy) {
+                Ok(copy) => copy,
+                Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(false),
+                Err(cause) => return Err(at(&self.copy)(cause)),
+            };
+            // Nothing is made here for which there is nothing there.
+            if part.read(&copy, buffer).is_err() {
+                return Ok(false);
+            }
+            self.is_new = !self.path.exists();
+            let mut ours = OpenOptions::new();
+            ours.read(true).write(true).create(true).truncate(false).mode(0o600);
+            self.open = Some((copy, ours.open(&self.path).map_err(at(&self.path))?));
+        }
+        let Some((copy, ours)) = &self.open else { return Ok(false) };
+        let mut sealed = vec![0; buffer.len()];
+        if copy.read_exact_at(&mut sealed, part.offset).is_err() {
+            return Ok(false);
+        }
+        // What is written is what was opened, and not what is read another time.
+        buffer.copy_from_slice(&sealed);
+        if part.cipher.open(part.number, part.last, buffer).is_err() {
+            return Ok(false);
+        }
+        ours.write_all_at(&sealed, part.offset).map_err(at(&self.path))?;
+        Ok(part.read(ours, buffer).is_ok())
+    }
+
+    /// Makes what was written durable.
+    fn finish(self) -> Result<(), Error> {
+        let Some((_, ours)) = self.open else { return Ok(()) };
+        ours.sync_all().map_err(at(&self.path))?;
+        match self.path.parent() {
+            Some(directory) if self.is_new => segments::sync_directory(directory),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A key of a bucket of a project.
+type Name = (String, String, Vec<u8>);
+
+/// Behind which row a walk over all rows with bytes is.
+enum Cursor {
+    Objects(Option<Name>),
+    Versions(Option<(Name, u64)>),
+    Uploads(Option<(Name, u128)>),
+    End,
+}
+
+/// The next few rows that have bytes. Those that cannot be read are left out: [`Agreement`] names them.
+fn gather(index: &ReadTransaction, cursor: Cursor) -> Result<(Vec<Item>, Cursor), Error> {
+    let mut items = Vec::new();
+    let mut pieces = 0;
+    match cursor {
+        Cursor::Objects(after) => {
+            let from = after.as_ref().map(|(project, bucket, key)| (project.as_str(), bucket.as_str(), key.as_slice()));
+            let from = from.map_or(Bound::Unbounded, Bound::Excluded);
+            for entry in index.open_table(OBJECTS)?.range((from, Bound::Unbounded))? {
+                let (key, row) = entry?;
+                let name = owned(key.value());
+                if let Ok(row) = rows::decode::<ObjectRow>("an object", row.value()) {
+                    push(index, &mut items, &mut pieces, &name, &row)?;
+                }
+                if pieces >= AT_ONCE {
+                    return Ok((items, Cursor::Objects(Some(name))));
+                }
+            }
+            Ok((items, Cursor::Versions(None)))
+        }
+        Cursor::Versions(after) => {
+            let from = after
+                .as_ref()
+                .map(|((project, bucket, key), number)| (project.as_str(), bucket.as_str(), key.as_slice(), *number));
+            let from = from.map_or(Bound::Unbounded, Bound::Excluded);
+            for entry in index.open_table(VERSIONS)?.range((from, Bound::Unbounded))? {
+                let (key, row) = entry?;
+                let (project, bucket, key, number) = key.value();
+                let name = owned((project, bucket, key));
+                match versions::decode(row.value()) {
+                    Ok(VersionRow::Object(row)) => push(index, &mut items, &mut pieces, &name, &row)?,
+                    Ok(VersionRow::Marker(_)) | Err(_) => pieces += 1,
+                }
+                if pieces >= AT_ONCE {
+                    return Ok((items, Cursor::Versions(Some((name, number)))));
+                }
+            }
+            Ok((items, Cursor::Uploads(None)))
+        }
+        Cursor::Uploads(after) => {
+            let from = after
+                .as_ref()
+                .map(|((project, bucket, key), id)| (project.as_str(), bucket.as_str(), key.as_slice(), *id));
+            let from = from.map_or(Bound::Unbounded, Bound::Excluded);
+            for entry in index.open_table(UPLOADS)?.range((from, Bound::Unbounded))? {
+                let (key, upload) = entry?;
+                let (project, bucket, key, id) = key.value();
+                let name = owned((project, bucket, key));
+                pieces += 1;
+                if let Ok(upload) = rows::decode::<UploadRow>("an upload", upload.value()) {
+                    let customer = matches!(upload.sealing, Sealing::Customer { .. });
+                    let parts = match index::parts(&index.open_table(PARTS)?, Uuid::from_u128(id), 0, usize::MAX) {
+                        Err(Error::Damaged { .. }) => Vec::new(),
+                        result => result?,
+                    };
+                    for (number, part) in parts {
+                        let (project, bucket, key) = name.clone();
+                        let part_of = Some((Uuid::from_u128(id), number));
+                        let owner = Owner { project, bucket, key, version: None, part: part_of };
+                        let held = part.piece.into_iter().map(|piece| (0, piece)).collect();
+                        items.push(Item { owner, customer, pieces: held });
+                        pieces += 1;
+                    }
+                }
+                if pieces >= AT_ONCE {
+                    return Ok((items, Cursor::Uploads(Some((name, id)))));
+                }
+            }
+            Ok((items, Cursor::End))
+        }
+        Cursor::End => Ok((items, Cursor::End)),
+    }
+}
+
+fn owned((project, bucket, key): (&str, &str, &[u8])) -> Name {
+    (project.to_owned(), bucket.to_owned(), key.to_vec())
+}
+
+fn push(
+    index: &ReadTransaction,
+    items: &mut Vec<Item>,
+    count: &mut usize,
+    (project, bucket, key): &Name,
+    row: &ObjectRow,
+) -> Result<(), Error> {
+    let pieces = match pieces(index, row) {
+        Err(Error::Damaged { .. }) => Vec::new(),
+        result => result?,
+    };
+    *count += 1 + pieces.len();
+    let owner = Owner {
+        project: project.clone(),
+        bucket: bucket.clone(),
+        key: key.clone(),
+        version: Some(row.id()),
+        part: None,
+    };
+    items.push(Item { owner, customer: matches!(row.sealing, Sealing::Customer { .. }), pieces });
+    Ok(())
+}
+
+/// The pieces of an object, with the byte at which each begins.
+pub fn pieces(index: &ReadTransaction, row: &ObjectRow) -> Result<Vec<(u64, Piece)>, Error> {
+    match &row.data {
+        Data::Empty => Ok(Vec::new()),
+        Data::One(piece) => Ok(vec![(0, piece.clone())]),
+        Data::Many(id) => {
+            let pieces = index::pieces(&index.open_table(PIECES)?, id.as_u128(), 0, u64::MAX)?;
+            Ok(pieces.into_iter().map(|(start, row)| (start, row.piece)).collect())
+        }
+    }
+}
+
+/// Finds files that no row names. Segment files are looked at only where nobody writes, and those alone that the log
+/// does not need: what else is of no use in them goes with the next checkpoint.
+fn unnamed(inner: &Inner, report: &mut Report) -> Result<(), Error> {
+    let index = inner.index.read()?;
+    let large = index.open_table(index::LARGE)?;
+    let packed = index.open_table(index::SEGMENTS)?;
+    let log = index.open_table(index::LOG)?.get("segment")?.map_or(0, |segment| segment.value());
+    let kinds: &[&str] = if inner.as_it_is { &["large", "packed"] } else { &["large"] };
+    for kind in kinds {
+        let directory = inner.directory().join(kind);
+        for entry in fs::read_dir(&directory).map_err(at(&directory))? {
+            let name = entry.map_err(at(&directory))?.file_name();
+            let name = name.to_string_lossy();
+            let is_named = match *kind {
+                "large" => match Uuid::try_parse(&name) {
+                    Ok(id) => large.get(id.as_u128())?.is_some(),
+                    Err(_) => false,
+                },
+                _ => match u64::from_str_radix(&name, 16) {
+                    // Without a log the number is above all.
+                    Ok(id) => id >= log || packed.get(id)?.is_some(),
+                    Err(_) => false,
+                },
+            };
+            if !is_named {
+                report.unnamed_files += 1;
+                if report.unnamed.len() < MOST_LISTED {
+                    report.unnamed.push(format!("{kind}/{name}"));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(200);
-/// However slow a read was.
-const LONGEST_REST: Duration = Duration::from_millis(200);
-/// The most damage that is listed.
+/// A gentle check works for so long, then rests three times that,
+const STRETCH: Duration = Duration::from_millis(20);
+/// however slow a read was.
+const LONGEST_REST: Duration = Duration::from_millis(500);
+/// Rows and pieces of one step.
+const AT_ONCE: usize = 256;
+/// The most of a kind that is listed.
 const MOST_LISTED: usize = 10_000;

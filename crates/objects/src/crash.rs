@@ -286,7 +286,9 @@ async fn what_was_acknowledged_survives_a_kill_at_every_fault_point() {
     }
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let code = fs::read_dir(source).unwrap().filter_map(|file| fs::read_to_string(file.unwrap().path()).ok());
-    let points: usize = code.map(|code| code.matches(concat!("fail_point", "!(\"objects.")).count()).sum();
+    // Those with an argument make something fail, and stand between no two steps.
+    let is_point = |line: &str| line.contains(concat!("fail_point", "!(\"objects.")) && line.ends_with("\");");
+    let points: usize = code.map(|code| code.lines().filter(|line| is_point(line)).count()).sum();
     assert_eq!(points, FAULT_POINTS.len(), "every point is in the list");
 }
 

@@ -160,6 +160,9 @@ pub enum Error {
     /// The S3 service elsewhere that keeps the bucket did not do it.
     #[error("the external object store failed: {0}")]
     External(String),
+    /// Another process has the store open.
+    #[error("the store is in use by another process")]
+    InUse,
     /// The store is closed, or closing.
     #[error("the store is closed")]
     Closed,

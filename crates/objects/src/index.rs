@@ -132,10 +132,12 @@ tables! {
     USAGE, usage = 12: (&'static str, &'static str) => UsageRow;
     /// An entry for the audit log that it may not have yet: by a number that rises.
     OUTBOX, outbox = 13: u64 => &'static [u8];
+    /// An event that waits for a webhook: the webhook's name, and a number that rises. See [`crate::notify`].
+    EVENTS, events = 14: (&'static str, u64) => &'static [u8];
 }
 
 /// Where the log of what is not yet in the index begins. Not in the log itself.
-const LOG: TableDefinition<&str, u64> = TableDefinition::new("log");
+pub const LOG: TableDefinition<&str, u64> = TableDefinition::new("log");
 
 /// The open index.
 #[derive(Debug)]

@@ -14,10 +14,13 @@
 
 mod access;
 mod actions;
+mod agreement;
 mod behalf;
 mod browser;
 mod call;
 mod check;
+#[cfg(test)]
+mod check_tests;
 mod chunks;
 mod clock;
 mod committer;
@@ -33,6 +36,8 @@ mod error;
 mod external;
 mod faults;
 mod form;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod garbage;
 mod gate;
 mod guard;
@@ -44,6 +49,7 @@ mod list;
 mod lock;
 mod log;
 mod logged;
+mod notify;
 mod open;
 mod patience;
 mod post_policy;
@@ -56,6 +62,7 @@ mod region;
 mod replay;
 mod rows;
 mod s3;
+mod scrub;
 mod seal;
 mod segments;
 mod settings;
@@ -75,11 +82,12 @@ mod versions_tests;
 pub use access::{
     Access, BoxError, Grant, LoggedIn, PolicyKind, Question, Refusal, RoleWish, Scope, TemporaryKey, Verdict, Via,
 };
-pub use check::{CheckOptions, Damage, Progress, Report};
+pub use check::{CheckOptions, Damage, Progress, Report, Wrong};
 pub use error::Error;
 pub use external::{External, ExternalConfig};
 pub use gate::{Gate, GateConfig};
 pub use keystone::DOMAIN_NAME;
+pub use notify::Webhook;
 pub use presign::presign;
 pub use protocols::{keystone_url, swift_url};
 pub use settings::{Bucket, MOST_BUCKETS, NewBucket};

@@ -20,6 +20,7 @@ use crate::{
     Error,
     index::{self, BUCKETS, UPLOADS, Writing},
     list::{Place, Versions},
+    notify::Teller,
     rows::{self, BucketRow, Kind, Tags, UploadRow, VersionRow},
     seal::Body,
     store::Store,
@@ -300,11 +301,13 @@ impl Store {
         due: Vec<Due>,
     ) -> Result<Outcome, Error> {
         let (project, bucket) = (project.clone(), bucket.clone());
+        let teller = self.teller();
+        let told = teller.watch();
         let expire = move |writing: &mut Writing<'_>, _| {
             let row = index::bucket(&writing.buckets, &project, &bucket)?;
             let mut outcome = Outcome::default();
             for due in &due {
-                match remove(writing, &project, &bucket, &row, due) {
+                match remove(writing, (&project, &bucket), &row, due, &teller) {
                     Ok(true) => outcome.removed += 1,
                     Ok(false) => {}
                     Err(Error::Locked(_)) => outcome.locked += 1,
@@ -313,7 +316,9 @@ impl Store {
             }
             Ok(outcome)
         };
-        self.commit(Body::Empty, expire).await
+        let outcome = self.commit(Body::Empty, expire).await?;
+        self.told(&told);
+        Ok(outcome)
     }
 
     /// Keeps to the rules of all buckets, once an hour, until `stop`. What it removes is in the audit log before it goes.
@@ -464,44 +469,45 @@ impl Look {
 /// Removes one thing, if it is still what it was; whether it was.
 fn remove(
     writing: &mut Writing<'_>,
-    project: &ProjectId,
-    bucket: &BucketName,
+    (project, bucket): (&ProjectId, &BucketName),
     row: &BucketRow,
     due: &Due,
+    teller: &Teller,
 ) -> Result<bool, Error> {
     let name = (project.as_str(), bucket.as_str(), due.key().as_bytes());
-    match due {
+    let removed = match due {
         Due::Current { version, .. } => match writing.find(name, None)? {
-            Found::Object(object) if object.version == *version => {
-                writing.remove_current(name, row.versioning).map(|removed| removed.changed)
-            }
-            _ => Ok(false),
+            Found::Object(object) if object.version == *version => writing.remove_current(name, row.versioning)?,
+            _ => return Ok(false),
         },
         Due::Older { id, version, .. } => {
             let is_current = writing.find(name, None)?.version() == Some(*version);
             if is_current || writing.find(name, Some(*id))?.version() != Some(*version) {
                 return Ok(false);
             }
-            writing.remove_version(name, *id, false).map(|removed| removed.changed)
+            writing.remove_version(name, *id, false)?
         }
         Due::Marker { id, version, .. } => {
             let only = writing.only_version(name)?;
             if !matches!(only, Found::Marker(marker) if marker.version == *version) {
                 return Ok(false);
             }
-            writing.remove_version(name, *id, false).map(|removed| removed.changed)
+            writing.remove_version(name, *id, false)?
         }
-        Due::Upload { key, id } => match writing.upload(project, bucket, key, *id) {
-            Ok(_) => {
-                for (_, part) in writing.take_upload(project, bucket, key.as_bytes(), *id)? {
-                    part.piece.map_or(Ok(()), |piece| writing.free(&piece))?;
-                }
-                Ok(true)
+        Due::Upload { key, id } => {
+            match writing.upload(project, bucket, key, *id) {
+                Ok(_) => {}
+                Err(Error::NoSuchUpload) => return Ok(false),
+                Err(cause) => return Err(cause),
             }
-            Err(Error::NoSuchUpload) => Ok(false),
-            Err(cause) => Err(cause),
-        },
-    }
+            for (_, part) in writing.take_upload(project, bucket, key.as_bytes(), *id)? {
+                part.piece.map_or(Ok(()), |piece| writing.free(&piece))?;
+            }
+            return Ok(true);
+        }
+    };
+    teller.removed(writing, row, name, &removed, true)?;
+    Ok(removed.changed)
 }
 
 /// What the audit log says of a plan.

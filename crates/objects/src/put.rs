@@ -8,6 +8,7 @@ use crate::{
     digests::Digested,
     index::{self, BUCKETS, Writing},
     lock,
+    notify::How,
     rows::{About, BucketRow, Data, ObjectRow, Piece, Place, Retention, Sealing, Tags},
     seal::Sealed,
     settings,
@@ -41,6 +42,8 @@ pub struct Writes {
     pub hold: Option<bool>,
     /// How the data was sealed.
     pub sealing: Sealing,
+    /// By what it is written, as those are told who are told of it.
+    pub how: How,
 }
 
 /// An object, or a version of one, that is to be removed.
@@ -103,6 +106,8 @@ impl Store {
             return self.put_there(&external, target, writes, (sealed, digested), condition).await;
         }
         let (length, key) = (sealed.length, sealed.key);
+        let teller = self.teller();
+        let told = teller.watch();
         let put = move |writing: &mut Writing<'_>, place: Option<Place>| {
             let bucket = index::bucket(&writing.buckets, &target.project, &target.bucket)?;
             let present = writing.present(target.name(), bucket.versioning)?;
@@ -126,9 +131,13 @@ impl Store {
                 sealing: writes.sealing,
                 ..ObjectRow::default()
             };
-            writing.put(target.name(), row, present)
+            let row = writing.put(target.name(), row, present)?;
+            teller.created(writing, &bucket, target.name(), &row, writes.how)?;
+            Ok(row)
         };
-        self.commit(sealed.body, put).await
+        let row = self.commit(sealed.body, put).await?;
+        self.told(&told);
+        Ok(row)
     }
 
     /// Removes objects and versions, each if its condition holds and no lock forbids it. In one transaction.
@@ -142,26 +151,35 @@ impl Store {
             return self.remove_there(&external, project, bucket, removals).await;
         }
         let (project, bucket) = (project.clone(), bucket.clone());
+        let teller = self.teller();
+        let told = teller.watch();
         let remove = move |writing: &mut Writing<'_>, _| {
-            let versioning = index::bucket(&writing.buckets, &project, &bucket)?.versioning;
+            let row = index::bucket(&writing.buckets, &project, &bucket)?;
             let mut results = Vec::with_capacity(removals.len());
             for removal in removals {
                 let name = (project.as_str(), bucket.as_str(), removal.key.as_bytes());
                 let found = writing.find(name, removal.version)?.object();
                 let result = match (removal.condition.check(found.as_ref()), removal.version) {
                     (Err(refused), _) => Err(refused),
-                    (Ok(()), None) => writing.remove_current(name, versioning),
+                    (Ok(()), None) => writing.remove_current(name, row.versioning),
                     (Ok(()), Some(version)) => writing.remove_version(name, version, removal.bypass_governance),
                 };
                 match result {
                     // What it changed so far must not stay.
                     Err(cause) if cause.is_internal() => return Err(cause),
-                    result => results.push(result),
+                    result => {
+                        if let Ok(removed) = &result {
+                            teller.removed(writing, &row, name, removed, false)?;
+                        }
+                        results.push(result);
+                    }
                 }
             }
             Ok(results)
         };
-        self.commit(crate::seal::Body::Empty, remove).await
+        let results = self.commit(crate::seal::Body::Empty, remove).await?;
+        self.told(&told);
+        Ok(results)
     }
 
     /// What is at a key: its current version, or one that is named.

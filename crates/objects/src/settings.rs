@@ -226,8 +226,13 @@ impl Store {
         let (project, bucket) = (project.clone(), bucket.clone());
         let apply = move |writing: &mut Writing<'_>, _| {
             let mut row = index::bucket(&writing.buckets, &project, &bucket)?;
-            if row.external.is_some() && kind == Kind::Lifecycle && document.is_some() {
-                return Err(Error::NotThere("lifecycle rules"));
+            if row.external.is_some() && document.is_some() {
+                match kind {
+                    Kind::Lifecycle => return Err(Error::NotThere("lifecycle rules")),
+                    // What others change there is not known here.
+                    Kind::Notification => return Err(Error::NotThere("notifications")),
+                    Kind::Policy | Kind::Cors | Kind::Tagging | Kind::Container => {}
+                }
             }
             let at = (project.as_str(), bucket.as_str(), kind.name());
             match document {

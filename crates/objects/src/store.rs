@@ -31,6 +31,7 @@ use crate::{
     index::{self, BUCKETS, Index, LARGE, OBJECTS, SEGMENTS},
     list::{self, Entry, Query, VersionEntry, VersionQuery},
     log::Log,
+    notify::Notices,
     put::{Removal, Target},
     read::Shelf,
     replay,
@@ -67,6 +68,10 @@ pub(crate) struct Inner {
     pub externals: OnceLock<Vec<Arc<External>>>,
     /// Entries for the audit log that it does not have yet.
     pub outbox: Outbox,
+    /// Who is told of changes.
+    pub notices: Notices,
+    /// See [`Limits::as_it_is`].
+    pub as_it_is: bool,
 }
 
 impl Inner {
@@ -90,6 +95,8 @@ pub(crate) struct Limits {
     pub pace: Pace,
     /// What time it is.
     pub clock: Clock,
+    /// Nothing is removed when it is opened, or in the background: it is to be looked at.
+    pub as_it_is: bool,
 }
 
 impl Default for Limits {
@@ -100,6 +107,7 @@ impl Default for Limits {
             checkpoint: 64 << 20,
             pace: Pace { every: Duration::from_secs(30), rate: 16 << 20 },
             clock: Clock::default(),
+            as_it_is: false,
         }
     }
 }
@@ -142,7 +150,9 @@ impl Store {
         let pace = limits.pace;
         let opened = tokio::task::spawn_blocking(move || open(&dir, keys, limits)).await;
         let store = opened.map_err(|_| Error::Closed)??;
-        compact::start(&store.0, pace);
+        if !store.0.as_it_is {
+            compact::start(&store.0, pace);
+        }
         Ok(store)
     }
 
@@ -331,7 +341,9 @@ fn open(dir: &Path, keys: Arc<Keys>, limits: Limits) -> Result<Store, Error> {
         Ok((replayed, next))
     })?;
     segments::sync_directory(dir)?;
-    clean(&index.read()?, &large, &packed)?;
+    if !limits.as_it_is {
+        clean(&index.read()?, &large, &packed)?;
+    }
     let index = Arc::new(index);
     let garbage = Arc::new(Garbage::default());
     let open_files = Arc::new(OpenFiles::new(&packed));
@@ -369,6 +381,8 @@ fn open(dir: &Path, keys: Arc<Keys>, limits: Limits) -> Result<Store, Error> {
         blocking,
         externals,
         outbox,
+        notices: Notices::default(),
+        as_it_is: limits.as_it_is,
     };
     Ok(Store(Arc::new(inner), Behalf::default()))
 }

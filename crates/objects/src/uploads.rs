@@ -12,6 +12,7 @@ use crate::{
     external::External,
     index::{self, BUCKETS, PARTS, UPLOADS, UploadKey, Writing},
     list, lock,
+    notify::How,
     put::{Condition, Target},
     rows::{self, Algorithm, Data, ObjectRow, PartRow, Piece, PieceRow, Place, Sum, UploadRow},
     seal::{Body, Sealed},
@@ -129,6 +130,8 @@ impl Store {
         if let Some(external) = self.external(&target.project, &target.bucket)? {
             return self.complete_there(&external, target, id, wanted, check, condition).await;
         }
+        let teller = self.teller();
+        let told = teller.watch();
         let complete = move |writing: &mut Writing<'_>, _| {
             let Target { project, bucket, key } = &target;
             let settings = index::bucket(&writing.buckets, project, bucket)?;
@@ -165,9 +168,13 @@ impl Store {
                     writing.free(&piece)?;
                 }
             }
-            writing.put(target.name(), row, present)
+            let row = writing.put(target.name(), row, present)?;
+            teller.created(writing, &settings, target.name(), &row, How::Parts)?;
+            Ok(row)
         };
-        self.commit(Body::Empty, complete).await
+        let row = self.commit(Body::Empty, complete).await?;
+        self.told(&told);
+        Ok(row)
     }
 
     /// Sends the parts that are here to where the bucket lives, as one object, and removes them here.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::AddAssign};
 
 use model::{BucketName, ProjectId};
-use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 
 use crate::{
     Error,
@@ -111,16 +111,6 @@ pub fn count_all(transaction: &WriteTransaction) -> Result<(), Error> {
         table.insert((project.as_str(), bucket.as_str()), usage.row())?;
     }
     Ok(())
-}
-
-/// Counts everything in what is committed.
-pub fn recount(index: &ReadTransaction) -> Result<Counts, Error> {
-    count(
-        &index.open_table(OBJECTS)?,
-        &index.open_table(VERSIONS)?,
-        &index.open_table(UPLOADS)?,
-        &index.open_table(PARTS)?,
-    )
 }
 
 fn count(

@@ -550,7 +550,6 @@ def what_is_not_supported_says_so():
         ("NotImplemented", bucket(s3.put_bucket_accelerate_configuration, AccelerateConfiguration={"Status": "Enabled"})),
         ("NotImplemented", bucket(s3.put_bucket_logging, BucketLoggingStatus={})),
         ("NotImplemented", bucket(s3.list_bucket_inventory_configurations)),
-        ("NotImplemented", bucket(s3.put_bucket_notification_configuration, NotificationConfiguration={})),
         ("NotImplemented", (s3.restore_object, dict(Bucket="data", Key="key", RestoreRequest={"Days": 1}))),
         ("NotImplemented", (s3.get_object_torrent, dict(Bucket="data", Key="key"))),
         ("InvalidArgument", (s3.get_object, dict(Bucket="data", Key="key", VersionId="1"))),

@@ -212,7 +212,7 @@ impl Client {
                 drop(to);
             };
             let (answer, ()) = tokio::join!(request, forward);
-            etags.push(etag_of(refusal(answer.map_err(failed)?).await?.headers()));
+            etags.push(etag_there(refusal(answer.map_err(failed)?).await?.headers()).to_owned());
         }
         let mut headers = HeaderMap::new();
         conditions(&mut headers, object.condition)?;
@@ -305,7 +305,13 @@ impl Client {
             action.with_start_after(after);
         }
         let answer = self.http.get(action.sign(GOOD_FOR)).send().await.map_err(failed)?;
-        let text = bounded_text(refusal(answer).await?).await?;
+        let answer = match refusal(answer).await {
+            Err(refused) if refused.code == "NoSuchBucket" => {
+                return Err(Error::NoSuchBucket { bucket: bucket.clone() });
+            }
+            answer => answer?,
+        };
+        let text = bounded_text(answer).await?;
         let page = actions::ListObjectsV2::parse_response(&text).map_err(malformed)?;
         let more = page.next_continuation_token.is_some();
         let mut entries: Vec<(String, Listed)> = Vec::new();
@@ -318,7 +324,7 @@ impl Client {
                 modified: modified.map_or(0, |at| at.as_millisecond()),
                 about: About::default(),
             };
-            entries.push((object.key.clone(), Listed::Object(object.key, info)));
+            entries.push((object.key.clone(), Listed::Object(object.key, Box::new(info))));
         }
         for prefix in page.common_prefixes {
             entries.push((prefix.prefix.clone(), Listed::Prefix(prefix.prefix)));
@@ -377,7 +383,8 @@ pub async fn bounded_text(answer: reqwest::Response) -> Result<String, Error> {
 fn found(answer: reqwest::Response, sealed: Option<u64>) -> Result<Found, Error> {
     let headers = answer.headers();
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let foreign = || Error::External("an object there was not written by this service".to_owned());
+    // To try it again would not help.
+    let foreign = || Error::Invalid("the object in the external store was not written by this service".to_owned());
     let wrapped = text(KEY).and_then(|key| BASE64.decode(key).ok()).ok_or_else(foreign)?;
     let size = sealed.and_then(plain_length).ok_or_else(foreign)?;
     let modified = text("last-modified").and_then(|at| jiff::fmt::rfc2822::parse(&at).ok());
@@ -457,7 +464,13 @@ fn number(headers: &HeaderMap, name: HeaderName) -> Option<u64> {
 }
 
 fn etag_of(headers: &HeaderMap) -> String {
-    plain_etag(headers.get(header::ETAG).and_then(|value| value.to_str().ok()).unwrap_or_default())
+    plain_etag(etag_there(headers))
+}
+
+/// An entity tag as the service there knows it.
+fn etag_there(headers: &HeaderMap) -> &str {
+    let etag = headers.get(header::ETAG).and_then(|value| value.to_str().ok());
+    etag.unwrap_or_default().trim_matches('"')
 }
 
 /// An entity tag there as we give it: marked, because clients take 32 digits for the MD5 of the data.

@@ -13,7 +13,7 @@ mod sts;
 use std::{collections::HashMap, ops::RangeInclusive, sync::Mutex};
 
 use bytes::Bytes;
-use futures::{Stream, stream::BoxStream};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use jiff::Timestamp;
 use keys::Keys;
 use model::{BucketName, ProjectId, SandboxId};
@@ -98,7 +98,7 @@ pub struct Info {
 #[derive(Debug, Clone)]
 pub enum Listed {
     /// An object; a list does not have its headers.
-    Object(String, Info),
+    Object(String, Box<Info>),
     /// Keys rolled up.
     Prefix(String),
 }
@@ -146,8 +146,17 @@ impl External {
         self.client.create_bucket(project, bucket).await
     }
 
-    /// Removes a bucket there.
+    /// Removes a bucket there, unless it has objects.
     pub async fn delete_bucket(&self, project: &ProjectId, bucket: &BucketName) -> Result<(), Error> {
+        // Not each service refuses: SeaweedFS removes a bucket with all that is in it.
+        let first = crate::list::Query { limit: 1, ..crate::list::Query::default() };
+        match self.client.list(None, project, bucket, &first).await {
+            Ok((entries, _)) if entries.is_empty() => {}
+            Ok(_) => return Err(Error::NotEmpty { bucket: bucket.clone() }),
+            // It is of an earlier try.
+            Err(Error::NoSuchBucket { .. }) => return Ok(()),
+            Err(cause) => return Err(cause),
+        }
         self.client.delete_bucket(project, bucket).await
     }
 
@@ -220,7 +229,10 @@ impl External {
             Some(_) => return Err(Error::InvalidRange { size }),
         };
         let key = keys.unwrap(&target.project, &purpose(target), &found.wrapped)?;
-        let bytes = sealed::open(&key, found.body, size, range.clone())?;
+        let mut bytes = sealed::open(&key, found.body, size, range.clone())?;
+        // What is not authentic from its first segment on is an error, and not the beginning of an answer.
+        let first = bytes.try_next().await?;
+        let bytes = futures::stream::iter(first.map(Ok)).chain(bytes).boxed();
         Ok(Reading { info: found.info, range, bytes })
     }
 
@@ -239,7 +251,11 @@ impl External {
         query: &crate::list::Query,
     ) -> Result<(Vec<Listed>, bool), Error> {
         let session = self.session(who, project).await?;
-        self.client.list(session.as_ref(), project, bucket, query).await
+        self.client.list(session.as_ref(), project, bucket, query).await.map_err(|cause| match cause {
+            // The bucket itself is ours, and there.
+            Error::NoSuchBucket { .. } => Error::External("the bucket is gone there".to_owned()),
+            cause => cause,
+        })
     }
 
     /// Forgets the credentials of a job that has ended.

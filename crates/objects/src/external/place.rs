@@ -65,7 +65,7 @@ impl Store {
         (sealed, digested): (Sealed, Digested),
         condition: Condition,
     ) -> Result<ObjectRow, Error> {
-        let Writes { about, tags, retention, hold, sealing } = writes;
+        let Writes { about, tags, retention, hold, sealing, how: _ } = writes;
         if !tags.is_empty() || retention.is_some() || hold == Some(true) {
             return Err(Error::NotThere("tags and locks of objects"));
         }
@@ -149,7 +149,7 @@ impl Store {
     ) -> Result<(Vec<Entry>, bool), Error> {
         let (listed, more) = external.list(self.1.who, project, bucket, query).await?;
         let entries = listed.into_iter().map(|entry| match entry {
-            Listed::Object(key, info) => Entry::Object(key, Box::new(row_of(info))),
+            Listed::Object(key, info) => Entry::Object(key, Box::new(row_of(*info))),
             Listed::Prefix(prefix) => Entry::Prefix(prefix),
         });
         Ok((entries.collect(), more))

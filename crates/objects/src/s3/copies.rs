@@ -14,6 +14,7 @@ use crate::{
     call::Call,
     decide::Wish,
     digests::Digested,
+    notify::How,
     open::Opened,
     put::{Condition, Tag, Target},
     rows::{About, Algorithm},
@@ -73,6 +74,7 @@ pub async fn copy_object(call: &Call, mut request: S3Request<CopyObjectInput>) -
     let algorithm = asked.or(opened.row.sum.as_ref().map(|sum| sum.algorithm));
     let (range, source) = (0..opened.row.size, opened.row.id());
     let data = transfer(call, opened, range, algorithm).await?;
+    writes.how = How::Copy;
     let row = call.store().put(to, writes, wanted.wrap(data)?, condition).await?;
     let result = with_checksum!(
         row.sum.as_ref(),

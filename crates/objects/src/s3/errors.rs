@@ -46,7 +46,7 @@ impl From<Error> for S3Error {
                 tracing::error!(%cause, "the external object store failed");
                 S3ErrorCode::ServiceUnavailable
             }
-            Error::Closed => S3ErrorCode::ServiceUnavailable,
+            Error::Closed | Error::InUse => S3ErrorCode::ServiceUnavailable,
             Error::Damaged { .. }
             | Error::Keys(_)
             | Error::Crypto(_)

@@ -10,6 +10,7 @@ use s3s::{
 use super::convert::{Said, hold, milliseconds, mode};
 use crate::{
     call::Call,
+    notify::How,
     put::Writes,
     rows::{Retention, Tags},
     sse::{CustomerKey, Wanted},
@@ -108,6 +109,7 @@ impl Given {
             retention,
             hold: self.hold.as_deref().map(hold).transpose()?,
             sealing: wanted.sealing.clone(),
+            how: How::Put,
         };
         Ok((writes, wanted))
     }

@@ -71,6 +71,8 @@ operations! {
     settings::get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput;
     settings::get_bucket_notification_configuration(GetBucketNotificationConfigurationInput)
         -> GetBucketNotificationConfigurationOutput;
+    settings::put_bucket_notification_configuration(PutBucketNotificationConfigurationInput)
+        -> PutBucketNotificationConfigurationOutput;
     rules::get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput)
         -> GetBucketLifecycleConfigurationOutput;
     rules::put_bucket_lifecycle_configuration(PutBucketLifecycleConfigurationInput)

@@ -23,8 +23,9 @@ use crate::{
     call::{Call, Session},
     form::{Form, Head},
     host::Domains,
+    notify::How,
     post_policy::Policy,
-    put::Condition,
+    put::{Condition, Writes},
     region::{Credential, Signer, signing_time},
     rows::{ObjectRow, Tags},
     sse::CustomerKey,
@@ -82,6 +83,7 @@ pub async fn answer(call: &Arc<Call>, request: Request<Body>, domains: &Domains)
         return Err(s3_error!(EntityTooSmall, "Your proposed upload is smaller than the minimum allowed object size."));
     }
     expected.check(&data.1, None)?;
+    let writes = Writes { how: How::Post, ..writes };
     let row = store.put(target, writes, wanted.wrap(data)?, Condition::default()).await?;
     done(call, &fields, &key, &row)
 }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     Error,
     call::Call,
-    cors,
+    cors, notify,
     rows::{self, BucketRow, DefaultRetention as Kept, Kind, LockSettings, Period, PublicBlock, Tags, Versioning},
     settings::{MOST_BUCKET_TAGS, check_tags},
     sse,
@@ -386,6 +386,26 @@ pub async fn get_bucket_notification_configuration(
     call: &Call,
     request: S3Request<GetBucketNotificationConfigurationInput>,
 ) -> Answer<GetBucketNotificationConfigurationOutput> {
-    exists(call, &request.input.bucket).await?;
-    Ok(S3Response::new(GetBucketNotificationConfigurationOutput::default()))
+    let bucket = bucket_name(&request.input.bucket)?;
+    let document = call.store().document(call.project()?, &bucket, Kind::Notification).await?;
+    let rules = document.map_or(Ok(Vec::new()), |document| rows::decode("rules of notifications", &document))?;
+    let (queue_configurations, topic_configurations) = notify::to_s3(rules);
+    Ok(S3Response::new(GetBucketNotificationConfigurationOutput {
+        queue_configurations,
+        topic_configurations,
+        ..Default::default()
+    }))
+}
+
+pub async fn put_bucket_notification_configuration(
+    call: &Call,
+    request: S3Request<PutBucketNotificationConfigurationInput>,
+) -> Answer<PutBucketNotificationConfigurationOutput> {
+    let input = request.input;
+    let rules = notify::read(input.notification_configuration)?;
+    notify::check(&rules, |name| call.store().webhook(name).is_some())?;
+    // None at all is how S3 clients take them away.
+    let document = (!rules.is_empty()).then(|| rows::encode(&rules));
+    set_document(call, &input.bucket, Kind::Notification, document).await?;
+    Ok(S3Response::new(PutBucketNotificationConfigurationOutput::default()))
 }

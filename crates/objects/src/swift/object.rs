@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     Error,
+    notify::How,
     put::{Condition, Removal, Tag, Target, Writes},
     rows::{About, ObjectRow},
 };
@@ -196,7 +197,7 @@ async fn again(
     let store = &visit.call.store();
     let reading = store.source(opened, 0..size).await?.stream().await?;
     let sealed = store.seal(&to.project, reading, None, MOST_BODY).await?;
-    Ok(store.put(to, Writes { tags, ..visit.writes(about) }, sealed, condition).await?)
+    Ok(store.put(to, Writes { tags, how: How::Copy, ..visit.writes(about) }, sealed, condition).await?)
 }
 
 /// The condition keys of a call that makes an object, of another one or of its own body.
