@@ -14,12 +14,20 @@ use crypto::{Key, envelope};
 use model::{AccountId, ProjectId};
 use zeroize::Zeroizing;
 
-/// The keys of one data directory. Each account and project key is unwrapped once and kept until it is destroyed
-/// or the process ends; both wipe it.
+/// The keys of one data directory. Each account and project key is unwrapped once and kept, as long as there are not
+/// very many, until it is destroyed or the process ends; both wipe it.
 pub struct Keys {
     dir: PathBuf,
     root: Key,
-    unwrapped: Mutex<HashMap<String, Key>>,
+    unwrapped: Mutex<Unwrapped>,
+}
+
+/// Keys in memory.
+#[derive(Default)]
+struct Unwrapped {
+    keys: HashMap<String, Key>,
+    /// How many keys were destroyed: what was read from a file before that is not kept.
+    destroyed: u64,
 }
 
 /// A data key: fresh for each thing that it protects.
@@ -151,8 +159,12 @@ impl Keys {
     /// Destroys a project's key: nothing that it wraps can be read after. There is no way back.
     pub fn destroy(&self, project: &ProjectId) -> Result<(), Error> {
         let owner = owner_of_project(project);
-        self.unwrapped.lock().unwrap_or_else(PoisonError::into_inner).remove(&owner);
-        files::destroy(&self.file(&owner, "key"))
+        let destroyed = files::destroy(&self.file(&owner, "key"));
+        // After the file, and counted, so that nobody who read it just before keeps it.
+        let mut unwrapped = self.unwrapped.lock().unwrap_or_else(PoisonError::into_inner);
+        unwrapped.keys.remove(&owner);
+        unwrapped.destroyed += 1;
+        destroyed
     }
 
     fn account_key(&self, account: &AccountId) -> Result<Key, Error> {
@@ -170,13 +182,25 @@ impl Keys {
 
     /// The key of `owner` from memory, else from its file by the key that wraps it.
     fn unwrapped_or(&self, owner: &str, by: impl FnOnce() -> Result<Key, Error>) -> Result<Key, Error> {
-        if let Some(key) = self.unwrapped.lock().unwrap_or_else(PoisonError::into_inner).get(owner) {
-            return Ok(key.clone());
-        }
+        let destroyed = {
+            let unwrapped = self.unwrapped.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(key) = unwrapped.keys.get(owner) {
+                return Ok(key.clone());
+            }
+            unwrapped.destroyed
+        };
         let wrapped = files::read(&self.file(owner, "key"), owner)?;
         let key = envelope::unwrap(&by()?, owner.as_bytes(), &wrapped)
             .map_err(|source| Error::Sealed { owner: owner.to_owned(), source })?;
-        self.unwrapped.lock().unwrap_or_else(PoisonError::into_inner).insert(owner.to_owned(), key.clone());
+        let mut unwrapped = self.unwrapped.lock().unwrap_or_else(PoisonError::into_inner);
+        if unwrapped.destroyed == destroyed {
+            if unwrapped.keys.len() >= MOST_KEPT
+                && let Some(any) = unwrapped.keys.keys().next().cloned()
+            {
+                unwrapped.keys.remove(&any);
+            }
+            unwrapped.keys.insert(owner.to_owned(), key.clone());
+        }
         Ok(key)
     }
 
@@ -217,6 +241,8 @@ fn place(owner: &str, context: &str) -> String {
 }
 
 const ROOT: &str = "root.key";
+/// The most keys that are kept in memory.
+const MOST_KEPT: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -249,6 +275,25 @@ mod tests {
         again.destroy(&ours).expect("destroyed");
         assert!(matches!(again.unwrap(&ours, "object", &data.wrapped), Err(Error::Missing { .. })));
         assert!(again.data_key(&theirs, "object").is_ok());
+    }
+
+    #[test]
+    fn a_key_is_destroyed_for_good_however_many_use_it() {
+        let dir = tempfile::tempdir().expect("directory");
+        let (account, ours, _) = ids();
+        let keys = Keys::open(dir.path()).expect("keys");
+        keys.create_account(&account).expect("account key");
+        for _ in 0..50 {
+            keys.create_project(&ours, &account).expect("project key");
+            std::thread::scope(|scope| {
+                let user = || while keys.data_key(&ours, "object").is_ok() {};
+                let users = [scope.spawn(user), scope.spawn(user)];
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                keys.destroy(&ours).expect("destroyed");
+                users.into_iter().for_each(|user| user.join().expect("a user"));
+            });
+            assert!(matches!(keys.data_key(&ours, "object"), Err(Error::Missing { .. })));
+        }
     }
 
     #[test]

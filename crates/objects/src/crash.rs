@@ -284,6 +284,12 @@ async fn what_was_acknowledged_survives_a_kill_at_every_fault_point() {
         }
         assert!(world.killed_at.iter().any(|at| at == point), "{point} is not reached");
     }
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let code = fs::read_dir(source).unwrap().filter_map(|file| fs::read_to_string(file.unwrap().path()).ok());
+    // Those with an argument make something fail, and stand between no two steps.
+    let is_point = |line: &str| line.contains(concat!("fail_point", "!(\"objects.")) && line.ends_with("\");");
+    let points: usize = code.map(|code| code.lines().filter(|line| is_point(line)).count()).sum();
+    assert_eq!(points, FAULT_POINTS.len(), "every point is in the list");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,14 +1,16 @@
 //! The S3 store: buckets and objects of projects, sealed with their keys, and the gate by which S3 clients reach
 //! them. Knows projects, buckets and access keys; knows nothing of jobs. Start at [`Store::open`] and [`Gate::new`].
 //!
-//! On disk: `index.redb` says which objects there are and where their bytes are; `packed/` holds segment files in
-//! which small objects stand one after another, `large/` a file for each larger one. Names of files are ids of ours,
-//! never a caller's text. Each object and part has a data key of its own, wrapped by the project's key, and is sealed
-//! in segments of 64 KiB, so that a range is read without the rest. The index holds keys and metadata of objects in
-//! clear, in a file that only the service may read.
+//! On disk: `packed/` holds segment files, only ever appended to, which are the store's log: the data of small objects
+//! one after another, and with it what each change did to the index. `index.redb` says which objects there are and where
+//! their bytes are; `large/` holds a file for each larger object. Names of files are ids of ours, never a caller's text.
+//! Each object and part has a data key of its own, wrapped by the project's key, and is sealed in segments of 64 KiB, so
+//! that a range is read without the rest. Index and log hold keys and metadata of objects in clear, in files that only
+//! the service may read.
 //!
-//! A write is answered when its data is durable and then its row. What a crash leaves in between is data that no row
-//! names, which is removed when the store is opened next.
+//! A write is answered when its batch of the log is durable, which is one sync for all that wait. The index is made
+//! durable now and then; what it lacks after a crash is made again from the log when the store is opened. What a crash
+//! leaves of writes that were not answered is data that no row names, which is removed then too.
 
 mod access;
 mod actions;

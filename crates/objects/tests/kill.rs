@@ -74,8 +74,10 @@ async fn what_was_acknowledged_survives_kill_9() {
     let stack = Stack::start_in(dir.path()).await;
     let files = std::fs::read_dir(dir.path().join("objects/large")).unwrap().count();
     let known = known.lock().unwrap();
-    let large = known.values().filter_map(|known| known.answered).filter(|seed| size(*seed) > 256 << 10);
-    assert_eq!(files, large.count());
+    // Up to a megabyte it depends on how much waits in memory whether an object has a file of its own.
+    let above =
+        |least: usize| known.values().filter_map(|known| known.answered).filter(|seed| size(*seed) > least).count();
+    assert!((above(1 << 20)..=above(256 << 10)).contains(&files), "{files} large files");
     drop(stack);
 }
 
