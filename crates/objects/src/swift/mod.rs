@@ -1,6 +1,6 @@
 //! Swift's object API (<https://docs.openstack.org/api-ref/object-store/>) over the same buckets: a container is a
 //! bucket, an object is the object of that key. Who calls has a token of [`crate::keystone`], and the rights that the
-//! same call of S3 would need. What Swift has and S3 has not is answered 501. Start at [`answer`].
+//! same call of S3 would need. What Swift has and S3 has not is answered 501. Start at [`answer()`].
 //!
 //! Names of containers are those of buckets. One exception: clients put segments of large objects into a container
 //! `NAME_segments` of their own making, whose name no bucket can have; that is the bucket `NAME-segments`.
