@@ -224,21 +224,12 @@ fn holds(stack: &Stack, weed: &Weed, laws: &[&str]) {
 }
 
 fn tell<'a>(stack: &Stack, weed: &Weed, command: &'a mut Command) -> &'a mut Command {
-    command
-        .env("ENDPOINT", format!("{}/1.0", stack.text("api")))
-        .env("APPLICATION_KEY", stack.profile("application_key"))
-        .env("APPLICATION_SECRET", stack.profile("application_secret"))
-        .env("CONSUMER_KEY", stack.profile("consumer_key"))
-        .env("PROJECT", stack.profile("project"))
-        .env("REGION", stack.profile("region"))
-        .env("S3", stack.text("s3"))
-        .env("ACCESS_KEY", stack.s3("access_key"))
-        .env("SECRET_KEY", stack.s3("secret_key"))
+    stack
+        .tell(command)
         .env("THERE", weed.url())
         .env("THERE_ACCESS_KEY", ACCESS_KEY)
         .env("THERE_SECRET_KEY", SECRET_KEY)
         .env("THERE_PREFIX", weed::PREFIX)
-        .env("PYTHONDONTWRITEBYTECODE", "1")
 }
 
 /// `BUCKET/KEY` of all that is there.

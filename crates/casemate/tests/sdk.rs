@@ -210,16 +210,7 @@ fn client<'a>(stack: &Stack, command: &'a mut Command) -> &'a mut Command {
     let known = text(&uploaded.stderr).contains("BucketAlreadyOwnedByYou");
     assert!(uploaded.status.success() || known, "{}", text(&uploaded.stderr));
     let newest = support::versions().pop().expect("a version");
-    command
-        .env("ENDPOINT", format!("{}/1.0", stack.text("api")))
-        .env("APPLICATION_KEY", stack.profile("application_key"))
-        .env("APPLICATION_SECRET", stack.profile("application_secret"))
-        .env("CONSUMER_KEY", stack.profile("consumer_key"))
-        .env("PROJECT", stack.profile("project"))
-        .env("REGION", stack.profile("region"))
-        .env("BUCKET", "sdk")
-        .env("MAIN", "lines.py")
-        .env("VERSION", newest)
+    stack.tell(command).env("BUCKET", "sdk").env("MAIN", "lines.py").env("VERSION", newest)
 }
 
 fn python_program(name: &str) -> Command {

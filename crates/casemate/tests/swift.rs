@@ -36,12 +36,13 @@ fn the_go_library_uploads_as_spark_submit_does() {
         .expect("go runs: `make setup-test` installs it");
     assert!(built.status.success(), "{}", text(&built.stderr));
 
-    let made = environment(&stack, Command::new(python()).args(["-c", MAKE_USER])).output().expect("python runs");
+    let made = stack.tell(Command::new(python()).args(["-c", MAKE_USER])).output().expect("python runs");
     assert!(made.status.success(), "{}\n{}", text(&made.stderr), stack.log());
     let said = text(&made.stdout);
     let (user, password) = said.trim().split_once(' ').expect("a user and a password");
     let mut command = Command::new(&binary);
-    let output = environment(&stack, &mut command)
+    let output = stack
+        .tell(&mut command)
         .env("AUTH_URL", format!("{}/v3", stack.text("s3")))
         .env("SWIFT_USER", user)
         .env("SWIFT_PASSWORD", password)
@@ -63,25 +64,10 @@ fn the_go_library_uploads_as_spark_submit_does() {
 fn holds(function: &str) {
     let stack = Stack::start();
     let mut command = Command::new(python());
-    let output =
-        environment(&stack, command.arg(program("swift/users.py")).arg(function)).output().expect("python runs");
+    let output = stack.tell(command.arg(program("swift/users.py")).arg(function)).output().expect("python runs");
     let said = text(&output.stdout);
     let held = output.status.success() && said.contains("all of it holds");
     assert!(held, "{said}{}\n{}", text(&output.stderr), stack.log());
-}
-
-fn environment<'a>(stack: &Stack, command: &'a mut Command) -> &'a mut Command {
-    command
-        .env("ENDPOINT", format!("{}/1.0", stack.text("api")))
-        .env("APPLICATION_KEY", stack.profile("application_key"))
-        .env("APPLICATION_SECRET", stack.profile("application_secret"))
-        .env("CONSUMER_KEY", stack.profile("consumer_key"))
-        .env("PROJECT", stack.profile("project"))
-        .env("REGION", stack.profile("region"))
-        .env("S3", stack.text("s3"))
-        .env("ACCESS_KEY", stack.s3("access_key"))
-        .env("SECRET_KEY", stack.s3("secret_key"))
-        .env("PYTHONDONTWRITEBYTECODE", "1")
 }
 
 const MAKE_USER: &str = "

@@ -15,9 +15,8 @@ use crate::{
     index::{self, BUCKETS, DOCUMENTS, Writing},
     list::{Entry, Query, VersionEntry, VersionQuery},
     put::Removal,
-    rows::{self, BucketRow, Kind, PublicBlock, Versioning},
+    rows::{BucketRow, Kind, PublicBlock, Versioning},
     seal::Body,
-    settings::MOST_DOCUMENT,
     store::MOST_LISTED,
 };
 
@@ -173,21 +172,7 @@ impl Store {
             let at = (project.as_str(), bucket.as_str(), kind.name());
             let before = writing.documents.get(at)?.map(|document| document.value().to_vec());
             let (after, answer) = change(&mut row, before.as_deref())?;
-            match after {
-                Some(document) if document.len() > MOST_DOCUMENT => {
-                    return Err(Error::DocumentTooLarge { most: MOST_DOCUMENT });
-                }
-                Some(document) => {
-                    writing.documents.insert(at, document.as_slice())?;
-                    row.documents.insert(kind);
-                }
-                None => {
-                    writing.documents.remove(at)?;
-                    row.documents.remove(&kind);
-                }
-            }
-            let row = rows::encode(&row);
-            writing.buckets.insert((project.as_str(), bucket.as_str()), row.as_slice())?;
+            writing.set_document((&project, &bucket), kind, row, after)?;
             Ok(answer)
         };
         self.commit(Body::Empty, apply).await

@@ -43,6 +43,35 @@ pub struct NewBucket {
     pub lock: bool,
 }
 
+impl Writing<'_> {
+    /// Writes a bucket's row, with a document in the place of the one of that kind; `None` takes it away.
+    pub fn set_document(
+        &mut self,
+        (project, bucket): (&ProjectId, &BucketName),
+        kind: Kind,
+        mut row: BucketRow,
+        document: Option<Vec<u8>>,
+    ) -> Result<(), Error> {
+        let at = (project.as_str(), bucket.as_str(), kind.name());
+        match document {
+            Some(document) if document.len() > MOST_DOCUMENT => {
+                return Err(Error::DocumentTooLarge { most: MOST_DOCUMENT });
+            }
+            Some(document) => {
+                self.documents.insert(at, document.as_slice())?;
+                row.documents.insert(kind);
+            }
+            None => {
+                self.documents.remove(at)?;
+                row.documents.remove(&kind);
+            }
+        }
+        let row = rows::encode(&row);
+        self.buckets.insert((project.as_str(), bucket.as_str()), row.as_slice())?;
+        Ok(())
+    }
+}
+
 impl Store {
     /// Makes a bucket.
     pub async fn create_bucket(
@@ -225,7 +254,7 @@ impl Store {
         }
         let (project, bucket) = (project.clone(), bucket.clone());
         let apply = move |writing: &mut Writing<'_>, _| {
-            let mut row = index::bucket(&writing.buckets, &project, &bucket)?;
+            let row = index::bucket(&writing.buckets, &project, &bucket)?;
             if row.external.is_some() && document.is_some() {
                 match kind {
                     Kind::Lifecycle => return Err(Error::NotThere("lifecycle rules")),
@@ -234,19 +263,7 @@ impl Store {
                     Kind::Policy | Kind::Cors | Kind::Tagging | Kind::Container => {}
                 }
             }
-            let at = (project.as_str(), bucket.as_str(), kind.name());
-            match document {
-                Some(document) => {
-                    writing.documents.insert(at, document.as_slice())?;
-                    row.documents.insert(kind);
-                }
-                None => {
-                    writing.documents.remove(at)?;
-                    row.documents.remove(&kind);
-                }
-            }
-            let row = rows::encode(&row);
-            writing.buckets.insert((project.as_str(), bucket.as_str()), row.as_slice())?;
+            writing.set_document((&project, &bucket), kind, row, document)?;
             Ok(())
         };
         self.commit(Body::Empty, apply).await

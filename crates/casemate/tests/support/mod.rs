@@ -112,6 +112,21 @@ impl Stack {
         self.client()["s3"][name].as_str().expect("text").to_owned()
     }
 
+    /// Tells a program where the service is, and gives it the keys of the first account.
+    pub fn tell<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command
+            .env("ENDPOINT", format!("{}/1.0", self.text("api")))
+            .env("APPLICATION_KEY", self.profile("application_key"))
+            .env("APPLICATION_SECRET", self.profile("application_secret"))
+            .env("CONSUMER_KEY", self.profile("consumer_key"))
+            .env("PROJECT", self.profile("project"))
+            .env("REGION", self.profile("region"))
+            .env("S3", self.text("s3"))
+            .env("ACCESS_KEY", self.s3("access_key"))
+            .env("SECRET_KEY", self.s3("secret_key"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+    }
+
     /// A command of the client, not yet run.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(CASEMATE);
