@@ -901,6 +901,8 @@ def callers_without_a_key_get_what_a_policy_opens():
     _, text = anonymous("GET", f"{own}/open/x", 200)
     assert text == b"open"
     anonymous("HEAD", f"{own}/open/x", 200)
+    _, text = anonymous("GET", f"{own}/open/x?response-content-type=text%2Fhtml", 400)
+    assert b"<Code>InvalidRequest</Code>" in text, text
     anonymous("GET", f"{'a' * 32}%3Adata/open/x", 200)
     anonymous("PUT", f"{own}/inbox/x", 200, b"sent")
     assert read(s3, "data", "inbox/x") == b"sent"
