@@ -89,6 +89,9 @@ impl S3Route for Route {
     }
 
     async fn call(&self, mut request: S3Request<Body>) -> S3Result<S3Response<Body>> {
+        if request.credentials.is_some() {
+            self.0.verify();
+        }
         let Form(fields) = request.extensions.remove().ok_or_else(|| s3_error!(InternalError))?;
         let header = request.headers.get(TOKEN).and_then(|token| token.to_str().ok());
         let query = fields.iter().find(|(name, _)| name == "X-Amz-Security-Token").map(|(_, token)| token.as_str());
