@@ -439,9 +439,10 @@ async fn space_of_small_objects_comes_back_while_others_read() {
     let _ = reader.await;
     let report = store.check(CheckOptions::default(), |_| {}).await.unwrap();
     assert!(report.is_well() && report.looked_at.rows == 1600, "{report:?}");
-    let usage = store.usage(&project(), &target("").bucket).await.unwrap();
+    let now = tokio::time::Instant::now();
+    let usage = store.usage(&project(), &target("").bucket, now).await.unwrap().unwrap();
     assert_eq!((usage.objects, usage.bytes), (1600, 1600 * 65_536));
-    assert_eq!(store.project_usage(&project()).await.unwrap(), usage);
+    assert_eq!(store.project_usage(&project(), now).await.unwrap(), Some(usage));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
