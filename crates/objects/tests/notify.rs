@@ -155,7 +155,8 @@ fn send(stack: &Stack, webhooks: Vec<Webhook>) -> CancellationToken {
 
 async fn put(stack: &Stack, key: &str) {
     let url = signed(stack.public, "PUT", key);
-    let answer = reqwest::Client::new().put(url).body("content").send().await.unwrap();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = http.put(url).body("content").send().await.unwrap();
     assert_eq!(answer.status(), 200);
 }
 
@@ -272,4 +273,18 @@ async fn an_event_that_is_refused_or_sent_elsewhere_comes_again() {
     assert_eq!(found, HashSet::from(["hook/500", "hook/307"]));
     let refused = receiver.refused.lock().unwrap();
     assert!(refused.iter().all(|(_, path)| path == "/events"), "what is sent elsewhere is not: {refused:?}");
+}
+
+/// The same where the environment names a proxy, which is not there.
+#[test]
+fn a_webhook_on_this_machine_is_not_called_by_a_proxy() {
+    let again = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "an_event_that_is_refused_or_sent_elsewhere_comes_again"])
+        .env("ALL_PROXY", "http://127.0.0.1:9")
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&again.stdout);
+    assert!(again.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&again.stderr));
 }
