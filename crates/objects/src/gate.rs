@@ -268,7 +268,7 @@ impl Gate {
             }
         };
         match builder.build().call(request).await {
-            Ok(response) => guard::escaped(response),
+            Ok(response) => guard::escaped(guard::partial(response)),
             Err(cause) => {
                 tracing::error!(?cause, "a call to the object store failed");
                 plain(StatusCode::INTERNAL_SERVER_ERROR)
