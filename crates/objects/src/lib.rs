@@ -32,6 +32,8 @@ mod crash;
 mod crowd;
 mod decide;
 mod digests;
+#[cfg(test)]
+mod engine_tests;
 mod error;
 mod external;
 mod faults;
