@@ -361,7 +361,7 @@ impl Ground {
         let end = self.log.end();
         let again = self
             .index
-            .reopen(|database, clock, mark| replay::replay(database, clock, &self.packed, mark, Some(end)).map(drop));
+            .reopen(|database, clock, mark| replay::replay(database, clock, &self.packed, mark, Some(end), None).map(drop));
         if let Err(cause) = &again {
             tracing::error!(cause = ?cause, "the index of objects cannot be opened again");
         }

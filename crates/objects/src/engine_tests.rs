@@ -18,7 +18,7 @@ use model::ProjectId;
 use redb::ReadableTableMetadata as _;
 
 use crate::{
-    Error, NewBucket, Store,
+    CheckOptions, Error, NewBucket, Store,
     clock::Clock,
     compact::Pace,
     index::{Index, OBJECTS, Writing},
@@ -74,6 +74,14 @@ fn damage_before_the_end_of_a_log_is_not_taken_for_its_end() {
                 fs::write(&path, &changed).unwrap();
                 assert_eq!(read(dir.path(), start), (number, number < 2), "byte {at} of batch {number}, {most}");
             }
+            if first == OPENING {
+                for at in 0..OPENING {
+                    let mut changed = whole.clone();
+                    changed[at] ^= 1;
+                    fs::write(&path, &changed).unwrap();
+                    assert_eq!(read(dir.path(), start), (number, true), "byte {at} of the opening of {segment}");
+                }
+            }
             fs::write(&path, &whole).unwrap();
         }
         // What a crash cuts is the last.
@@ -103,13 +111,41 @@ async fn a_store_with_damage_within_its_log_does_not_open_and_removes_nothing() 
         log.append(&[]).unwrap();
     }
     let path = segments::path(&packed, next);
-    let at = (OPENING + HEADER + 4) as u64 + HEADER as u64;
-    flip(&path, at);
+    let whole = fs::read(&path).unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let other = copy.path().join("packed");
+    fs::create_dir(&other).unwrap();
+    let in_copy = other.join(path.file_name().unwrap());
     let before = files(dir.path(), "packed");
-    let opened = Store::open(&objects, keys(dir.path())).await;
-    assert!(matches!(&opened, Err(Error::Damaged { what }) if what.contains("the log at batch")), "{opened:?}");
-    assert_eq!(files(dir.path(), "packed"), before);
-    flip(&path, at);
+    // In the first batch, in the second, and in the opening of the file.
+    for (at, batch, byte) in
+        [(OPENING + HEADER, 0, OPENING), (OPENING + HEADER + 4 + HEADER, 1, OPENING + HEADER + 4), (OPENING - 1, 0, 0)]
+    {
+        flip(&path, at as u64);
+        let opened = Store::open(&objects, keys(dir.path())).await;
+        let Err(Error::LogDamaged { batch: found, file, byte: from }) = &opened else { panic!("{opened:?}") };
+        assert_eq!(*found, mark.position.sequence + batch);
+        if byte > 0 {
+            assert_eq!((file.as_str(), *from), (format!("packed/{next:016x}").as_str(), byte as u64));
+        }
+        assert_eq!(files(dir.path(), "packed"), before);
+        // A copy that is damaged there, or ends before it, is of no use.
+        for useless in [fs::read(&path).unwrap(), whole[..at].to_vec()] {
+            fs::write(&in_copy, useless).unwrap();
+            let opened = Store::open_to_check(&objects, keys(dir.path()), Some(copy.path())).await;
+            assert!(matches!(opened, Err(Error::LogDamaged { .. })), "{opened:?}");
+        }
+        fs::write(&in_copy, &whole).unwrap();
+        // The mark of the log is where it was, so that all is read again.
+        let index = fs::read(objects.join("index.redb")).unwrap();
+        let store = Store::open_to_check(&objects, keys(dir.path()), Some(copy.path())).await.unwrap();
+        let report = store.check(CheckOptions::default(), |_| {}).await.unwrap();
+        assert_eq!((report.repaired_log, report.is_well()), (1, true), "{report:?}");
+        store.close().await;
+        assert!(fs::read(&path).unwrap() == whole);
+        drop(store);
+        fs::write(objects.join("index.redb"), index).unwrap();
+    }
     open(dir.path()).await.close().await;
 }
 

@@ -98,7 +98,7 @@ async fn of_store(office: &Office, project: &ProjectId, bucket: &BucketName) -> 
     let what = format!("cannot read the policy of bucket {bucket}");
     let dir = office.config.data.join("objects");
     let keys = serve::open_keys(&office.config)?;
-    let store = match Store::open_to_check(&dir, keys).await {
+    let store = match Store::open_to_check(&dir, keys, None).await {
         Ok(store) => store,
         Err(objects::Error::InUse) => {
             return Err(Failure::new(what).cause("the object store is in use: the service runs").help(
