@@ -16,15 +16,17 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use keys::Keys;
 use model::ProjectId;
 use redb::ReadableTableMetadata as _;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     CheckOptions, Error, NewBucket, Store,
     clock::Clock,
     compact::Pace,
-    index::{Index, OBJECTS, Writing},
+    index::{Index, OBJECTS, OUTBOX, UPLOADS, Writing},
     lifecycle::{Expire, LifecycleRule},
     log::{HEADER, Log, OPENING, Position, Reader},
     put::{Condition, Target, Writes},
+    rows::{UploadRow, Versioning},
     seal::{self, Body},
     segments,
     store::Limits,
@@ -154,22 +156,121 @@ async fn a_change_that_fails_in_its_middle_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     let bucket = "half".parse().unwrap();
-    for reason in ["full", "damaged"] {
-        let half = move |writing: &mut Writing<'_>, _| {
-            writing.buckets.insert((project().as_str(), "half"), br#"{"created":1}"#.as_slice())?;
-            // As of the index, whose disk is full.
-            Err::<(), _>(if reason == "full" { Error::Full } else { Error::Damaged { what: "a row".to_owned() } })
-        };
-        let result = store.commit(Body::Empty, half).await;
-        assert!(matches!((reason, result), ("full", Err(Error::Full)) | ("damaged", Err(Error::NotWritten))));
-        assert_eq!(store.bucket(&project(), &bucket).await.unwrap(), None, "{reason}");
-        put(&store, reason, &data(10)).await.unwrap();
-    }
+    let half = |writing: &mut Writing<'_>, _| {
+        writing.buckets.insert((project().as_str(), "half"), br#"{"created":1}"#.as_slice())?;
+        // As of the index, whose disk is full.
+        Err::<(), _>(Error::Full)
+    };
+    assert!(matches!(store.commit(Body::Empty, half).await, Err(Error::Full)));
+    assert_eq!(store.bucket(&project(), &bucket).await.unwrap(), None);
+    put(&store, "full", &data(10)).await.unwrap();
     store.close().await;
     drop(store);
     let store = open(dir.path()).await;
     assert_eq!(store.bucket(&project(), &bucket).await.unwrap(), None);
     assert_eq!(get(&store, "full").await.unwrap(), data(10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_comes_upon_damage_is_taken_back_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    for (key, size) in [("small", 1000), ("large", LARGE)] {
+        put(&store, key, &data(size)).await.unwrap();
+    }
+    store.close().await;
+    drop(store);
+    let index = dir.path().join("objects/index.redb");
+    let before = fs::read(&index).unwrap();
+    let store = open(dir.path()).await;
+    let damaged = |writing: &mut Writing<'_>, _| {
+        for key in ["small", "large"] {
+            assert!(writing.remove_current(target(key).name(), Versioning::Off)?.changed);
+        }
+        writing.buckets.insert((project().as_str(), "half"), br#"{"created":1}"#.as_slice())?;
+        writing.buckets.remove((project().as_str(), "data"))?;
+        writing.forget_counts(project().as_str(), "data")?;
+        Err::<(), _>(Error::Damaged { what: "a row".to_owned() })
+    };
+    // While the first is synced the others gather, so that they share a transaction.
+    let calls = (0..90).map(|number| {
+        let store = &store;
+        async move {
+            match number % 3 {
+                0 => assert!(matches!(store.commit(Body::Empty, damaged).await, Err(Error::Damaged { .. }))),
+                _ => put(store, &number.to_string(), &data(50)).await.unwrap(),
+            }
+        }
+    });
+    futures::future::join_all(calls).await;
+    for seen in ["as it is", "as the log has it"] {
+        let store = match seen {
+            "as it is" => store.clone(),
+            _ => {
+                store.close().await;
+                fs::write(&index, &before).unwrap();
+                open(dir.path()).await
+            }
+        };
+        assert_eq!(store.bucket(&project(), &"half".parse().unwrap()).await.unwrap(), None);
+        for (key, size) in [("small", 1000), ("large", LARGE), ("1", 50), ("89", 50)] {
+            assert_eq!(get(&store, key).await.unwrap(), data(size), "{key} {seen}");
+        }
+        let report = store.check(CheckOptions::default(), |_| {}).await.unwrap();
+        assert!(report.is_well() && report.unnamed_files == 0, "{report:?}");
+        assert_eq!((report.looked_at.rows, report.looked_at.of_rows), (62, 62));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_cannot_be_read_goes_to_the_audit_log_as_it_is_and_keeps_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let audit = Audit::new(db::Db::open(&dir.path().join("audit.sqlite")).await.unwrap());
+    let entry = audit::Entry::new(audit::Actor::operator(), "test.done", "thing");
+    let insert = move |writing: &mut Writing<'_>, _| {
+        for bytes in [b"\"cut".to_vec(), vec![0xFF, 0], crate::rows::encode(&entry)] {
+            let number = writing.now();
+            writing.outbox.insert(number, bytes.as_slice())?;
+        }
+        Ok(())
+    };
+    store.commit(Body::Empty, insert).await.unwrap();
+    let stop = CancellationToken::new();
+    stop.cancel();
+    store.hand_over(&audit, stop).await;
+    let rows = audit.list(&audit::Query { limit: 10, ..audit::Query::default() }).await.unwrap();
+    let said: Vec<_> = rows.iter().rev().map(|row| (row.action.as_str(), row.detail.as_str())).collect();
+    let unreadable = "store:UnreadableEntry";
+    assert_eq!(said, [(unreadable, r#"{"text":"\"cut"}"#), (unreadable, r#"{"hex":"ff00"}"#), ("test.done", "{}")]);
+    assert_eq!(store.0.index.read().unwrap().open_table(OUTBOX).unwrap().len().unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_with_very_many_uploads_is_removed_in_steps() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let begun = (0..2500).map(|number| store.begin_upload(target(&number.to_string()), UploadRow::default()));
+    futures::stream::iter(begun).buffer_unordered(128).try_collect::<Vec<_>>().await.unwrap();
+    let uploads = || store.0.index.read().unwrap().open_table(UPLOADS).unwrap().len().unwrap();
+    assert_eq!(uploads(), 2500);
+    let batches = async |store: Store| {
+        store.close().await;
+        drop(store);
+        let path = dir.path().join("objects/index.redb");
+        let (_, mark) = Index::open(&path, Clock::default(), |_, _, mark| Ok(mark)).unwrap();
+        mark.position.sequence
+    };
+    put(&store, "key", &data(10)).await.unwrap();
+    let refused = store.delete_bucket(&project(), &target("").bucket).await;
+    assert!(matches!(refused, Err(Error::NotEmpty { .. })), "{refused:?}");
+    assert_eq!(uploads(), 2500);
+    store.delete_object(&project(), &target("").bucket, "key").await.unwrap();
+    let before = batches(store).await;
+    let store = Store::open(&dir.path().join("objects"), keys(dir.path())).await.unwrap();
+    store.delete_bucket(&project(), &target("").bucket).await.unwrap();
+    assert_eq!(store.0.index.read().unwrap().open_table(UPLOADS).unwrap().len().unwrap(), 0);
+    assert_eq!(batches(store).await - before, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

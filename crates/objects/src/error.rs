@@ -190,7 +190,12 @@ pub(crate) fn at(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
 }
 
 impl Error {
-    /// Whether the store itself failed, so that all that shared a transaction is lost.
+    /// Whether the index or the log failed, so that all that shared a transaction is lost.
+    pub(crate) fn ends_transaction(&self) -> bool {
+        matches!(self, Error::Full | Error::Io { .. } | Error::Index(_) | Error::NotWritten | Error::Closed)
+    }
+
+    /// Whether the store itself failed.
     pub(crate) fn is_internal(&self) -> bool {
         matches!(
             self,
