@@ -54,6 +54,8 @@ mod logged;
 mod notify;
 mod open;
 mod patience;
+#[cfg(test)]
+mod power_tests;
 mod post_policy;
 mod presign;
 mod presigned;
