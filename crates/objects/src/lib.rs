@@ -54,9 +54,9 @@ mod logged;
 mod notify;
 mod open;
 mod patience;
+mod post_policy;
 #[cfg(test)]
 mod power_tests;
-mod post_policy;
 mod presign;
 mod presigned;
 mod protocols;
