@@ -114,6 +114,10 @@ impl Store {
                 Ok(count) => {
                     let less = |waiting: usize| Some(waiting.saturating_sub(count));
                     let _ = self.0.outbox.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+                    // A step costs two syncs, which writers would wait for; the entries are durable as they are.
+                    if count < AT_ONCE {
+                        let _ = stop.run_until_cancelled(tokio::time::sleep(GATHERING)).await;
+                    }
                 }
                 Err(Error::Closed) => return,
                 Err(cause) => {
@@ -173,5 +177,5 @@ fn unreadable(number: u64, bytes: &[u8], cause: &Error) -> Entry {
 const SOURCE: &str = "objects";
 const AT_ONCE: usize = 1024;
 const MOST_WAITING: usize = 100_000;
-const GATHERING: Duration = Duration::from_millis(50);
+const GATHERING: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_secs(1);
