@@ -1,4 +1,4 @@
-//! Cryptography as pure functions on bytes: envelopes of small secrets, segments of large data, digests.
+//! Cryptography as pure functions on bytes: envelopes of small secrets, segments of large data, digests, signatures.
 //! No I/O but the system's random generator; knows nothing of whose data it is. All primitives are aws-lc-rs.
 //! Start at [`Key`], [`envelope`] and [`segment`].
 
@@ -6,8 +6,10 @@ pub mod digest;
 pub mod envelope;
 mod key;
 pub mod segment;
+pub mod sign;
 
 pub use key::Key;
+pub use sign::SigningKey;
 
 /// Why bytes could not be sealed or opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
