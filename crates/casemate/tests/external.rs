@@ -24,7 +24,7 @@ fn a_bucket_elsewhere_does_what_one_here_does() {
     attach_weed(&stack, &weed);
     let laws = ["buckets", "objects", "large", "ranges", "parts", "lists", "copies", "conditions", "signed"];
     holds(&stack, &weed, &laws);
-    holds(&stack, &weed, &["not_there", "swift", "end"]);
+    holds(&stack, &weed, &["not_there", "swift", "end", "sizes"]);
 }
 
 #[test]

@@ -34,7 +34,8 @@ pub use credentials::{
 pub use decision::{Caller, Decision, Resource};
 pub use job_policy::job_policy;
 pub use policy::{
-    CONDITION_KEYS, PolicyError, S3Policy, S3Question, S3Step, S3Verdict, decide_s3, explain_s3, is_s3_action,
+    CONDITION_KEYS, PolicyError, S3Policy, S3Question, S3Step, S3Verdict, decide_s3, explain_s3, is_condition_key,
+    is_s3_action,
 };
 pub use roles::{USER_ROLES, UserRole};
 pub use rules::{AccessRule, InvalidRule, Method};

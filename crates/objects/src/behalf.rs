@@ -134,7 +134,9 @@ impl Store {
                 let mut entries: Vec<(u64, Entry)> = Vec::new();
                 for row in index.open_table(OUTBOX)?.iter()?.take(AT_ONCE) {
                     let (number, entry) = row?;
-                    entries.push((number.value(), rows::decode("an entry for the audit log", entry.value())?));
+                    let (number, bytes) = (number.value(), entry.value());
+                    let entry = rows::decode("an entry for the audit log", bytes);
+                    entries.push((number, entry.unwrap_or_else(|cause| unreadable(number, bytes, &cause))));
                 }
                 Ok(entries)
             })
@@ -153,6 +155,18 @@ impl Store {
         tracing::trace!(last, count, "entries went to the audit log");
         Ok(count)
     }
+}
+
+/// What goes to the audit log for an entry that cannot be read: its bytes. It would else keep all behind it from going.
+fn unreadable(number: u64, bytes: &[u8], cause: &Error) -> Entry {
+    tracing::error!(number, ?cause, "an entry for the audit log cannot be read, and goes there as it is");
+    let mut entry = Entry::new(Actor::system(), "store:UnreadableEntry", format!("store/outbox/{number}"));
+    entry.result = "damaged".to_owned();
+    entry.detail = match std::str::from_utf8(bytes) {
+        Ok(text) => serde_json::json!({ "text": text }),
+        Err(_) => serde_json::json!({ "hex": hex::encode(bytes) }),
+    };
+    entry
 }
 
 /// The name of this room in the audit log.

@@ -76,6 +76,8 @@ pub struct Report {
     pub unrepaired: u64,
     /// How much was.
     pub repaired: u64,
+    /// How much of the log was taken from the copy when the store was opened: openings of its files, and batches.
+    pub repaired_log: u64,
     /// What in the index does not agree with its rows: orders, counts, places. A sentence each.
     pub inconsistent: Vec<String>,
     /// Whether there is more than is listed.
@@ -171,13 +173,14 @@ impl fmt::Display for Wrong {
 
 impl Store {
     /// Opens the store in `dir` to be checked: it must be there, nothing is removed, and nothing runs in the
-    /// background. That another process has it open is [`Error::InUse`].
-    pub async fn open_to_check(dir: &Path, keys: Arc<Keys>) -> Result<Store, Error> {
+    /// background. That another process has it open is [`Error::InUse`]. Where the log is damaged before its end, that is
+    /// [`Error::LogDamaged`], unless `copy`, the directory of a copy of the store, has it.
+    pub async fn open_to_check(dir: &Path, keys: Arc<Keys>, copy: Option<&Path>) -> Result<Store, Error> {
         let index = dir.join("index.redb");
         // To open it would make one.
         fs::metadata(&index).map_err(at(&index))?;
-        Store::open_within(dir, keys, Limits { as_it_is: true, ..Limits::default() }).await.map_err(|cause| match cause
-        {
+        let limits = Limits { as_it_is: true, log_from: copy.map(Path::to_owned), ..Limits::default() };
+        Store::open_within(dir, keys, limits).await.map_err(|cause| match cause {
             Error::Index(cause) if matches!(*cause, redb::Error::DatabaseAlreadyOpen) => Error::InUse,
             other => other,
         })
@@ -213,7 +216,7 @@ fn check(
     stop: CancellationToken,
     progress: impl FnMut(Progress),
 ) -> Result<Report, Error> {
-    let mut report = Report::default();
+    let mut report = Report { repaired_log: inner.mended, ..Report::default() };
     if options.index {
         match inner.index.check_integrity() {
             Ok(whole) => report.index = Some(whole),

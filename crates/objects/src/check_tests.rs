@@ -203,7 +203,7 @@ impl World {
         hurt(&transaction);
         transaction.commit().unwrap();
         drop(database);
-        let store = Store::open_to_check(&dir.path().join("objects"), keys(dir.path())).await.unwrap();
+        let store = Store::open_to_check(&dir.path().join("objects"), keys(dir.path()), None).await.unwrap();
         World { dir, clock, store }
     }
 }
@@ -409,7 +409,7 @@ async fn an_orphan_is_named_stays_for_a_check_and_goes_at_the_next_start() {
     fs::write(objects.join(&orphans[0]), b"x").unwrap();
     let stranger = objects.join("large/notes.txt");
     fs::write(&stranger, b"x").unwrap();
-    let store = Store::open_to_check(&objects, keys(dir.path())).await.unwrap();
+    let store = Store::open_to_check(&objects, keys(dir.path()), None).await.unwrap();
     let report = store.check(CheckOptions::default(), |_| {}).await.unwrap();
     let mut unnamed = report.unnamed.clone();
     unnamed.sort();
@@ -417,7 +417,7 @@ async fn an_orphan_is_named_stays_for_a_check_and_goes_at_the_next_start() {
     assert!(report.is_well() && report.unnamed_files == 2, "{report:?}");
     assert!(objects.join(&orphans[0]).exists(), "a check removes nothing");
     // While it is open, nobody else has it.
-    assert!(matches!(Store::open_to_check(&objects, keys(dir.path())).await, Err(Error::InUse)));
+    assert!(matches!(Store::open_to_check(&objects, keys(dir.path()), None).await, Err(Error::InUse)));
     store.close().await;
     drop(store);
     let store = open(dir.path(), &clock).await.unwrap();
@@ -439,7 +439,7 @@ async fn a_segment_file_that_nothing_names_is_an_orphan() {
     transaction.open_table(SEGMENTS).unwrap().remove(first).unwrap();
     transaction.commit().unwrap();
     drop(database);
-    let store = Store::open_to_check(&objects, keys(dir.path())).await.unwrap();
+    let store = Store::open_to_check(&objects, keys(dir.path()), None).await.unwrap();
     let report = store.check(CheckOptions::default(), |_| {}).await.unwrap();
     let name = format!("packed/{first:016x}");
     assert_eq!((report.unnamed.as_slice(), report.unnamed_files), ([name.clone()].as_slice(), 1));
@@ -613,7 +613,7 @@ async fn a_key_that_is_gone_is_said_to_be() {
     world.store.close().await;
     let World { dir, store, .. } = world;
     drop(store);
-    let store = Store::open_to_check(&dir.path().join("objects"), keys(dir.path())).await.unwrap();
+    let store = Store::open_to_check(&dir.path().join("objects"), keys(dir.path()), None).await.unwrap();
     let report = store.check(CheckOptions::default(), |_| {}).await.unwrap();
     assert_eq!(report.unrepaired, 12, "each piece but those of customers: {report:?}");
     assert!(report.damaged.iter().all(|damage| damage.wrong == Wrong::Key));
@@ -634,7 +634,7 @@ async fn a_changed_byte_in_the_index_is_never_taken_for_a_whole_one() {
     // Still JSON, and still a row: only the file's own sums tell.
     places.iter().for_each(|at| changed[*at] = if changed[*at] == b'0' { b'1' } else { b'0' });
     fs::write(&path, &changed).unwrap();
-    let said = match Store::open_to_check(&dir.path().join("objects"), keys(dir.path())).await {
+    let said = match Store::open_to_check(&dir.path().join("objects"), keys(dir.path()), None).await {
         Err(_) => false,
         Ok(store) => {
             let options = CheckOptions { index: true, ..CheckOptions::default() };
@@ -648,7 +648,7 @@ async fn a_changed_byte_in_the_index_is_never_taken_for_a_whole_one() {
 async fn a_check_makes_no_store_where_there_is_none() {
     let world = World::new().await;
     let nowhere = world.dir.path().join("nowhere");
-    let opened = Store::open_to_check(&nowhere, keys(world.dir.path())).await;
+    let opened = Store::open_to_check(&nowhere, keys(world.dir.path()), None).await;
     assert!(matches!(opened, Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound));
     assert!(!nowhere.exists());
 }

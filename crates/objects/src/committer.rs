@@ -3,7 +3,7 @@
 //! The order that makes an acknowledged write survive: the changes are made in a transaction of the index that nobody
 //! sees; data and changes of all are appended to the log, and one sync makes them durable; the transaction is
 //! committed in memory, so that all see it; each caller is answered. Now and then a checkpoint makes the index itself
-//! durable. What fails a check changes nothing and does not disturb the others.
+//! durable. What fails, by a check or by a row that is damaged, changes nothing and does not disturb the others.
 
 use std::{
     collections::BTreeSet,
@@ -98,8 +98,8 @@ impl Committer {
         })
     }
 
-    /// Applies a change and returns when it is durable. `change` gets the place of `body`, and must check all before
-    /// it changes anything, because what it changed stays if it fails. Goes on if the caller goes away.
+    /// Applies a change and returns when it is durable. `change` gets the place of `body`; if it fails, what it changed
+    /// is taken back. Goes on if the caller goes away.
     pub async fn commit<T: Send + 'static>(
         &self,
         body: Body,
@@ -125,19 +125,29 @@ impl Committer {
     ) -> Result<T, Error> {
         let (done, answer) = oneshot::channel();
         let apply: Apply = Box::new(move |writing, place| {
-            let result = place.and_then(|place| change(writing, place));
-            match result {
+            let result = match place.map(|place| change(writing, place)) {
+                Ok(Ok(value)) => {
+                    writing.keep();
+                    Ok(value)
+                }
                 // The transaction cannot go on: its tables failed.
-                Err(cause) if cause.is_internal() && !matches!(cause, Error::Full) => {
-                    let _ = done.send(Err(Error::NotWritten));
+                Ok(Err(cause)) if cause.ends_transaction() => {
+                    let _ = done.send(Err(if matches!(cause, Error::Full) { Error::Full } else { Error::NotWritten }));
+                    return Err(cause);
+                }
+                // It was refused, or came upon a row that is damaged: the others go on.
+                Ok(Err(cause)) => {
+                    writing.undo()?;
                     Err(cause)
                 }
-                result => Ok((
-                    result.is_ok(),
-                    // A caller that went away is served all the same.
-                    Box::new(move |fate| drop(done.send(result.and_then(|value| fate.map(|()| value))))),
-                )),
-            }
+                // There is no place for it; nothing was changed.
+                Err(refused) => Err(refused),
+            };
+            Ok((
+                result.is_ok(),
+                // A caller that went away is served all the same.
+                Box::new(move |fate| drop(done.send(result.and_then(|value| fate.map(|()| value))))),
+            ))
         });
         let (small, file) = match body {
             Body::Empty => (Vec::new(), None),
@@ -357,9 +367,9 @@ impl Ground {
     /// Opens the index again, and brings it to the end of the log; whether that went well.
     fn reopen(&self) -> bool {
         let end = self.log.end();
-        let again = self
-            .index
-            .reopen(|database, clock, mark| replay::replay(database, clock, &self.packed, mark, Some(end)).map(drop));
+        let again = self.index.reopen(|database, clock, mark| {
+            replay::replay(database, clock, &self.packed, mark, Some(end), None).map(drop)
+        });
         if let Err(cause) = &again {
             tracing::error!(cause = ?cause, "the index of objects cannot be opened again");
         }

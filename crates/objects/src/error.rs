@@ -122,6 +122,19 @@ pub enum Error {
         /// What.
         what: String,
     },
+    /// The log is damaged before its end: what was changed behind that place was answered, and cannot be read.
+    #[error(
+        "the log of the object store is damaged at batch {batch}, before its end ({file} from byte {byte} on); nothing \
+         was removed; `casemate store check --repair-from DIR` takes what is damaged from a copy of the store"
+    )]
+    LogDamaged {
+        /// The number of the batch that cannot be read.
+        batch: u64,
+        /// The segment file, within the store's directory.
+        file: String,
+        /// Where in it.
+        byte: u64,
+    },
     /// The project's key cannot be had.
     #[error("the project's key cannot be used")]
     Keys(#[from] keys::Error),
@@ -177,12 +190,18 @@ pub(crate) fn at(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
 }
 
 impl Error {
-    /// Whether the store itself failed, so that all that shared a transaction is lost.
+    /// Whether the index or the log failed, so that all that shared a transaction is lost.
+    pub(crate) fn ends_transaction(&self) -> bool {
+        matches!(self, Error::Full | Error::Io { .. } | Error::Index(_) | Error::NotWritten | Error::Closed)
+    }
+
+    /// Whether the store itself failed.
     pub(crate) fn is_internal(&self) -> bool {
         matches!(
             self,
             Error::Full
                 | Error::Damaged { .. }
+                | Error::LogDamaged { .. }
                 | Error::Keys(_)
                 | Error::Crypto(_)
                 | Error::Io { .. }

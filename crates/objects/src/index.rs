@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
@@ -25,7 +25,7 @@ use crate::{
     error::at,
     faults::{self, fault},
     log::{NOWHERE, Position},
-    logged::{Logged, Note, Redo},
+    logged::{Logged, Note, Redo, notes},
     rows::{self, BucketRow, Data, ObjectRow, PartRow, Piece, PieceRow, Place, UploadRow},
     seal,
     usage::{self, Usage},
@@ -45,12 +45,13 @@ macro_rules! tables {
         pub struct Writing<'t> {
             $($(#[$about])* pub $field: Logged<'t, $key, $value>,)*
             clock: Clock,
+            redo: Option<&'t Redo>,
             /// The newest time that was given out, in microseconds of Unix time, and what the index says of it.
             newest: u64,
             noted: u64,
-            /// Changes of what is of use in segment files: bytes and pieces.
-            used: BTreeMap<u64, (i64, i64)>,
-            counts: HashMap<(String, String), Usage<i64>>,
+            sums: Sums,
+            /// Of the change that is being made.
+            change: Sums,
             /// Large files that are of no use once this is committed.
             pub freed: Vec<Uuid>,
             /// Segments in which nothing is of use once this is committed.
@@ -69,10 +70,11 @@ macro_rules! tables {
                 let mut writing = Writing {
                     $($field: Logged::new(transaction, $name, $number, redo),)*
                     clock: clock.clone(),
+                    redo,
                     newest: 0,
                     noted: 0,
-                    used: BTreeMap::new(),
-                    counts: HashMap::new(),
+                    sums: Sums::default(),
+                    change: Sums::default(),
                     freed: Vec::new(),
                     dead: Vec::new(),
                     added_large: false,
@@ -134,6 +136,18 @@ tables! {
     OUTBOX, outbox = 13: u64 => &'static [u8];
     /// An event that waits for a webhook: the webhook's name, and a number that rises. See [`crate::notify`].
     EVENTS, events = 14: (&'static str, u64) => &'static [u8];
+}
+
+/// What changes add up to.
+#[derive(Default)]
+struct Sums {
+    /// Changes of what is of use in segment files: bytes and pieces.
+    used: BTreeMap<u64, (i64, i64)>,
+    counts: HashMap<(String, String), Usage<i64>>,
+    /// Buckets whose counts of before are gone.
+    forgotten: Vec<(String, String)>,
+    /// See [`Writing::freed`].
+    freed: Vec<Uuid>,
 }
 
 /// Where the log of what is not yet in the index begins. Not in the log itself.
@@ -301,6 +315,32 @@ pub fn begin(database: &Database) -> Result<WriteTransaction, Error> {
     Ok(transaction)
 }
 
+/// Whether there is an index in `path`.
+pub fn is_there(path: &Path) -> Result<bool, Error> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(found.len() > 0),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(cause) => Err(at(path)(cause)),
+    }
+}
+
+/// Makes an index in `path`, with nothing in it. A kill leaves none, or a whole one: a file that redb only began is none,
+/// and could not be opened again.
+pub fn make(path: &Path) -> Result<(), Error> {
+    let new = path.with_extension("redb.new");
+    match fs::remove_file(&new) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(at(&new)(cause)),
+        _ => {}
+    }
+    drop(open(&new)?);
+    match fs::hard_link(&new, path) {
+        // Another process was quicker; which of the two may have it is found out next.
+        Err(cause) if cause.kind() != std::io::ErrorKind::AlreadyExists => return Err(at(path)(cause)),
+        _ => {}
+    }
+    fs::remove_file(&new).map_err(at(&new))
+}
+
 fn open(path: &Path) -> Result<Database, Error> {
     // redb would make it readable by all.
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(at(path))?;
@@ -308,7 +348,7 @@ fn open(path: &Path) -> Result<Database, Error> {
 }
 
 /// Makes what is missing in the index; one of the format before this is brought to it.
-fn prepare(database: &Database) -> Result<(), Error> {
+pub fn prepare(database: &Database) -> Result<(), Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     create_tables(&transaction)?;
@@ -340,7 +380,8 @@ pub fn after_segments(database: &Database) -> Result<u64, Error> {
     Ok(database.begin_read()?.open_table(SEGMENTS)?.last()?.map_or(0, |(id, _)| id.value() + 1))
 }
 
-fn mark(database: &Database) -> Result<Mark, Error> {
+/// What is durable in an index of the log.
+pub fn mark(database: &Database) -> Result<Mark, Error> {
     let table = database.begin_read()?.open_table(LOG)?;
     let number = |name: &str| Ok::<u64, Error>(table.get(name)?.map_or(0, |number| number.value()));
     let log = Uuid::from_u64_pair(number("id")?, number("id.low")?).as_u128();
@@ -383,7 +424,7 @@ impl Writing<'_> {
         match piece.place {
             Place::Large(id) => {
                 self.large.remove(id.as_u128())?;
-                self.freed.push(id);
+                self.change.freed.push(id);
             }
             Place::Packed { segment, .. } => self.use_more(segment, piece.length, -1),
         }
@@ -398,7 +439,7 @@ impl Writing<'_> {
     }
 
     fn use_more(&mut self, segment: u64, length: u64, pieces: i64) {
-        let used = self.used.entry(segment).or_default();
+        let used = self.change.used.entry(segment).or_default();
         used.0 += pieces * signed(seal::sealed_length(length));
         used.1 += pieces;
     }
@@ -420,13 +461,45 @@ impl Writing<'_> {
     }
 
     fn counted(&mut self, project: &str, bucket: &str, more: Usage<i64>) {
-        *self.counts.entry((project.to_owned(), bucket.to_owned())).or_default() += more;
+        *self.change.counts.entry((project.to_owned(), bucket.to_owned())).or_default() += more;
     }
 
     /// Forgets what a bucket held that is removed.
     pub fn forget_counts(&mut self, project: &str, bucket: &str) -> Result<(), Error> {
-        self.counts.remove(&(project.to_owned(), bucket.to_owned()));
+        let name = (project.to_owned(), bucket.to_owned());
+        self.change.counts.remove(&name);
+        self.change.forgotten.push(name);
         self.usage.remove((project, bucket))?;
+        Ok(())
+    }
+
+    /// Ends a change: what it did stays.
+    pub fn keep(&mut self) {
+        let change = std::mem::take(&mut self.change);
+        for name in change.forgotten {
+            self.sums.counts.remove(&name);
+        }
+        for (name, more) in change.counts {
+            *self.sums.counts.entry(name).or_default() += more;
+        }
+        for (segment, (bytes, pieces)) in change.used {
+            let used = self.sums.used.entry(segment).or_default();
+            *used = (used.0 + bytes, used.1 + pieces);
+        }
+        self.freed.extend(change.freed);
+        self.redo.iter().for_each(|redo| redo.keep());
+    }
+
+    /// Takes back what was changed since the last change that stays. Times that it gave out are not given out again.
+    pub fn undo(&mut self) -> Result<(), Error> {
+        self.change = Sums::default();
+        let Some(redo) = self.redo else { return Ok(()) };
+        let undo = redo.take_undo();
+        let notes = notes(&undo).collect::<Result<Vec<Note<'_>>, Error>>()?;
+        for note in notes.into_iter().rev() {
+            self.restore(note)?;
+        }
+        redo.forget();
         Ok(())
     }
 
@@ -435,7 +508,7 @@ impl Writing<'_> {
         if self.newest != self.noted {
             self.meta.insert("clock", self.newest)?;
         }
-        for (segment, (bytes, pieces)) in std::mem::take(&mut self.used) {
+        for (segment, (bytes, pieces)) in std::mem::take(&mut self.sums.used) {
             let before = self.segments.get(segment)?.map_or((0, 0), |used| used.value());
             let after = (before.0.saturating_add_signed(bytes), before.1.saturating_add_signed(pieces));
             if after.1 == 0 {
@@ -445,7 +518,7 @@ impl Writing<'_> {
                 self.segments.insert(segment, after)?;
             }
         }
-        for ((project, bucket), more) in std::mem::take(&mut self.counts) {
+        for ((project, bucket), more) in std::mem::take(&mut self.sums.counts) {
             let key = (project.as_str(), bucket.as_str());
             let before = self.usage.get(key)?.map_or_else(Usage::default, |row| Usage::of(row.value()));
             self.usage.insert(key, before.plus(more).row())?;

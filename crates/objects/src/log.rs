@@ -13,7 +13,9 @@
 //! there is none. All integers are little endian.
 
 use std::{
+    collections::BTreeSet,
     fs::{File, OpenOptions},
+    io::{Read as _, Seek as _, SeekFrom},
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -257,14 +259,19 @@ pub struct Reader {
     directory: PathBuf,
     id: u128,
     at: Position,
-    /// Openings of the files that have one of this log, oldest first.
+    /// Openings of the files that have one of this log and may be needed, oldest first.
     openings: Vec<Opening>,
     open: Option<(u64, File, u64)>,
+    /// Files that may be of this log, by their numbers, and have no opening.
+    headless: Vec<u64>,
+    /// Files of which batches were read.
+    read: BTreeSet<u64>,
 }
 
 /// A batch of the log.
 #[derive(Debug)]
 pub struct Batch {
+    header: [u8; HEADER],
     bytes: Vec<u8>,
     data: usize,
 }
@@ -277,9 +284,9 @@ impl Batch {
 }
 
 impl Reader {
-    /// Reads the log `id` from `at` on.
-    pub fn new(directory: &Path, id: u128, at: Position) -> Result<Reader, Error> {
-        let mut openings = Vec::new();
+    /// Reads the log `id` from a place on.
+    pub fn new(directory: &Path, id: u128, from: Position) -> Result<Reader, Error> {
+        let (mut openings, mut headless) = (Vec::new(), Vec::new());
         let mut ids = segments::ids(directory)?;
         ids.sort_unstable();
         for segment in ids {
@@ -287,12 +294,20 @@ impl Reader {
             let mut bytes = [0; OPENING];
             match File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, 0)) {
                 Ok(()) => {}
+                // Nothing comes behind an opening that is not whole.
                 Err(cause) if cause.kind() == std::io::ErrorKind::UnexpectedEof => continue,
-                Err(cause) => return Err(crate::error::at(&path)(cause)),
+                Err(cause) => return Err(at(&path)(cause)),
             }
-            openings.extend(Opening::parse(id, &bytes).filter(|opening| opening.segment == segment));
+            // There are very many of before.
+            let is_needed = |opening: &Opening| opening.after.sequence >= from.sequence || segment == from.segment;
+            match Opening::parse(id, &bytes).filter(|opening| opening.segment == segment) {
+                Some(opening) => openings.extend(Some(opening).filter(is_needed)),
+                None if from.segment == NOWHERE || segment >= from.segment => headless.push(segment),
+                None => {}
+            }
         }
-        Ok(Reader { directory: directory.to_owned(), id, at, openings, open: None })
+        let (directory, read) = (directory.to_owned(), BTreeSet::new());
+        Ok(Reader { directory, id, at: from, openings, open: None, headless, read })
     }
 
     /// Up to where it was read.
@@ -313,6 +328,87 @@ impl Reader {
         }
     }
 
+    /// Makes what was read durable. A process that was killed between a write and its sync leaves batches that can be
+    /// read, and that are gone if the power fails: nothing may be built on them before.
+    pub fn sync(&self) -> Result<(), Error> {
+        for segment in &self.read {
+            let path = segments::path(&self.directory, *segment);
+            let synced = File::open(&path).and_then(|file| file.sync_data()).and_then(|()| fault(faults::SYNC_LOG));
+            synced.map_err(at(&path))?;
+        }
+        Ok(())
+    }
+
+    /// Whether something of the log comes behind the place up to where it can be read. A batch is written once the one
+    /// before it is durable; so that place is not the end, then, but damage.
+    pub fn goes_on(&self) -> Result<bool, Error> {
+        let Position { segment, offset, sequence } = self.at;
+        if self.openings.iter().any(|opening| opening.after.sequence > sequence) {
+            return Ok(true);
+        }
+        let is_there = self.openings.iter().any(|opening| opening.segment == segment);
+        if is_there && self.has_later(segment, offset)? {
+            return Ok(true);
+        }
+        for segment in &self.headless {
+            if self.has_later(*segment, 0)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a file has a whole batch, of those that are not read, at or behind a place.
+    fn has_later(&self, segment: u64, offset: u64) -> Result<bool, Error> {
+        let path = segments::path(&self.directory, segment);
+        let mut rest = Vec::new();
+        let mut file = File::open(&path).map_err(at(&path))?;
+        file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_to_end(&mut rest)).map_err(at(&path))?;
+        let is_later = |start: usize| {
+            let (header, bytes) = rest[start..].split_first_chunk()?;
+            let header = Header::parse(header).filter(|header| header.sequence >= self.at.sequence)?;
+            let length = usize::try_from(header.data.checked_add(header.notes)?).ok()?;
+            let sum = checksum(self.id, segment, offset + start as u64, &header.bytes, bytes.get(..length)?);
+            (sum == header.sum).then_some(())
+        };
+        Ok(memchr::memmem::find_iter(&rest, &BATCH).any(|start| is_later(start).is_some()))
+    }
+
+    /// Takes from a copy of the log what comes next and cannot be read here: the opening of a file, or a batch. Whether
+    /// the copy has it, and it can be read here then.
+    pub fn mend(&mut self, copy: &Path) -> Result<bool, Error> {
+        let mut copy = Reader::new(copy, self.id, self.at)?;
+        let missing = |opening: &&Opening| {
+            let is_next = opening.after == self.at || opening.segment == self.at.segment;
+            is_next && !self.openings.contains(opening)
+        };
+        if let Some(opening) = copy.openings.iter().rev().find(missing).copied() {
+            self.write(opening.segment, &opening.bytes(self.id), 0)?;
+            self.headless.retain(|segment| *segment != opening.segment);
+            self.openings.push(opening);
+            self.openings.sort_unstable_by_key(|opening| opening.segment);
+            return Ok(true);
+        }
+        let Position { segment, offset, .. } = self.at;
+        let Some(batch) = copy.batch()? else { return Ok(false) };
+        self.write(segment, &[&batch.header, batch.bytes.as_slice()].concat(), offset)?;
+        let before = self.at;
+        let is_whole = self.batch()?.is_some();
+        self.at = before;
+        Ok(is_whole)
+    }
+
+    /// Writes into a file, durably.
+    fn write(&mut self, segment: u64, bytes: &[u8], offset: u64) -> Result<(), Error> {
+        let path = segments::path(&self.directory, segment);
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let written = file.and_then(|file| file.write_all_at(bytes, offset).and_then(|()| file.sync_all()));
+        written.map_err(at(&path))?;
+        // Its length was another.
+        self.open = None;
+        segments::sync_directory(&self.directory)
+    }
+
     fn batch(&mut self) -> Result<Option<Batch>, Error> {
         let Position { segment, offset, sequence } = self.at;
         if self.openings.iter().all(|opening| opening.segment != segment) {
@@ -331,6 +427,7 @@ impl Reader {
             return Ok(None);
         }
         file.read_exact_at(&mut header, offset).map_err(at(&path))?;
+        let raw = header;
         let Some(header) = Header::parse(&header) else { return Ok(None) };
         let wanted = header.data.checked_add(header.notes).filter(|wanted| *wanted <= left - HEADER as u64);
         let Some(wanted) = wanted.and_then(|wanted| usize::try_from(wanted).ok()) else { return Ok(None) };
@@ -342,10 +439,11 @@ impl Reader {
         if checksum(self.id, segment, offset, &header.bytes, &bytes) != header.sum {
             return Ok(None);
         }
+        self.read.insert(segment);
         self.at = Position { segment, offset: offset + (HEADER + wanted) as u64, sequence: sequence + 1 };
         // It is at most as long as the bytes, which fit.
         let data = usize::try_from(header.data).unwrap_or(wanted);
-        Ok(Some(Batch { bytes, data }))
+        Ok(Some(Batch { header: raw, bytes, data }))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{
     borrow::Borrow,
-    cell::{OnceCell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     ops::RangeBounds,
 };
 
@@ -16,29 +16,54 @@ use redb::{
 
 use crate::Error;
 
-/// The notes of a batch, in the order of its changes.
+/// The notes of a batch, in the order of its changes; and those that take back the last of them.
 #[derive(Debug, Default)]
-pub struct Redo(RefCell<Vec<u8>>);
+pub struct Redo {
+    notes: RefCell<Vec<u8>>,
+    /// Bytes of notes of changes that stay.
+    kept: Cell<usize>,
+    /// What the rows were before the change that is being made.
+    undo: RefCell<Vec<u8>>,
+}
 
 impl Redo {
     /// Their bytes; none are left.
     pub fn take(&self) -> Vec<u8> {
-        self.0.take()
+        self.keep();
+        self.kept.set(0);
+        self.notes.take()
     }
 
     /// Whether nothing was changed.
     pub fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
+        self.notes.borrow().is_empty()
     }
 
-    fn note(&self, table: u8, key: &[u8], value: Option<&[u8]>) {
-        let mut notes = self.0.borrow_mut();
-        notes.push(table);
-        notes.extend_from_slice(&length(key));
-        notes.extend_from_slice(&value.map_or(GONE, length));
-        notes.extend_from_slice(key);
-        notes.extend_from_slice(value.unwrap_or_default());
+    /// What was noted stays, whatever becomes of the next change.
+    pub fn keep(&self) {
+        self.kept.set(self.notes.borrow().len());
+        self.undo.borrow_mut().clear();
     }
+
+    /// What the rows were that were changed since [`Redo::keep`], the first changed first.
+    pub fn take_undo(&self) -> Vec<u8> {
+        self.undo.take()
+    }
+
+    /// Forgets what was noted since [`Redo::keep`].
+    pub fn forget(&self) {
+        self.notes.borrow_mut().truncate(self.kept.get());
+        self.undo.borrow_mut().clear();
+    }
+}
+
+fn note(notes: &RefCell<Vec<u8>>, table: u8, key: &[u8], value: Option<&[u8]>) {
+    let mut notes = notes.borrow_mut();
+    notes.push(table);
+    notes.extend_from_slice(&length(key));
+    notes.extend_from_slice(&value.map_or(GONE, length));
+    notes.extend_from_slice(key);
+    notes.extend_from_slice(value.unwrap_or_default());
 }
 
 // redb takes no key or value of 4 GiB.
@@ -113,11 +138,16 @@ impl<'t, K: Key + 'static, V: Value + 'static> Logged<'t, K, V> {
         key: impl Borrow<K::SelfType<'k>>,
         value: impl Borrow<V::SelfType<'v>>,
     ) -> Result<Option<AccessGuard<'_, V>>, StorageError> {
-        if let Some(redo) = self.redo {
-            let (key, value) = (K::as_bytes(key.borrow()), V::as_bytes(value.borrow()));
-            redo.note(self.number, key.as_ref(), Some(value.as_ref()));
+        let (number, redo) = (self.number, self.redo);
+        let (key, value): (&K::SelfType<'k>, &V::SelfType<'v>) = (key.borrow(), value.borrow());
+        if let Some(redo) = redo {
+            note(&redo.notes, number, K::as_bytes(key).as_ref(), Some(V::as_bytes(value).as_ref()));
         }
-        self.table_mut()?.insert(key, value)
+        let before = self.table_mut()?.insert(key, value)?;
+        if let Some(redo) = redo {
+            note_before::<K, V>(redo, number, key, before.as_ref());
+        }
+        Ok(before)
     }
 
     /// Removes a row; returns what was there.
@@ -125,10 +155,16 @@ impl<'t, K: Key + 'static, V: Value + 'static> Logged<'t, K, V> {
         &mut self,
         key: impl Borrow<K::SelfType<'k>>,
     ) -> Result<Option<AccessGuard<'_, V>>, StorageError> {
-        if let Some(redo) = self.redo {
-            redo.note(self.number, K::as_bytes(key.borrow()).as_ref(), None);
+        let (number, redo) = (self.number, self.redo);
+        let key: &K::SelfType<'k> = key.borrow();
+        if let Some(redo) = redo {
+            note(&redo.notes, number, K::as_bytes(key).as_ref(), None);
         }
-        self.table_mut()?.remove(key)
+        let before = self.table_mut()?.remove(key)?;
+        if let Some(redo) = redo {
+            note_before::<K, V>(redo, number, key, before.as_ref());
+        }
+        Ok(before)
     }
 
     /// Makes a noted change again.
@@ -157,6 +193,17 @@ impl<'t, K: Key + 'static, V: Value + 'static> Logged<'t, K, V> {
         self.table()?;
         self.open.get_mut().ok_or_else(|| StorageError::Corrupted("a table is not open".to_owned()))
     }
+}
+
+fn note_before<K: Key + 'static, V: Value + 'static>(
+    redo: &Redo,
+    number: u8,
+    key: &K::SelfType<'_>,
+    before: Option<&AccessGuard<'_, V>>,
+) {
+    let value = before.map(AccessGuard::value);
+    let bytes = value.as_ref().map(|value| V::as_bytes(value));
+    note(&redo.undo, number, K::as_bytes(key).as_ref(), bytes.as_ref().map(AsRef::as_ref));
 }
 
 impl<K: Key + 'static, V: Value + 'static> ReadableTableMetadata for Logged<'_, K, V> {
@@ -199,9 +246,9 @@ mod tests {
     #[test]
     fn notes_read_as_they_were_written_and_cut_ones_are_an_error() {
         let redo = Redo::default();
-        redo.note(3, b"key", Some(b"value"));
-        redo.note(4, b"", Some(b""));
-        redo.note(5, b"gone", None);
+        super::note(&redo.notes, 3, b"key", Some(b"value"));
+        super::note(&redo.notes, 4, b"", Some(b""));
+        super::note(&redo.notes, 5, b"gone", None);
         let bytes = redo.take();
         assert!(redo.take().is_empty());
         let found: Vec<Note<'_>> = notes(&bytes).collect::<Result<_, _>>().expect("notes");

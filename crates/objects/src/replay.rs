@@ -19,26 +19,38 @@ pub struct Replayed {
     pub log: u128,
     /// Its end.
     pub end: Position,
+    /// How many openings of files and batches were taken from a copy.
+    pub mended: u64,
 }
 
 /// Makes the changes of the log again that are not durable in the index: all, or those before `until`. The first batch
-/// that is not whole was never answered, and nor was any behind it.
+/// that is not whole was never answered, if it is the last: that others are behind it is [`Error::LogDamaged`], unless
+/// `copy`, a directory of the segment files of a copy of the store, has it.
 pub fn replay(
     database: &Database,
     clock: &Clock,
     packed: &Path,
     mark: Mark,
     until: Option<Position>,
+    copy: Option<&Path>,
 ) -> Result<Replayed, Error> {
     let mut log = Reader::new(packed, mark.log, mark.position)?;
-    let mut batches = 0_u64;
+    let (mut batches, mut mended) = (0_u64, 0);
     loop {
         let transaction = index::begin(database)?;
         let mut bytes = 0;
         {
             let mut writing = Writing::new(&transaction, clock, None)?;
             while bytes < AT_ONCE && until.is_none_or(|until| log.position().sequence < until.sequence) {
-                let Some(batch) = log.next()? else { break };
+                let Some(batch) = log.next()? else {
+                    match copy {
+                        Some(copy) if log.goes_on()? && log.mend(copy)? => {
+                            mended += 1;
+                            continue;
+                        }
+                        _ => break,
+                    }
+                };
                 for note in notes(batch.notes()) {
                     writing.restore(note?)?;
                 }
@@ -59,10 +71,18 @@ pub fn replay(
         // It was durable and answered, so that its loss is damage.
         return Err(Error::Damaged { what: format!("the log at batch {}", log.position().sequence) });
     }
+    if until.is_none() {
+        if log.goes_on()? {
+            let Position { segment, offset, sequence } = log.position();
+            let file = format!("packed/{segment:016x}");
+            return Err(Error::LogDamaged { batch: sequence, file, byte: offset });
+        }
+        log.sync()?;
+    }
     if batches > 0 {
         tracing::info!(batches, "the index of objects was brought to the end of the log");
     }
-    Ok(Replayed { log: mark.log, end: until.unwrap_or_else(|| log.position()) })
+    Ok(Replayed { log: mark.log, end: until.unwrap_or_else(|| log.position()), mended })
 }
 
 /// Bytes of notes in a transaction.

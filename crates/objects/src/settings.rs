@@ -120,44 +120,37 @@ impl Store {
             writing.buckets.insert(key, row.as_slice())?;
             Ok(())
         };
-        self.commit(Body::Empty, create).await?;
         if is_external {
+            // Before it can be seen, and whether the caller waits for it or not: what is written to it meanwhile would
+            // else go to a bucket of that name here, where nobody finds it again.
             self.0.index.note_external();
         }
-        Ok(())
+        self.commit(Body::Empty, create).await
     }
 
     /// Removes a bucket that has no objects, no versions and no delete markers; uploads that were begun in it are
-    /// aborted.
+    /// aborted, so many a step: others have their turn between. What a crash leaves is the bucket with fewer of them.
     pub async fn delete_bucket(&self, project: &ProjectId, bucket: &BucketName) -> Result<(), Error> {
         if let Some(external) = self.external(project, bucket)? {
             external.delete_bucket(project, bucket).await?;
         }
+        // The entry for the audit log goes with the last step.
+        loop {
+            let (project, bucket) = (project.clone(), bucket.clone());
+            let some = move |writing: &mut Writing<'_>, _| {
+                check_empty(writing, &project, &bucket)?;
+                abort_uploads(writing, &project, &bucket, MOST_ABORTED)
+            };
+            if !self.0.committer.commit_in_reserve(Body::Empty, some).await? {
+                break;
+            }
+        }
         let (project, bucket) = (project.clone(), bucket.clone());
         let delete = move |writing: &mut Writing<'_>, _| {
-            index::bucket(&writing.buckets, &project, &bucket)?;
-            let (of, within, empty) = (project.as_str(), bucket.as_str(), [].as_slice());
-            let object = writing.objects.range((of, within, empty)..)?.next().transpose()?;
-            let has_object = object.is_some_and(|(key, _)| (key.value().0, key.value().1) == (of, within));
-            let version = writing.versions.range((of, within, empty, 0)..)?.next().transpose()?;
-            let has_version = version.is_some_and(|(key, _)| (key.value().0, key.value().1) == (of, within));
-            if has_object || has_version {
-                return Err(Error::NotEmpty { bucket: bucket.clone() });
-            }
-            let mut uploads = Vec::new();
-            for entry in writing.uploads.range((of, within, empty, 0)..)? {
-                let (entry, _) = entry?;
-                let (project, bucket, key, id) = entry.value();
-                if (project, bucket) != (of, within) {
-                    break;
-                }
-                uploads.push((key.to_vec(), Uuid::from_u128(id)));
-            }
-            for (key, id) in uploads {
-                for (_, part) in writing.take_upload(&project, &bucket, &key, id)? {
-                    part.piece.map_or(Ok(()), |piece| writing.free(&piece))?;
-                }
-            }
+            check_empty(writing, &project, &bucket)?;
+            // Those that were begun since.
+            abort_uploads(writing, &project, &bucket, usize::MAX)?;
+            let (of, within) = (project.as_str(), bucket.as_str());
             for kind in Kind::ALL {
                 writing.documents.remove((of, within, kind.name()))?;
             }
@@ -270,6 +263,45 @@ impl Store {
     }
 }
 
+/// Says why a bucket cannot be removed.
+fn check_empty(writing: &Writing<'_>, project: &ProjectId, bucket: &BucketName) -> Result<(), Error> {
+    index::bucket(&writing.buckets, project, bucket)?;
+    let (of, within, empty) = (project.as_str(), bucket.as_str(), [].as_slice());
+    let object = writing.objects.range((of, within, empty)..)?.next().transpose()?;
+    let has_object = object.is_some_and(|(key, _)| (key.value().0, key.value().1) == (of, within));
+    let version = writing.versions.range((of, within, empty, 0)..)?.next().transpose()?;
+    let has_version = version.is_some_and(|(key, _)| (key.value().0, key.value().1) == (of, within));
+    match has_object || has_version {
+        true => Err(Error::NotEmpty { bucket: bucket.clone() }),
+        false => Ok(()),
+    }
+}
+
+/// Aborts uploads of a bucket until so many of them and of their parts are gone; whether there are more.
+fn abort_uploads(
+    writing: &mut Writing<'_>,
+    project: &ProjectId,
+    bucket: &BucketName,
+    most: usize,
+) -> Result<bool, Error> {
+    let mut aborted = 0;
+    while aborted < most {
+        let first =
+            writing.uploads.range((project.as_str(), bucket.as_str(), [].as_slice(), 0)..)?.next().transpose()?;
+        let first = first.and_then(|(entry, _)| {
+            let (of, within, key, id) = entry.value();
+            ((of, within) == (project.as_str(), bucket.as_str())).then(|| (key.to_vec(), Uuid::from_u128(id)))
+        });
+        let Some((key, id)) = first else { return Ok(false) };
+        let parts = writing.take_upload(project, bucket, &key, id)?;
+        aborted += 1 + parts.len();
+        for (_, part) in parts {
+            part.piece.map_or(Ok(()), |piece| writing.free(&piece))?;
+        }
+    }
+    Ok(true)
+}
+
 fn known(name: &str, row: BucketRow) -> Result<Bucket, Error> {
     let name = name.parse().map_err(|_| Error::Damaged { what: "a bucket's name".to_owned() })?;
     Ok(Bucket {
@@ -340,5 +372,7 @@ pub const MOST_BUCKET_TAGS: usize = 50;
 /// The buckets that a project can have; as many as an account has at AWS
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/BucketRestrictions.html>).
 pub const MOST_BUCKETS: usize = 10_000;
+/// Uploads and parts of them that one step of a removal takes away.
+const MOST_ABORTED: usize = 1000;
 /// The most bytes of a document of a bucket.
 pub const MOST_DOCUMENT: usize = 64 << 10;

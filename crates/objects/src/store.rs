@@ -72,6 +72,8 @@ pub(crate) struct Inner {
     pub notices: Notices,
     /// See [`Limits::as_it_is`].
     pub as_it_is: bool,
+    /// How much of the log was taken from a copy.
+    pub mended: u64,
 }
 
 impl Inner {
@@ -97,6 +99,8 @@ pub(crate) struct Limits {
     pub clock: Clock,
     /// Nothing is removed when it is opened, or in the background: it is to be looked at.
     pub as_it_is: bool,
+    /// The directory of a copy of the store, which what is damaged of the log is taken from.
+    pub log_from: Option<PathBuf>,
 }
 
 impl Default for Limits {
@@ -108,6 +112,7 @@ impl Default for Limits {
             pace: Pace { every: Duration::from_secs(30), rate: 16 << 20 },
             clock: Clock::default(),
             as_it_is: false,
+            log_from: None,
         }
     }
 }
@@ -330,8 +335,20 @@ fn open(dir: &Path, keys: Arc<Keys>, limits: Limits) -> Result<Store, Error> {
     for directory in [dir, &large, &packed] {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
     }
-    let (index, (log, next)) = Index::open(&dir.join("index.redb"), limits.clock.clone(), |database, clock, mark| {
-        let replayed = replay::replay(database, clock, &packed, mark, None)?;
+    let path = dir.join("index.redb");
+    if !index::is_there(&path)? {
+        let is_empty =
+            |directory: &Path| fs::read_dir(directory).map_err(at(directory)).map(|mut files| files.next().is_none());
+        if !is_empty(&large)? || !is_empty(&packed)? {
+            // It was made before they were. A new one would name none of them, and they would all be removed.
+            let what = "the index (index.redb is not there, and files of objects are)".to_owned();
+            return Err(Error::Damaged { what });
+        }
+        index::make(&path)?;
+    }
+    let copy = limits.log_from.as_ref().map(|copy| copy.join("packed"));
+    let (index, (log, next)) = Index::open(&path, limits.clock.clone(), |database, clock, mark| {
+        let replayed = replay::replay(database, clock, &packed, mark, None, copy.as_deref())?;
         let newest = segments::ids(&packed)?.into_iter().max().map_or(0, |id| id + 1);
         let next = mark.next_segment.max(newest).max(index::after_segments(database)?);
         if replayed.end != mark.position || next != mark.next_segment {
@@ -383,6 +400,7 @@ fn open(dir: &Path, keys: Arc<Keys>, limits: Limits) -> Result<Store, Error> {
         outbox,
         notices: Notices::default(),
         as_it_is: limits.as_it_is,
+        mended: log.mended,
     };
     Ok(Store(Arc::new(inner), Behalf::default()))
 }

@@ -1,10 +1,11 @@
-//! The operator's commands: accounts, projects, keys, engines, the store, the audit log. They work on the data directory itself, on the machine of
-//! the service and as its user, beside a service that runs or not.
+//! The operator's commands: accounts, projects, keys, engines, the store, the audit log. They work on the data directory
+//! itself, on the machine of the service and as its user, beside a service that runs or not.
 
 mod accounts;
 mod audit;
 mod doctor;
 mod engines;
+mod explain;
 mod first_run;
 mod key;
 mod store;

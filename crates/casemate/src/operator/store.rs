@@ -1,4 +1,4 @@
-//! `casemate store`: looks after what the object store keeps, while the service does not run.
+//! `casemate store`: looks after what the object store keeps, while the service does not run; and says who may what.
 
 use std::{
     error::Error as _,
@@ -13,7 +13,10 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use objects::{CheckOptions, Damage, Progress, Report, Store, Wrong};
 use serde_json::json;
 
-use super::DataArgs;
+use super::{
+    DataArgs,
+    explain::{ExplainArgs, explain},
+};
 use crate::{
     cli::{Global, output},
     config::Config,
@@ -32,12 +35,15 @@ pub enum StoreCommand {
         #[command(flatten)]
         data: DataArgs,
     },
+    /// Say why somebody may do something in the object store, or may not: each statement of each policy
+    Explain(Box<ExplainArgs>),
 }
 
 /// Runs one.
 pub async fn store(command: StoreCommand, global: &Global) -> Result<(), Failure> {
     match command {
         StoreCommand::Check { repair_from, data } => check(repair_from, &data, global).await,
+        StoreCommand::Explain(args) => explain(&args, global).await,
     }
 }
 
@@ -49,10 +55,16 @@ async fn check(repair_from: Option<PathBuf>, data: &DataArgs, global: &Global) -
     is_whole_place(&config, &dir)?;
     let copy = repair_from.map(|copy| copy_of_store(&copy, &dir)).transpose()?;
     let (db, audit, keys, _) = serve::open_identity(&config).await?;
-    let store = Store::open_to_check(&dir, Arc::clone(&keys)).await.map_err(|cause| not_opened(&cause))?;
-    if let Some(copy) = &copy {
+    let mut opened = Store::open_to_check(&dir, Arc::clone(&keys), None).await;
+    if let Some(copy) = &copy
+        && matches!(opened, Ok(_) | Err(objects::Error::LogDamaged { .. }))
+    {
         record(&audit, "begun", json!({ "from": copy.display().to_string() })).await?;
+        if opened.is_err() {
+            opened = Store::open_to_check(&dir, Arc::clone(&keys), Some(copy)).await;
+        }
     }
+    let store = opened.map_err(|cause| not_opened(&cause))?;
     let bar = output::watched().then(bar);
     let shown = bar.clone();
     let options = CheckOptions { repair_from: copy.clone(), gentle: false, index: true };
@@ -62,7 +74,12 @@ async fn check(repair_from: Option<PathBuf>, data: &DataArgs, global: &Global) -
     if copy.is_some() {
         let result = if report.is_well() { "whole" } else { "damaged" };
         let objects: Vec<&Damage> = report.damaged.iter().take(MOST_RECORDED).collect();
-        let detail = json!({ "repaired": report.repaired, "left": report.unrepaired, "objects": objects });
+        let detail = json!({
+            "repaired": report.repaired,
+            "repairedLog": report.repaired_log,
+            "left": report.unrepaired,
+            "objects": objects,
+        });
         record(&audit, result, detail).await?;
     }
     store.close().await;
@@ -123,6 +140,8 @@ fn not_opened(cause: &objects::Error) -> Failure {
             "stop the service and call it again; while it runs, the service checks once a week by itself, \
              and says in its log what it found",
         ),
+        objects::Error::LogDamaged { .. } => because(Failure::new("cannot open the object store"), cause)
+            .help("give the copy by --repair-from; if that lacks it too, restore `objects` from a backup"),
         _ => because(Failure::new("cannot open the object store"), cause).help(RESTORE),
     }
 }
@@ -169,6 +188,9 @@ fn text(report: &Report) -> String {
         let name = output::printable(name);
         format!("left      {name} is named by nothing; what is the store's own goes when the service starts next")
     }));
+    if report.repaired_log > 0 {
+        lines.push(format!("repaired  the log: {} of its batches and openings of files", report.repaired_log));
+    }
     if report.customers > 0 {
         lines.push(format!(
             "{} are sealed with keys that their customers keep: that their bytes are there was seen, and no more can be",

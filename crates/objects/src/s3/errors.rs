@@ -48,6 +48,7 @@ impl From<Error> for S3Error {
             }
             Error::Closed | Error::InUse => S3ErrorCode::ServiceUnavailable,
             Error::Damaged { .. }
+            | Error::LogDamaged { .. }
             | Error::Keys(_)
             | Error::Crypto(_)
             | Error::Io { .. }
