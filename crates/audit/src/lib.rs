@@ -5,12 +5,36 @@
 //! goes through [`Audit::record`], which commits the entries of many callers at once and answers when they are durable.
 //! A room whose changes are in another place than the log keeps their entries there in the same step, and hands them
 //! over after ([`Audit::take_over`]).
+//!
+//! So that no entry is changed, removed, put in or moved unseen, a [`Sealer`] copies the log into files: records that
+//! name the one before, a Merkle tree over them, and signed checkpoints ([`note`]) that can be sent elsewhere ([`send`]).
+//! [`verify`] finds what is not as it was sealed; [`prove`] convinces others of an entry. [`FAULT_POINTS`] stand between
+//! what a crash can part.
 
+#[cfg(test)]
+mod crash;
 mod entry;
+mod files;
+#[cfg(test)]
+mod log_tests;
+pub mod merkle;
+pub mod note;
+pub mod prove;
+mod record;
+mod sealer;
+mod segments;
+pub mod send;
+#[cfg(test)]
+mod tamper;
+mod tree;
+pub mod verify;
 mod writer;
 
 pub use db::audit::{Query, Row};
 pub use entry::{Actor, Decision, Entry};
+pub use files::Limits;
+pub use record::raw as entry_of;
+pub use sealer::{CUT, Error as SealError, Options, Sealer};
 
 use db::{Db, Tx};
 use writer::Writer;
@@ -75,6 +99,42 @@ pub enum Error {
     #[error("the audit entry was not written")]
     NotWritten,
 }
+
+/// The purpose of the key that checkpoints are signed with, among the keys of the service.
+pub const KEY: &str = "audit";
+
+/// An entry of a proof as the database gives entries; `None` if it holds what no entry can.
+pub fn row_of(raw: &db::audit::Raw) -> Option<Row> {
+    let at = jiff::Timestamp::from_nanosecond(i128::from(raw.at)).ok()?;
+    let text = |at: usize| raw.texts[at].as_ref().map(|text| String::from_utf8_lossy(text).into_owned());
+    Some(Row {
+        id: raw.number,
+        at,
+        account: text(0),
+        identity: text(1)?,
+        source_ip: text(2),
+        action: text(3)?,
+        resource: text(4)?,
+        decision: text(5)?,
+        result: text(6)?,
+        request_id: text(7),
+        detail: text(8)?,
+    })
+}
+
+/// Places between two durable steps, at which the crash test kills the process.
+pub const FAULT_POINTS: &[&str] = &[
+    "audit.segment.begun",
+    "audit.segment.appended",
+    "audit.segment.synced",
+    "audit.tree.written",
+    "audit.checkpoint.written",
+    "audit.checkpoint.synced",
+    "audit.sealed.committed",
+    "audit.cut.committed",
+    "audit.rows.removed",
+    "audit.segment.removed",
+];
 
 #[cfg(test)]
 mod tests {

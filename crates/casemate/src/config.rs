@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use model::{Cores, MiB, ProjectId, Region};
@@ -36,6 +37,8 @@ pub struct Config {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// What jobs may use together.
     pub jobs: JobLimits,
+    /// The audit log.
+    pub audit: AuditSettings,
     /// What the warden needs to know.
     pub warden: WardenSettings,
 }
@@ -98,15 +101,20 @@ fn first_region() -> String {
     "us-east-1".to_owned()
 }
 
+/// Whether nobody on the way can read what goes there.
+fn is_private(url: &url::Url) -> bool {
+    let loopback = match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        _ => false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && loopback)
+}
+
 impl ExternalS3 {
     fn check(&self) -> Result<(), Failure> {
         let place = format!("external_s3 '{}'", self.name);
-        let loopback = match self.endpoint.host() {
-            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-            _ => false,
-        };
-        if self.endpoint.scheme() != "https" && !(self.endpoint.scheme() == "http" && loopback) {
+        if !is_private(&self.endpoint) {
             return Err(Failure::new(format!("{place}: the endpoint is {}", self.endpoint))
                 .help("an https:// URL, or http:// with an address of loopback"));
         }
@@ -187,6 +195,80 @@ pub struct JobLimits {
     pub log_retention_seconds: u64,
 }
 
+/// How long the audit log is kept, and where its checkpoints go.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditSettings {
+    /// Days that entries are kept, at least 1; for ever when not given. Whole files of a day go at once.
+    pub retention_days: Option<u32>,
+    /// Where signed checkpoints are sent, so that nobody on this machine can change the log unseen; none by default.
+    pub send_to: Vec<AuditTarget>,
+}
+
+/// One place that checkpoints are sent to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum AuditTarget {
+    /// Appended to a file.
+    File {
+        /// The file, such as on a medium that can be written once.
+        path: PathBuf,
+    },
+    /// Sent as a message of RFC 5424.
+    Syslog {
+        /// The absolute path of a Unix datagram socket such as `/dev/log`, or `tcp://HOST:PORT`.
+        address: String,
+    },
+    /// Posted as it is to a program elsewhere.
+    Webhook {
+        /// Where: `https`, or `http` with an address of loopback.
+        url: url::Url,
+    },
+}
+
+impl AuditSettings {
+    fn check(&self) -> Result<(), Failure> {
+        if self.retention_days == Some(0) {
+            return Err(Failure::new("audit.retention_days is 0").help("at least 1; leave it out to keep all entries"));
+        }
+        self.targets().map(drop)
+    }
+
+    /// As the sealer takes it.
+    pub fn options(&self) -> audit::Options {
+        let retention = self.retention_days.map(|days| Duration::from_secs(u64::from(days) * 24 * 3600));
+        audit::Options { retention, ..audit::Options::default() }
+    }
+
+    /// Where checkpoints are sent.
+    pub fn targets(&self) -> Result<Vec<audit::send::Target>, Failure> {
+        let target = |target: &AuditTarget| match target {
+            AuditTarget::File { path } if path.is_absolute() => Ok(audit::send::Target::File(path.clone())),
+            AuditTarget::File { path } => {
+                Err(Failure::new(format!("audit.send_to: the file is {}", path.display())).help("an absolute path"))
+            }
+            AuditTarget::Webhook { url } if is_private(url) => Ok(audit::send::Target::Webhook(url.clone())),
+            AuditTarget::Webhook { url } => Err(Failure::new(format!("audit.send_to: the webhook is {url}"))
+                .help("an https:// URL, or http:// with an address of loopback")),
+            AuditTarget::Syslog { address } if address.starts_with('/') => {
+                Ok(audit::send::Target::SyslogUnix(address.into()))
+            }
+            AuditTarget::Syslog { address } => {
+                let server = address.strip_prefix("tcp://");
+                let has_port = |server: &&str| {
+                    server.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+                };
+                let server = server.filter(has_port).ok_or_else(|| {
+                    Failure::new(format!("audit.send_to: the address of syslog is '{address}'"))
+                        .help("the absolute path of a socket such as /dev/log, or tcp://HOST:PORT")
+                })?;
+                Ok(audit::send::Target::SyslogTcp(server.to_owned()))
+            }
+        };
+        self.send_to.iter().map(target).collect()
+    }
+}
+
 /// What the warden needs to know beside the directories.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -215,6 +297,7 @@ impl Default for Config {
             webhook: Vec::new(),
             trusted_proxies: Vec::new(),
             jobs: JobLimits::default(),
+            audit: AuditSettings::default(),
             warden: WardenSettings::default(),
         }
     }
@@ -291,6 +374,7 @@ impl Config {
                 return Err(Failure::new(format!("two entries of webhook are named '{}'", webhook.name)));
             }
         }
+        self.audit.check()?;
         if !UID_BASES.contains(&self.warden.uid_base) {
             return Err(Failure::new(format!("warden.uid_base is {}", self.warden.uid_base)).help(format!(
                 "a number from {} to {}: sandboxes get user ids from there on, which nobody else may have",
@@ -418,6 +502,43 @@ mod tests {
         assert!(twice.check().expect_err("refused").to_string().contains("'hook'"));
         let unsafe_one = read(entry("hook", "http://example.org/"));
         assert!(unsafe_one.check().expect_err("refused").to_string().contains("webhook 'hook'"));
+    }
+
+    #[test]
+    fn checkpoints_go_to_files_and_logs_that_are_named_in_full() {
+        let read = |text: &str| toml::from_str::<Config>(text);
+        let config = read(
+            "[audit]\nretention_days = 90\n[[audit.send_to]]\nkind = 'file'\npath = '/mnt/worm/checkpoints'\n\
+             [[audit.send_to]]\nkind = 'syslog'\naddress = '/dev/log'\n\
+             [[audit.send_to]]\nkind = 'syslog'\naddress = 'tcp://logs.example.org:601'\n\
+             [[audit.send_to]]\nkind = 'webhook'\nurl = 'https://example.org/hook?token=x'\n",
+        );
+        let config = config.expect("a configuration");
+        config.check().expect("good");
+        assert_eq!(config.audit.options().retention, Some(Duration::from_secs(90 * 86_400)));
+        let places: Vec<String> = config.audit.targets().expect("good").iter().map(ToString::to_string).collect();
+        assert_eq!(
+            places,
+            [
+                "file /mnt/worm/checkpoints",
+                "syslog /dev/log",
+                "syslog tcp://logs.example.org:601",
+                "webhook https://example.org"
+            ]
+        );
+        for wrong in [
+            "retention_days = 0",
+            "send_to = [{ kind = 'file', path = 'checkpoints' }]",
+            "send_to = [{ kind = 'syslog', address = 'udp://logs.example.org:514' }]",
+            "send_to = [{ kind = 'syslog', address = 'tcp://logs.example.org' }]",
+            "send_to = [{ kind = 'webhook', url = 'http://example.org/' }]",
+        ] {
+            let config = read(&format!("[audit]\n{wrong}\n")).expect("TOML");
+            assert!(config.check().expect_err(wrong).to_string().contains("audit."), "{wrong}");
+        }
+        for unknown in ["send_to = [{ kind = 'pigeon' }]", "send_to = [{ kind = 'file', path = '/a', mode = 1 }]"] {
+            assert!(read(&format!("[audit]\n{unknown}\n")).is_err(), "{unknown}");
+        }
     }
 
     #[test]

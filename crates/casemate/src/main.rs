@@ -71,9 +71,9 @@ fn main() -> ExitCode {
             runtime(1).and_then(|runtime| runtime.block_on(operator::first_run(args))).map(|()| ExitCode::SUCCESS)
         }
         Command::Doctor(args) => operator::doctor(args, &cli.global),
-        Command::Operator(command) => runtime(1)
-            .and_then(|runtime| runtime.block_on(operator::run(command, &cli.global)))
-            .map(|()| ExitCode::SUCCESS),
+        Command::Operator(command) => {
+            runtime(1).and_then(|runtime| runtime.block_on(operator::run(command, &cli.global)))
+        }
         Command::Client(command) => runtime(1).map(|runtime| runtime.block_on(cli::run(command, &cli.global))),
     };
     outcome.unwrap_or_else(|failure| {

@@ -2,7 +2,7 @@
 
 use std::{fs::DirBuilder, net::SocketAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 
-use audit::Audit;
+use audit::{Audit, Sealer};
 use axum::{Router, extract::ConnectInfo};
 use db::Db;
 use engine::Engines;
@@ -82,6 +82,15 @@ pub async fn run(
         }),
     });
 
+    let key = rooms.keys.signing_key(audit::KEY).doing("cannot open the key of the audit log")?;
+    let sealer = Sealer::new(rooms.db.clone(), &config.data.join("audit"), key, config.audit.options());
+    // Their end is after that of all who write entries.
+    let (end_sealing, end_sending) = (CancellationToken::new(), CancellationToken::new());
+    let targets = config.audit.targets()?.into_iter();
+    let sending: Vec<_> =
+        targets.map(|target| tokio::spawn(audit::send::run(target, sealer.newest(), end_sending.clone()))).collect();
+    let sealing = tokio::spawn(sealer.run(end_sealing.clone()));
+
     let handing_over = tokio::spawn({
         let (store, audit, stop) = (rooms.store.clone(), rooms.audit.clone(), halt.child_token());
         async move { store.hand_over(&audit, stop).await }
@@ -126,6 +135,12 @@ pub async fn run(
     expiring.await.doing("the removal of expired keys ended badly")?;
     wiring.closed().await;
     handing_over.await.doing("the audit entries of the object store ended badly")?;
+    end_sealing.cancel();
+    sealing.await.doing("the sealing of the audit log ended badly")?;
+    end_sending.cancel();
+    for sending in sending {
+        sending.await.doing("the sending of checkpoints ended badly")?;
+    }
     rooms.close().await
 }
 

@@ -1,4 +1,4 @@
-//! Cryptography as pure functions on bytes: envelopes of small secrets, segments of large data, digests.
+//! Cryptography as pure functions on bytes: envelopes of small secrets, segments of large data, digests, signatures.
 //! No I/O but the system's random generator; knows nothing of whose data it is. All primitives are AWS-LC's.
 //! Start at [`Key`], [`envelope`] and [`segment`].
 
@@ -7,9 +7,11 @@ pub mod envelope;
 mod key;
 mod md5;
 pub mod segment;
+pub mod sign;
 
 pub use key::Key;
 pub use md5::Md5;
+pub use sign::SigningKey;
 
 /// Why bytes could not be sealed or opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -13,18 +13,21 @@ pub mod s3_keys;
 pub mod temporary_keys;
 pub mod user_tokens;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
     Sqlite, SqliteConnection, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use tokio::sync::Notify;
 
 /// The database; a cheap handle.
 #[derive(Debug, Clone)]
 pub struct Db {
     writer: SqlitePool,
     readers: SqlitePool,
+    /// Told after each commit with audit entries.
+    audited: Arc<Notify>,
 }
 
 impl Db {
@@ -54,13 +57,19 @@ impl Db {
             .max_lifetime(None)
             .connect_with(options.pragma("query_only", "ON"))
             .await?;
-        Ok(Db { writer, readers })
+        Ok(Db { writer, readers, audited: Arc::default() })
     }
 
     /// Begins the one write transaction; waits until it is this caller's turn. Dropped without
     /// [`Tx::commit`], it leaves no trace.
     pub async fn begin(&self) -> Result<Tx, Error> {
-        Ok(Tx { inner: self.writer.begin_with("BEGIN IMMEDIATE").await? })
+        let inner = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        Ok(Tx { inner, has_entries: false, audited: Arc::clone(&self.audited) })
+    }
+
+    /// Resolves when audit entries were committed by this process since it last resolved. For one who waits.
+    pub async fn audit_written(&self) {
+        self.audited.notified().await;
     }
 
     /// Closes all connections, after those that are in use.
@@ -79,12 +88,24 @@ impl Db {
 #[derive(Debug)]
 pub struct Tx {
     inner: Transaction<'static, Sqlite>,
+    /// Whether it holds audit entries, and whom to tell.
+    has_entries: bool,
+    audited: Arc<Notify>,
 }
 
 impl Tx {
     /// Makes it durable.
     pub async fn commit(self) -> Result<(), Error> {
-        Ok(self.inner.commit().await?)
+        self.inner.commit().await?;
+        if self.has_entries {
+            self.audited.notify_one();
+        }
+        Ok(())
+    }
+
+    /// For `audit`: it holds entries now.
+    pub(crate) fn holds_entries(&mut self) {
+        self.has_entries = true;
     }
 
     /// The connection, for the resource files of this crate.

@@ -54,7 +54,7 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
 }
 
 /// Writes a file that must not exist yet.
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     let part = part_of(path);
     write_part(&part, bytes, mode)?;
     // A hard link, unlike a rename, never replaces what is there.

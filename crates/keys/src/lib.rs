@@ -10,7 +10,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crypto::{Key, envelope};
+use crypto::{Key, SigningKey, envelope};
 use model::{AccountId, ProjectId};
 use zeroize::Zeroizing;
 
@@ -156,6 +156,25 @@ impl Keys {
             .map_err(|source| Error::Sealed { owner, source })
     }
 
+    /// The key that the service signs with for a purpose such as `audit`; made at the first call. Two processes that
+    /// make it at once agree on one.
+    pub fn signing_key(&self, purpose: &str) -> Result<SigningKey, Error> {
+        let owner = owner_of_signing(purpose);
+        if !self.has_signing_key(purpose) {
+            match self.create_first(&owner, &self.root) {
+                Ok(()) | Err(Error::Exists { .. }) => {}
+                Err(cause) => return Err(cause),
+            }
+        }
+        let seed = self.unwrapped_or(&owner, || Ok(self.root.clone()))?;
+        SigningKey::from_seed(&seed).map_err(|source| Error::Sealed { owner, source })
+    }
+
+    /// Whether [`Keys::signing_key`] was ever called for this purpose.
+    pub fn has_signing_key(&self, purpose: &str) -> bool {
+        self.file(&owner_of_signing(purpose), "key").exists()
+    }
+
     /// Destroys a project's key: nothing that it wraps can be read after. There is no way back.
     pub fn destroy(&self, project: &ProjectId) -> Result<(), Error> {
         let owner = owner_of_project(project);
@@ -215,6 +234,19 @@ impl Keys {
         files::write_whole(&path, &wrapped, 0o600)
     }
 
+    /// As `create`, but never replaces what another process made meanwhile.
+    fn create_first(&self, owner: &str, by: &Key) -> Result<(), Error> {
+        let sealed = |source| Error::Sealed { owner: owner.to_owned(), source };
+        let key = Key::random().map_err(sealed)?;
+        let wrapped = envelope::wrap(by, owner.as_bytes(), &key).map_err(sealed)?;
+        match files::write_new(&self.file(owner, "key"), &wrapped, 0o600) {
+            Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
+                Err(Error::Exists { owner: owner.to_owned() })
+            }
+            other => other,
+        }
+    }
+
     /// The file of an owner such as `project/ID`; ids hold no separators, so that it stays in the directory.
     fn file(&self, owner: &str, kind: &str) -> PathBuf {
         self.dir.join(format!("{}.{kind}", owner.replace('/', "-")))
@@ -233,6 +265,10 @@ fn owner_of_account(account: &AccountId) -> String {
 
 fn owner_of_project(project: &ProjectId) -> String {
     format!("project/{project}")
+}
+
+fn owner_of_signing(purpose: &str) -> String {
+    format!("signing/{purpose}")
 }
 
 /// What an envelope is bound to: whose it is and what for.
@@ -294,6 +330,21 @@ mod tests {
             });
             assert!(matches!(keys.data_key(&ours, "object"), Err(Error::Missing { .. })));
         }
+    }
+
+    #[test]
+    fn a_signing_key_is_made_once_and_never_replaced() {
+        let dir = tempfile::tempdir().expect("directory");
+        drop(Keys::open(dir.path()).expect("keys"));
+        let public = || Keys::open(dir.path()).expect("keys").signing_key("audit").expect("a key").public();
+        assert!(!Keys::open(dir.path()).expect("keys").has_signing_key("audit"));
+        let first = public();
+        assert_eq!(public(), first);
+        let keys = Keys::open(dir.path()).expect("keys");
+        assert!(keys.has_signing_key("audit"));
+        assert!(matches!(keys.create_first("signing/audit", &keys.root), Err(Error::Exists { .. })));
+        assert_eq!(public(), first);
+        assert_ne!(keys.signing_key("other").expect("a key").public(), first);
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! The operator's commands: accounts, projects, keys, engines. They work on the data directory itself, on the machine of
-//! the service and as its user, beside a service that runs or not.
+//! The operator's commands: accounts, projects, keys, engines, the store, the audit log. They work on the data directory
+//! itself, on the machine of the service and as its user, beside a service that runs or not.
 
 mod accounts;
+mod audit;
 mod doctor;
 mod engines;
 mod explain;
@@ -9,9 +10,9 @@ mod first_run;
 mod key;
 mod store;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
-use audit::Actor;
+use ::audit::Actor;
 use clap::{Args, Subcommand};
 use db::Db;
 use identity::Identity;
@@ -44,6 +45,9 @@ pub enum OperatorCommand {
     /// What the object store keeps
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// The audit log: read it, check that it is whole, prove an entry
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
 }
 
 /// Which data directory a command works on.
@@ -55,14 +59,16 @@ pub struct DataArgs {
 }
 
 /// Runs one.
-pub async fn run(command: OperatorCommand, global: &Global) -> Result<(), Failure> {
+pub async fn run(command: OperatorCommand, global: &Global) -> Result<ExitCode, Failure> {
     match command {
-        OperatorCommand::Account(command) => accounts::account(command, global).await,
-        OperatorCommand::Project(command) => accounts::project(command, global).await,
-        OperatorCommand::Key(command) => key::key(command, global).await,
-        OperatorCommand::Engine(command) => engines::engine(command, global).await,
-        OperatorCommand::Store(command) => store::store(command, global).await,
+        OperatorCommand::Account(command) => accounts::account(command, global).await?,
+        OperatorCommand::Project(command) => accounts::project(command, global).await?,
+        OperatorCommand::Key(command) => key::key(command, global).await?,
+        OperatorCommand::Engine(command) => engines::engine(command, global).await?,
+        OperatorCommand::Store(command) => store::store(command, global).await?,
+        OperatorCommand::Audit(command) => return audit::audit(command, global).await,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The server's configuration: the file that is named, else that of the instance that runs over the data directory,
