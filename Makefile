@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test setup-demo setup-test lint bench-job-start bench-api bench-memory bench-store fuzz clean
+.PHONY: help demo test setup-demo setup-test lint bench-job-start bench-api bench-memory bench-policy bench-store fuzz clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z][a-z-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ bench-api: setup-test ## Time of a submit with 10,000 jobs in the database
 
 bench-memory: setup-test ## Resident memory of the service, the warden and a shim
 	@scripts/bench.sh memory
+
+bench-policy: ## Time of a decision with 1,000 policies
+	@cargo bench --locked --package identity --bench policy
 
 bench-store: setup-test ## The object store against MinIO and SeaweedFS; OPTIONS="--quick" for less, "--help" for the rest
 	@scripts/bench-store.sh $(OPTIONS)
