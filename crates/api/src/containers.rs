@@ -6,13 +6,14 @@ use model::BucketName;
 use objects::{Bucket, MOST_BUCKETS, NewBucket, ObjectInfo};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::{
     ApiError,
     client_files::unknown_region,
     public,
     request::{Call, Reply},
-    storage::{self, LARGEST_LISTING, LONGEST_EXPIRY, Size},
+    storage::{self, COUNTING, LARGEST_LISTING, LONGEST_EXPIRY, Size},
     users,
 };
 
@@ -20,9 +21,10 @@ use crate::{
 pub(crate) async fn list(call: Call) -> Result<Reply, ApiError> {
     let with_type = storage::flag(&call, "includeType")?;
     let project = &call.project()?.id;
+    let until = Instant::now() + COUNTING;
     let mut shown = Vec::new();
     for bucket in call.api.objects.buckets(project).await? {
-        let size = storage::measure(&call, project, &bucket.name).await?;
+        let size = storage::measure(&call, project, &bucket.name, until).await?;
         let kind = if with_type { Some(kind(public::is_public(&call, &bucket.name).await?)) } else { None };
         shown.push(describe(&call, &bucket, size, kind)?);
     }
@@ -49,7 +51,7 @@ pub(crate) async fn create(call: Call) -> Result<Reply, ApiError> {
     let project = &call.project()?.id;
     call.api.objects.create_bucket(project, &name, NewBucket::default()).await?;
     let bucket = call.api.objects.bucket(project, &name).await?.ok_or_else(|| absent(name.as_str()))?;
-    Reply::json(&describe(&call, &bucket, Size::default(), Some(kind(false)))?)
+    Reply::json(&describe(&call, &bucket, Some(Size::default()), Some(kind(false)))?)
 }
 
 /// One container, with the first 1,000 of its objects under `prefix`, or with none if `noObjects` says so.
@@ -61,7 +63,7 @@ pub(crate) async fn show(call: Call) -> Result<Reply, ApiError> {
         true => Vec::new(),
         false => call.api.objects.list(project, &bucket.name, prefix, None, LARGEST_LISTING).await?.objects,
     };
-    let size = storage::measure(&call, project, &bucket.name).await?;
+    let size = storage::measure(&call, project, &bucket.name, Instant::now() + COUNTING).await?;
     let is_public = public::is_public(&call, &bucket.name).await?;
     let mut shown = describe(&call, &bucket, size, Some(kind(is_public)))?;
     shown["cors"] = call.api.objects.cors_origins(project, &bucket.name).await?.into();
@@ -233,15 +235,15 @@ fn kind(is_public: bool) -> &'static str {
 }
 
 /// `cloud.storage.Container`.
-fn describe(call: &Call, bucket: &Bucket, size: Size, kind: Option<&str>) -> Result<Value, ApiError> {
+fn describe(call: &Call, bucket: &Bucket, size: Option<Size>, kind: Option<&str>) -> Result<Value, ApiError> {
     Ok(json!({
         "id": bucket.name,
         "name": bucket.name,
         "region": call.api.config.regions.first().ok_or_else(ApiError::failed)?,
         "archive": false,
         "containerType": kind,
-        "storedBytes": size.bytes,
-        "storedObjects": size.objects,
+        "storedBytes": size.map(|size| size.bytes),
+        "storedObjects": size.map(|size| size.objects),
     }))
 }
 

@@ -1,16 +1,14 @@
 //! `/cloud/project/{p}/region/{r}/storage`: buckets, their objects, and presigned URLs to move bytes by. The bytes
 //! themselves go through the object gate only.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use identity::BucketRole;
 use model::{BucketName, ProjectId};
 use objects::{Bucket, NewBucket, ObjectInfo};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::{
     ApiError, platform_users,
@@ -24,9 +22,10 @@ pub(crate) async fn list(call: Call) -> Result<Reply, ApiError> {
     find_region(&call)?;
     let project = &call.project()?.id;
     let owners = Owners::read(&call).await?;
+    let until = Instant::now() + COUNTING;
     let mut shown = Vec::new();
     for bucket in call.api.objects.buckets(project).await? {
-        let size = measure(&call, project, &bucket.name).await?;
+        let size = measure(&call, project, &bucket.name, until).await?;
         shown.push(describe(&call, &bucket, &owners, size, &[])?);
     }
     Reply::json(&shown)
@@ -105,7 +104,7 @@ pub(crate) async fn create(call: Call) -> Result<Reply, ApiError> {
         call.api.objects.set_versioning(project, &name, false).await?;
     }
     let bucket = call.api.objects.bucket(project, &name).await?.ok_or_else(|| absent(name.as_str()))?;
-    Reply::json(&describe(&call, &bucket, &Owners::read(&call).await?, Size::default(), &[])?)
+    Reply::json(&describe(&call, &bucket, &Owners::read(&call).await?, Some(Size::default()), &[])?)
 }
 
 /// Changes whether a bucket keeps versions. Once it did, that can be suspended and not be undone.
@@ -128,7 +127,7 @@ pub(crate) async fn edit(call: Call) -> Result<Reply, ApiError> {
         }
     }
     let bucket = find(&call).await?;
-    let size = measure(&call, project, &bucket.name).await?;
+    let size = measure(&call, project, &bucket.name, Instant::now() + COUNTING).await?;
     Reply::json(&describe(&call, &bucket, &Owners::read(&call).await?, size, &[])?)
 }
 
@@ -147,10 +146,8 @@ pub(crate) async fn show(call: Call) -> Result<Reply, ApiError> {
     let marker = key_of_query(&call, "marker")?;
     let listing = call.api.objects.list(project, &bucket.name, prefix, marker, limit).await?;
     // A reader that goes on after a marker has seen the sums.
-    let size = match marker {
-        None => measure(&call, project, &bucket.name).await?,
-        Some(_) => Size::of(&listing.objects),
-    };
+    let patience = if marker.is_none() { COUNTING } else { Duration::ZERO };
+    let size = measure(&call, project, &bucket.name, Instant::now() + patience).await?;
     Reply::json(&describe(&call, &bucket, &Owners::read(&call).await?, size, &listing.objects)?)
 }
 
@@ -332,18 +329,18 @@ pub(crate) struct Size {
     pub bytes: u64,
 }
 
-impl Size {
-    fn of(objects: &[ObjectInfo]) -> Size {
-        Size { objects: objects.len() as u64, bytes: objects.iter().map(|object| object.size).sum() }
-    }
-}
-
-/// What a bucket holds now; nothing, if it is not there any more.
-pub(crate) async fn measure(call: &Call, project: &ProjectId, bucket: &BucketName) -> Result<Size, ApiError> {
-    match call.api.objects.usage(project, bucket).await {
-        Ok(usage) => Ok(Size { objects: usage.objects, bytes: usage.bytes }),
+/// What a bucket holds now; nothing, if it is not there any more. `None` if it lives elsewhere and cannot be counted by
+/// `until`.
+pub(crate) async fn measure(
+    call: &Call,
+    project: &ProjectId,
+    bucket: &BucketName,
+    until: Instant,
+) -> Result<Option<Size>, ApiError> {
+    match call.api.objects.usage(project, bucket, until).await {
+        Ok(usage) => Ok(usage.map(|usage| Size { objects: usage.objects, bytes: usage.bytes })),
         // Removed since it was listed.
-        Err(objects::Error::NoSuchBucket { .. }) => Ok(Size::default()),
+        Err(objects::Error::NoSuchBucket { .. }) => Ok(Some(Size::default())),
         Err(cause) => Err(cause.into()),
     }
 }
@@ -353,7 +350,7 @@ fn describe(
     call: &Call,
     bucket: &Bucket,
     owners: &Owners,
-    size: Size,
+    size: Option<Size>,
     objects: &[ObjectInfo],
 ) -> Result<Value, ApiError> {
     let status = match bucket.versioning {
@@ -366,8 +363,8 @@ fn describe(
         "region": find_region(call)?,
         "createdAt": bucket.created,
         "ownerId": owners.id(bucket),
-        "objectsCount": size.objects,
-        "objectsSize": size.bytes,
+        "objectsCount": size.map(|size| size.objects),
+        "objectsSize": size.map(|size| size.bytes),
         "objects": objects.iter().map(describe_object).collect::<Vec<_>>(),
         "virtualHost": virtual_host(&call.api.config.objects_url, &bucket.name),
         "encryption": { "sseAlgorithm": "AES256" },
@@ -402,6 +399,8 @@ const BY_USER: &str = "user/";
 /// The most objects of one answer.
 pub(crate) const LARGEST_LISTING: u32 = 1_000;
 const LONGEST_KEY: usize = 1_024;
+/// For so long the objects of buckets that live elsewhere are counted.
+pub(crate) const COUNTING: Duration = Duration::from_secs(10);
 /// For so long a call goes on emptying a bucket; the gate ends it at 60 s.
 const EMPTYING: Duration = Duration::from_secs(40);
 /// Seven days, the bound of the S3 signature.

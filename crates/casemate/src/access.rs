@@ -7,7 +7,8 @@ use audit::Actor;
 use identity::{Identity, S3Grant, S3Question};
 use model::{BucketName, ProjectId};
 use objects::{
-    Access, BoxError, Grant, LoggedIn, PolicyKind, Question, Refusal, RoleWish, Scope, TemporaryKey, Verdict,
+    Access, BoxError, Grant, LoggedIn, NotLoggedIn, PolicyKind, Question, Refusal, RoleWish, Scope, TemporaryKey,
+    Verdict,
 };
 use zeroize::Zeroizing;
 
@@ -17,20 +18,26 @@ pub struct KeyAccess(pub Identity);
 #[async_trait]
 impl Access for KeyAccess {
     async fn grant(&self, access_key: &str) -> Result<Option<Grant>, BoxError> {
-        let found = self.0.find_s3_key(access_key).await?;
-        if let Some(grant) = &found {
+        Ok(self.0.find_s3_key(access_key).await?.map(grant_of))
+    }
+
+    fn used(&self, grant: &Grant) {
+        if let Some(grant) = holder(grant) {
             self.0.note_s3_use(grant);
         }
-        Ok(found.map(grant_of))
     }
 
     async fn token(&self, token: &str) -> Result<Option<Grant>, BoxError> {
         Ok(self.0.find_user_token(token).await?.map(grant_of))
     }
 
-    async fn log_in(&self, user: &str, password: &str, from: Option<IpAddr>) -> Result<Option<LoggedIn>, BoxError> {
-        let Some(made) = self.0.login_user(user, password, from).await? else { return Ok(None) };
-        self.describe(&made.token).await
+    async fn log_in(&self, user: &str, password: &str, from: Option<IpAddr>) -> Result<LoggedIn, NotLoggedIn> {
+        let made = self.0.login_user(user, password, from).await.map_err(|cause| match cause {
+            identity::Error::TryLater { seconds } => NotLoggedIn::TryLater { seconds },
+            cause => NotLoggedIn::Failed(cause.into()),
+        })?;
+        let made = made.ok_or(NotLoggedIn::Wrong)?;
+        self.describe(&made.token).await.map_err(NotLoggedIn::Failed)?.ok_or(NotLoggedIn::Wrong)
     }
 
     async fn describe(&self, token: &str) -> Result<Option<LoggedIn>, BoxError> {

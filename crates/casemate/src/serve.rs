@@ -170,10 +170,15 @@ impl Rooms {
 pub async fn open_identity(config: &Config) -> Result<(Db, Audit, Arc<Keys>, Identity), Failure> {
     make_private(&config.data.join("db"))?;
     let db = Db::open(&config.data.join("db/casemate.sqlite")).await.doing("cannot open the database")?;
-    let keys = Arc::new(Keys::open(&config.data.join("keys")).doing("cannot open the keys")?);
+    let keys = open_keys(config)?;
     let audit = Audit::new(db.clone());
     let identity = Identity::new(db.clone(), audit.clone(), Arc::clone(&keys));
     Ok((db, audit, keys, identity))
+}
+
+/// The keys of the data directory.
+pub fn open_keys(config: &Config) -> Result<Arc<Keys>, Failure> {
+    Ok(Arc::new(Keys::open(&config.data.join("keys")).doing("cannot open the keys")?))
 }
 
 fn make_private(dir: &Path) -> Result<(), Failure> {

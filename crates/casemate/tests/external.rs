@@ -24,7 +24,7 @@ fn a_bucket_elsewhere_does_what_one_here_does() {
     attach_weed(&stack, &weed);
     let laws = ["buckets", "objects", "large", "ranges", "parts", "lists", "copies", "conditions", "signed"];
     holds(&stack, &weed, &laws);
-    holds(&stack, &weed, &["not_there", "swift", "end"]);
+    holds(&stack, &weed, &["not_there", "swift", "end", "sizes"]);
 }
 
 #[test]
@@ -55,6 +55,8 @@ fn a_service_that_refuses_or_is_down_is_said_and_harms_nothing_else() {
     weed.stop();
     holds(&stack, &weed, &["fails"]);
     weed.start_again();
+    // It answers before its volumes are found again.
+    wait_for("weed to give and take objects", Duration::from_secs(60), || gives_and_takes(&weed, &stack));
     holds(&stack, &weed, &["works"]);
     let log = stack.log();
     assert!(log.contains("the external object store failed"), "{log}");
@@ -240,6 +242,13 @@ fn there(weed: &Weed, stack: &Stack) -> Vec<String> {
     text(&output.stdout).lines().map(str::to_owned).collect()
 }
 
+/// Whether the service there, asked by its own key, gives what it has and takes more.
+fn gives_and_takes(weed: &Weed, stack: &Stack) -> bool {
+    let mut command = Command::new(python());
+    let output = tell(stack, weed, command.args(["-c", GIVES_AND_TAKES])).output().expect("python runs");
+    output.status.success()
+}
+
 /// Identity, action, resource and decision of all entries.
 fn audit(stack: &Stack) -> Vec<[String; 4]> {
     let output = Command::new(python()).args(["-c", AUDIT]).arg(database(stack)).output().expect("python runs");
@@ -278,6 +287,16 @@ for bucket in s3.list_buckets()['Buckets']:
     for page in s3.get_paginator('list_objects_v2').paginate(Bucket=bucket['Name']):
         for item in page.get('Contents', []):
             print(f\"{bucket['Name']}/{item['Key']}\")
+";
+
+const GIVES_AND_TAKES: &str = "
+import boto3, os
+s3 = boto3.client('s3', endpoint_url=os.environ['THERE'], region_name='us-east-1', aws_access_key_id=os.environ['THERE_ACCESS_KEY'], aws_secret_access_key=os.environ['THERE_SECRET_KEY'])
+for bucket in s3.list_buckets()['Buckets']:
+    for item in s3.list_objects_v2(Bucket=bucket['Name']).get('Contents', []):
+        s3.get_object(Bucket=bucket['Name'], Key=item['Key'])['Body'].read()
+    s3.put_object(Bucket=bucket['Name'], Key='a try', Body=b'1')
+    s3.delete_object(Bucket=bucket['Name'], Key='a try')
 ";
 
 const BEGIN: &str = "

@@ -5,13 +5,12 @@ mod support;
 
 use std::{
     fs,
-    net::TcpListener,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output},
 };
 
 use serde_json::Value;
-use support::{Stack, file, program, python, text};
+use support::{Stack, file, free_port, program, python, text};
 
 #[test]
 fn the_python_sdk_submits_polls_reads_logs_and_cancels() {
@@ -23,7 +22,7 @@ fn the_python_sdk_submits_polls_reads_logs_and_cancels() {
 #[test]
 fn the_go_sdk_and_spark_submit_submit_poll_read_logs_and_cancel() {
     let stack = Stack::start();
-    let binary = go_program(&stack);
+    let binary = support::go(&stack, &program("sdk/go"));
     let output = client(&stack, Command::new(&binary).arg("jobs")).output().expect("it runs");
     succeeded(&output, "the Go SDK did everything", &stack);
 
@@ -47,7 +46,7 @@ fn the_go_sdk_and_spark_submit_submit_poll_read_logs_and_cancel() {
 #[test]
 fn the_go_sdk_manages_policies_as_terraform_does_and_the_operator_explains_them() {
     let stack = Stack::start();
-    let mut program = Command::new(go_program(&stack));
+    let mut program = Command::new(support::go(&stack, &program("sdk/go")));
     let output = client(&stack, program.arg("iam")).output().expect("it runs");
     succeeded(&output, "the Go SDK managed policies", &stack);
     let said = text(&output.stdout);
@@ -85,7 +84,7 @@ fn the_go_sdk_manages_policies_as_terraform_does_and_the_operator_explains_them(
 #[test]
 fn the_node_sdk_submits_polls_reads_logs_and_cancels_over_tls() {
     let keys = tempfile::Builder::new().prefix("casemate-sdk-").tempdir_in("/var/tmp").expect("a directory");
-    let (certificate, key) = self_signed(keys.path());
+    let (certificate, key) = support::certificate(keys.path(), "IP:127.0.0.1");
     let port = free_port();
     let stack = Stack::configured(&format!(
         "[api]\nlisten = \"127.0.0.1:{port}\"\npublic_urls = [\"https://127.0.0.1:{port}\", \"https://127.0.0.1\"]\n\
@@ -220,19 +219,6 @@ fn the_command_line_removes_a_bucket_with_all_its_versions() {
     assert_eq!(stack.json(&["bucket", "list"]).as_array().map(Vec::len), Some(0));
 }
 
-fn go_program(stack: &Stack) -> PathBuf {
-    let binary = stack.dir.join("sdk-go");
-    let built = Command::new("go")
-        .args(["build", "-o"])
-        .arg(&binary)
-        .arg(".")
-        .current_dir(program("sdk/go"))
-        .output()
-        .expect("go runs: `make setup-test` installs it");
-    assert!(built.status.success(), "{}", text(&built.stderr));
-    binary
-}
-
 /// The environment that every SDK program reads, with a job's code in the bucket `sdk`.
 fn client<'a>(stack: &Stack, command: &'a mut Command) -> &'a mut Command {
     let upload = "import os, boto3\n\
@@ -284,28 +270,4 @@ fn aws(stack: &Stack, arguments: &[&str]) -> String {
     let output = aws_command(stack, arguments).output().expect("aws runs");
     assert!(output.status.success(), "{arguments:?}: {}\n{}", text(&output.stderr), stack.log());
     text(&output.stdout)
-}
-
-/// A certificate of `127.0.0.1` for a day, and its key; the service's user reads both.
-fn self_signed(dir: &Path) -> (PathBuf, PathBuf) {
-    let (certificate, key) = (dir.join("certificate.pem"), dir.join("key.pem"));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"])
-        .args(["-subj", "/CN=casemate test", "-addext", "subjectAltName=IP:127.0.0.1", "-out"])
-        .arg(&certificate)
-        .arg("-keyout")
-        .arg(&key)
-        .output()
-        .expect("openssl runs");
-    assert!(made.status.success(), "{}", text(&made.stderr));
-    for (place, mode) in [(dir, 0o755), (&certificate, 0o644), (&key, 0o644)] {
-        fs::set_permissions(place, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("mode");
-    }
-    (certificate, key)
-}
-
-/// A port that nothing uses now.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("address").port()
 }

@@ -16,19 +16,19 @@ mod site;
 use std::process::Command;
 
 use site::{Site, here};
-use support::{checkout, text};
+use support::{checkout, go};
 
 #[test]
 fn the_go_sdk_does_what_programs_do() {
     let site = Site::plain();
-    site.runs(Command::new(go(&site)), "the Go SDK did everything");
+    site.runs(Command::new(go(&site.stack, &here("go"))), "the Go SDK did everything");
 }
 
 /// Over TLS it signs no body, and puts the checksum behind the data.
 #[test]
 fn the_go_sdk_does_what_programs_do_over_tls() {
     let site = Site::tls();
-    site.runs(Command::new(go(&site)), "the Go SDK did everything");
+    site.runs(Command::new(go(&site.stack, &here("go"))), "the Go SDK did everything");
 }
 
 #[test]
@@ -51,19 +51,6 @@ fn s3fs_of_python_reads_and_writes_as_on_files() {
     let mut command = Command::new(python);
     command.arg(here("fsspec_s3fs.py"));
     site.runs(command, "s3fs of Python did everything");
-}
-
-fn go(site: &Site) -> std::path::PathBuf {
-    let program = site.stack.dir.join("store-go");
-    let built = Command::new("go")
-        .args(["build", "-o"])
-        .arg(&program)
-        .arg(".")
-        .current_dir(here("go"))
-        .output()
-        .expect("go runs: `make setup-test` installs it");
-    assert!(built.status.success(), "{}", text(&built.stderr));
-    program
 }
 
 fn node() -> Command {

@@ -323,8 +323,7 @@ fn what_is_cut_off_leaves_nothing_half_written() {
         let bytes = removal.call.bytes();
         send_and_cut(&store, &bytes[..bytes.len() - 10], in_order);
     }
-    // What a cut connection would have done is done, if at all, soon.
-    std::thread::sleep(Duration::from_secs(1));
+    quiet(&store);
     faults.check("a new key", &store.call(Call::new("GET", "/data/new")), 404, "NoSuchKey");
     faults.holds("the old object is another", store.call(Call::new("GET", "/data/old")).body == b"old");
     faults.holds("the upload is complete", store.call(Call::new("HEAD", "/data/upload")).status == 404);
@@ -340,7 +339,7 @@ fn what_is_cut_off_leaves_nothing_half_written() {
     // A whole request whose client does not wait for the answer is done or not, and never in between.
     let bytes = store.sign(Call::new("PUT", "/data/unheard").body(body.clone())).call.bytes();
     send_and_cut(&store, &bytes, true);
-    std::thread::sleep(Duration::from_secs(1));
+    quiet(&store);
     let unheard = store.call(Call::new("GET", "/data/unheard"));
     faults.holds("an object that nobody heard of", unheard.status == 404 || unheard.body == body);
 
@@ -566,67 +565,47 @@ fn presigned_urls_are_good_for_their_purpose_and_time() {
 #[test]
 fn slow_clients_cost_little_and_keep_nobody_waiting() {
     let (stack, store) = start();
-    raise_file_limit();
     let mut faults = Faults::default();
     store.call(Call::new("PUT", "/data/large").body(vec![9; 16 << 20]));
-    let before = resident(&stack);
-    let mut slow: Vec<TcpStream> = Vec::new();
     let refused =
         Call::new("PUT", "/data/refused").header("host", &store.host).header("content-length", "1000000").head();
     let list = Call::new("POST", "/data?delete").header("host", &store.host).header("content-length", "1000000").head();
+    let mut slow = Slow::new(&stack, &store);
     for number in 0..2000 {
-        let mut stream = store.connect();
         let bytes = match number % 4 {
             0 => b"GET /data HTTP/1.1\r\nhost: x\r\nx-slow: ".to_vec(),
             1 => [refused.as_bytes(), b"only this"].concat(),
             2 => [list.as_bytes(), b"<Delete>"].concat(),
             _ => store.sign(Call::new("GET", "/data/large")).call.bytes(),
         };
-        stream.write_all(&bytes).expect("it sends");
-        slow.push(stream);
+        slow.joins(&bytes).expect("it sends");
     }
-    let mut longest = Duration::ZERO;
     for number in 0..10 {
-        let started = Instant::now();
-        let key = format!("/data/served/{number}");
-        faults.check("a client that waits for them", &store.call(Call::new("PUT", &key).body("x")), 200, "");
-        faults.check("a client that waits for them", &store.call(Call::new("GET", &key)), 200, "");
-        longest = longest.max(started.elapsed());
+        slow.meanwhile(|| {
+            let key = format!("/data/served/{number}");
+            faults.check("a client that waits for them", &store.call(Call::new("PUT", &key).body("x")), 200, "");
+            faults.check("a client that waits for them", &store.call(Call::new("GET", &key)), 200, "");
+        });
     }
-    faults.holds(&format!("another client waited {longest:?}"), longest < Duration::from_secs(5));
-    let grown = resident(&stack).saturating_sub(before);
-    faults.holds(&format!("serve grew by {} MiB", grown >> 10), grown < 512 << 10);
-    drop(slow);
-    wait_for("the service to be as before", Duration::from_secs(30), || {
-        store.call(Call::new("GET", "/data/served/0")).status == 200
-    });
+    slow.end(&mut faults, Duration::from_secs(5), 512);
 }
 
 /// Clients with keys that send their bodies a byte at a time do not shut out others.
 #[test]
 fn slow_writers_do_not_shut_out_others() {
     let (stack, store) = start();
-    raise_file_limit();
     let mut faults = Faults::default();
-    let before = resident(&stack);
-    let mut slow: Vec<TcpStream> = Vec::new();
+    let mut slow = Slow::new(&stack, &store);
     for number in 0..300 {
         let call = Call::new("PUT", &format!("/data/slow/{number}"))
             .header("content-length", "9000000")
             .payload("UNSIGNED-PAYLOAD");
-        let mut stream = store.connect();
-        stream.write_all(&store.sign(call).call.bytes()).expect("it sends");
-        stream.write_all(&[0; 1000]).expect("it sends");
-        slow.push(stream);
+        slow.joins(&[store.sign(call).call.bytes(), vec![0; 1000]].concat()).expect("it sends");
     }
-    let started = Instant::now();
-    faults.check("another client", &store.call(Call::new("PUT", "/data/served").body("x")), 200, "");
-    let waited = started.elapsed();
-    faults.holds(&format!("another client waited {waited:?}"), waited < Duration::from_secs(5));
-    let grown = resident(&stack).saturating_sub(before);
-    faults.holds(&format!("serve grew by {} MiB", grown >> 10), grown < 512 << 10);
-    drop(slow);
-    std::thread::sleep(Duration::from_secs(1));
+    slow.meanwhile(|| {
+        faults.check("another client", &store.call(Call::new("PUT", "/data/served").body("x")), 200, "");
+    });
+    slow.end(&mut faults, Duration::from_secs(5), 512);
     let listed = text(&store.call(Call::new("GET", "/data?list-type=2")).body);
     faults.holds("something half-written is listed", !listed.contains("slow/"));
 }
@@ -635,26 +614,19 @@ fn slow_writers_do_not_shut_out_others() {
 #[test]
 fn slow_readers_do_not_shut_out_others() {
     let (stack, store) = start();
-    raise_file_limit();
     let mut faults = Faults::default();
     let body = vec![9; 16 << 20];
     store.call(Call::new("PUT", "/data/large").body(body.clone()));
-    let before = resident(&stack);
-    let mut slow: Vec<TcpStream> = Vec::new();
+    let mut slow = Slow::new(&stack, &store);
     for _ in 0..700 {
-        let mut stream = store.connect();
-        stream.write_all(&store.sign(Call::new("GET", "/data/large")).call.bytes()).expect("it sends");
-        slow.push(stream);
+        slow.joins(&store.sign(Call::new("GET", "/data/large")).call.bytes()).expect("it sends");
     }
-    let started = Instant::now();
-    let served = store.call(Call::new("GET", "/data/large"));
-    let waited = started.elapsed();
-    faults.check("another client", &served, 200, "");
-    faults.holds("another client got other bytes", served.status != 200 || served.body == body);
-    faults.holds(&format!("another client waited {waited:?}"), waited < Duration::from_secs(10));
-    let grown = resident(&stack).saturating_sub(before);
-    faults.holds(&format!("serve grew by {} MiB", grown >> 10), grown < 768 << 10);
-    drop(slow);
+    slow.meanwhile(|| {
+        let served = store.call(Call::new("GET", "/data/large"));
+        faults.check("another client", &served, 200, "");
+        faults.holds("another client got other bytes", served.status != 200 || served.body == body);
+    });
+    slow.end(&mut faults, Duration::from_secs(10), 768);
 }
 
 /// Ten thousand clients with keys, each with much under way: half of them sent some of a body, half take no answer. What
@@ -662,39 +634,78 @@ fn slow_readers_do_not_shut_out_others() {
 #[test]
 fn ten_thousand_slow_clients_hold_what_they_may_and_no_more() {
     let (stack, store) = start();
-    raise_file_limit();
     let mut faults = Faults::default();
     let body = vec![9; 16 << 20];
     store.call(Call::new("PUT", "/data/large").body(body.clone()));
-    let before = resident(&stack);
     let reads = store.sign(Call::new("GET", "/data/large")).call.bytes();
     let writes = Call::new("PUT", "/data/slow").header("content-length", "9000000").payload("UNSIGNED-PAYLOAD");
     let writes = [store.sign(writes).call.bytes(), vec![0; 100_000]].concat();
-    let mut slow: Vec<TcpStream> = Vec::new();
-    let (mut longest, mut most) = (Duration::ZERO, 0);
+    let mut slow = Slow::new(&stack, &store);
     for number in 0..10_000 {
-        let mut stream = store.connect();
         // One that is dropped at once has done its part.
-        let _ = stream.write_all(if number % 2 == 0 { &reads } else { &writes });
-        slow.push(stream);
+        let _ = slow.joins(if number % 2 == 0 { &reads } else { &writes });
         if number % 1000 == 999 {
-            let started = Instant::now();
-            faults.check("a writer among them", &store.call(Call::new("PUT", "/data/served").body("x")), 200, "");
-            let served = store.call(Call::new("GET", "/data/large"));
-            faults.check("a reader among them", &served, 200, "");
-            faults.holds("a reader among them got other bytes", served.body == body);
-            longest = longest.max(started.elapsed());
-            most = most.max(resident(&stack).saturating_sub(before));
+            slow.meanwhile(|| {
+                faults.check("a writer among them", &store.call(Call::new("PUT", "/data/served").body("x")), 200, "");
+                let served = store.call(Call::new("GET", "/data/large"));
+                faults.check("a reader among them", &served, 200, "");
+                faults.holds("a reader among them got other bytes", served.body == body);
+            });
         }
     }
-    faults.holds(&format!("another client waited {longest:?}"), longest < Duration::from_secs(10));
-    faults.holds(&format!("serve grew by {} MiB", most >> 10), most < 1536 << 10);
-    drop(slow);
-    wait_for("the service to be as before", Duration::from_secs(30), || {
-        store.call(Call::new("GET", "/data/served")).status == 200
-    });
+    slow.end(&mut faults, Duration::from_secs(10), 1536);
     let listed = text(&store.call(Call::new("GET", "/data?list-type=2")).body);
     faults.holds("something half-written is listed", !listed.contains("slow"));
+}
+
+/// Clients that begin and do not end, and what others notice of them.
+struct Slow<'a> {
+    stack: &'a Stack,
+    store: &'a Store,
+    clients: Vec<TcpStream>,
+    /// Memory of `serve` before them, in KiB.
+    before: u64,
+    /// By how much it grew at most.
+    grown: u64,
+    /// For how long others waited at most.
+    waited: Duration,
+}
+
+impl Slow<'_> {
+    fn new<'a>(stack: &'a Stack, store: &'a Store) -> Slow<'a> {
+        raise_file_limit();
+        Slow { stack, store, clients: Vec::new(), before: resident(stack), grown: 0, waited: Duration::ZERO }
+    }
+
+    /// One more, which sends these bytes and keeps its connection.
+    fn joins(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let mut client = self.store.connect();
+        let sent = client.write_all(bytes);
+        self.clients.push(client);
+        sent
+    }
+
+    /// What others do among them.
+    fn meanwhile(&mut self, others: impl FnOnce()) {
+        let started = Instant::now();
+        others();
+        self.waited = self.waited.max(started.elapsed());
+        self.grown = self.grown.max(resident(self.stack).saturating_sub(self.before));
+    }
+
+    /// Others waited less than `patience`, and `serve` grew by less than so many MiB. Then they go, and with their
+    /// connections what was under way on them.
+    fn end(self, faults: &mut Faults, patience: Duration, most: u64) {
+        faults.holds(&format!("another client waited {:?}", self.waited), self.waited < patience);
+        faults.holds(&format!("serve grew by {} MiB", self.grown >> 10), self.grown < most << 10);
+        drop(self.clients);
+        quiet(self.store);
+    }
+}
+
+/// Waits until the service has ended each connection of the test.
+fn quiet(store: &Store) {
+    wait_for("the service to end its connections", Duration::from_secs(60), || store.connections() == 0);
 }
 
 /// Begins an upload in parts; its id.

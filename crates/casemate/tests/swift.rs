@@ -26,16 +26,7 @@ fn temporary_keys_are_narrowed_and_end() {
 #[test]
 fn the_go_library_uploads_as_spark_submit_does() {
     let stack = Stack::start();
-    let binary = stack.dir.join("swift-go");
-    let built = Command::new("go")
-        .args(["build", "-o"])
-        .arg(&binary)
-        .arg(".")
-        .current_dir(program("swift/go"))
-        .output()
-        .expect("go runs: `make setup-test` installs it");
-    assert!(built.status.success(), "{}", text(&built.stderr));
-
+    let binary = support::go(&stack, &program("swift/go"));
     let made = stack.tell(Command::new(python()).args(["-c", MAKE_USER])).output().expect("python runs");
     assert!(made.status.success(), "{}\n{}", text(&made.stderr), stack.log());
     let said = text(&made.stdout);

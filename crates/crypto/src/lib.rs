@@ -1,13 +1,15 @@
 //! Cryptography as pure functions on bytes: envelopes of small secrets, segments of large data, digests.
-//! No I/O but the system's random generator; knows nothing of whose data it is. All primitives are aws-lc-rs.
+//! No I/O but the system's random generator; knows nothing of whose data it is. All primitives are AWS-LC's.
 //! Start at [`Key`], [`envelope`] and [`segment`].
 
 pub mod digest;
 pub mod envelope;
 mod key;
+mod md5;
 pub mod segment;
 
 pub use key::Key;
+pub use md5::Md5;
 
 /// Why bytes could not be sealed or opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

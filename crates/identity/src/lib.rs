@@ -41,7 +41,8 @@ pub use iam::{
 };
 pub use job_policy::job_policy;
 pub use policy::{
-    CONDITION_KEYS, PolicyError, S3Policy, S3Question, S3Step, S3Verdict, decide_s3, explain_s3, is_s3_action,
+    CONDITION_KEYS, PolicyError, S3Policy, S3Question, S3Step, S3Verdict, decide_s3, explain_s3, is_condition_key,
+    is_s3_action,
 };
 pub use roles::{USER_ROLES, UserRole};
 pub use rules::{AccessRule, InvalidRule, Method};

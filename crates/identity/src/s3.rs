@@ -233,6 +233,28 @@ impl Identity {
         Ok(grant.filter(|grant| !grant.has_ended(Timestamp::now())))
     }
 
+    /// What the user of that name, of whichever project, may do: for explanations. `None` if there is no such user.
+    pub async fn grant_of_user(&self, username: &str) -> Result<Option<S3Grant>, Error> {
+        let Some((user, _)) = db::project_users::find_by_name(&self.db, username).await? else { return Ok(None) };
+        let policy = db::project_users::policy(&self.db, &user.project, user.id).await?.flatten();
+        let (identity, principal) = (format!("user/{}", user.username), user_arn(&user.project, &user.username));
+        let holder = Holder { id: user.id, username: user.username, roles: user.roles, policy };
+        let (holder, user_policy) = read_holder(Some(holder))?;
+        Ok(Some(S3Grant {
+            access: None,
+            secret: Zeroizing::default(),
+            project: user.project,
+            identity,
+            scope: Scope::Project,
+            session_token: None,
+            expires: None,
+            principal,
+            user: holder,
+            user_policy,
+            session_policies: Vec::new(),
+        }))
+    }
+
     /// Notes that a key was used just now, once its signature was found right. Costs no query; written some seconds
     /// later.
     pub fn note_s3_use(&self, grant: &S3Grant) {

@@ -24,14 +24,18 @@ pub enum Via {
 /// jobs end with them.
 #[async_trait]
 pub trait Access: Send + Sync + 'static {
-    /// The grant of an access key; `None` if there is no such key, or it is no longer good.
+    /// The grant of an access key; `None` if there is no such key, or it is no longer good. Asked before anybody knows
+    /// whether the caller has its secret.
     async fn grant(&self, access_key: &str) -> Result<Option<Grant>, BoxError>;
+
+    /// The caller was found to be the holder of this grant: the signature is right. Once a call.
+    fn used(&self, grant: &Grant);
 
     /// The grant of a token that [`Access::log_in`] gave; `None` if there is none such, or it is no longer good.
     async fn token(&self, token: &str) -> Result<Option<Grant>, BoxError>;
 
-    /// Gives a user a token for a password (Keystone v3); `None` if the two do not belong together, whichever is wrong.
-    async fn log_in(&self, user: &str, password: &str, from: Option<IpAddr>) -> Result<Option<LoggedIn>, BoxError>;
+    /// Gives a user a token for a password (Keystone v3).
+    async fn log_in(&self, user: &str, password: &str, from: Option<IpAddr>) -> Result<LoggedIn, NotLoggedIn>;
 
     /// The same of a token, and whose it is; for those who want to know, not for each call.
     async fn describe(&self, token: &str) -> Result<Option<LoggedIn>, BoxError>;
@@ -87,6 +91,20 @@ pub struct LoggedIn {
     pub username: String,
     /// The names of the user's roles.
     pub roles: Vec<String>,
+}
+
+/// Why there is no token for a password.
+#[derive(Debug)]
+pub enum NotLoggedIn {
+    /// User and password do not belong together, whichever is wrong.
+    Wrong,
+    /// Too many tries; the next one is heard in so many seconds.
+    TryLater {
+        /// How many.
+        seconds: u64,
+    },
+    /// Something else failed.
+    Failed(BoxError),
 }
 
 /// A call that policies are asked about.

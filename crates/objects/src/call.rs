@@ -32,8 +32,10 @@ pub struct Call {
     via: Via,
     id: String,
     asked: String,
-    /// With the access key that it is of.
-    grant: OnceLock<(String, Grant)>,
+    /// The access key that the request names, and its grant: nobody's until the signature is verified.
+    claimed: OnceLock<(String, Grant)>,
+    /// Set when the caller was found to be who the request says.
+    verified: OnceLock<()>,
     /// Whose buckets a caller without a key means.
     visited: OnceLock<ProjectId>,
     target: OnceLock<Asked>,
@@ -72,7 +74,8 @@ impl Call {
             via,
             id,
             asked,
-            grant: OnceLock::new(),
+            claimed: OnceLock::new(),
+            verified: OnceLock::new(),
             visited: OnceLock::new(),
             target: OnceLock::new(),
             scene: OnceLock::new(),
@@ -89,7 +92,7 @@ impl Call {
 
     /// The project whose buckets the call is on. Known once it was allowed.
     pub fn project(&self) -> S3Result<&ProjectId> {
-        let own = self.grant.get().map(|(_, grant)| &grant.project);
+        let own = self.grant().map(|grant| &grant.project);
         own.or(self.visited.get()).ok_or_else(|| s3_error!(AccessDenied, "a signature is required"))
     }
 
@@ -140,9 +143,20 @@ impl Call {
         self.via
     }
 
-    /// What its key or token is good for; `None` until one was found.
+    /// What its key or token is good for; `None` until the caller was found to be its holder.
     pub fn grant(&self) -> Option<&Grant> {
-        self.grant.get().map(|(_, grant)| grant)
+        self.verified.get()?;
+        self.claimed.get().map(|(_, grant)| grant)
+    }
+
+    /// The signature of the request was found to be of the key that it names. Only from now on the call has the rights
+    /// of that key, and the audit log its name.
+    pub fn verify(&self) {
+        if let Some((_, grant)) = self.claimed.get()
+            && self.verified.set(()).is_ok()
+        {
+            self.ground.access.used(grant);
+        }
     }
 
     /// The call is one of a token's, if that is good where it came in. Once a call.
@@ -150,7 +164,10 @@ impl Call {
         if !grant.scope.is_good(self.via) {
             return Err(s3_error!(AccessDenied, "the token is not good here"));
         }
-        self.grant.set((String::new(), grant)).map_err(|_| s3_error!(InvalidRequest, "a request has one token"))
+        let again = |_| s3_error!(InvalidRequest, "a request has one token");
+        self.claimed.set((String::new(), grant)).map_err(again)?;
+        self.verify();
+        Ok(())
     }
 
     /// Says what is asked for by another protocol than S3, for the audit log. Once a call.
@@ -202,7 +219,7 @@ impl Call {
     /// Who calls, as far as it is known.
     fn actor(&self) -> Actor {
         let mut actor = Actor::anonymous(Some(self.peer.ip()));
-        if let Some((_, grant)) = self.grant.get() {
+        if let Some(grant) = self.grant() {
             actor.identity.clone_from(&grant.identity);
         }
         actor.request_id = Some(self.id.clone());
@@ -217,7 +234,8 @@ impl Call {
             None => format!("s3:{}", self.asked.split(' ').next().unwrap_or_default()),
         };
         let mut entry = Entry::new(self.actor(), action, cut(&self.resource()));
-        let refused = matches!(status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED);
+        let refusals = [StatusCode::FORBIDDEN, StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS];
+        let refused = refusals.contains(&status);
         entry.decision = match asked {
             Some(asked) if asked.allowed && !refused => Decision::Allowed,
             _ if refused => Decision::Refused,
@@ -230,6 +248,9 @@ impl Call {
         let mut detail = serde_json::Map::new();
         if let Via::Sandbox(sandbox) = self.via {
             detail.insert("via".to_owned(), format!("sandbox/{sandbox}").into());
+        }
+        if let Some((_, claimed)) = self.claimed.get().filter(|_| self.grant().is_none()) {
+            detail.insert("claimed".to_owned(), claimed.identity.clone().into());
         }
         if let Some((action, verdict)) = self.verdict.lock().unwrap_or_else(PoisonError::into_inner).clone() {
             detail.insert("asked".to_owned(), action.into());
@@ -270,7 +291,7 @@ impl S3Auth for Session {
         if access_key.len() > LONGEST_ACCESS_KEY {
             return Err(unknown());
         }
-        if let Some((of, grant)) = self.0.grant.get() {
+        if let Some((of, grant)) = self.0.claimed.get() {
             return match of == access_key {
                 true => Ok(SecretKey::from(grant.secret.as_str())),
                 // A request with two signatures could be verified by one and answered by the rights of the other.
@@ -284,7 +305,7 @@ impl S3Auth for Session {
         let grant = found.filter(|grant| grant.scope.is_good(self.0.via)).ok_or_else(unknown)?;
         let secret = SecretKey::from(grant.secret.as_str());
         // Set once: a call has one key.
-        let _ = self.0.grant.set((access_key.to_owned(), grant));
+        let _ = self.0.claimed.set((access_key.to_owned(), grant));
         Ok(secret)
     }
 }
@@ -296,6 +317,9 @@ impl S3Access for Session {
         let bucket = context.s3_path().get_bucket_name().map(str::to_owned);
         let key = context.s3_path().get_object_key().map(str::to_owned);
         let signed = context.credentials().is_some();
+        if signed {
+            self.0.verify();
+        }
         let place = (bucket.as_deref(), key.as_deref());
         let outcome = self.0.admit(&operation, place, signed, (context.uri(), context.headers())).await;
         let bucket = bucket.map(|bucket| crate::host::name_of(&bucket).to_owned());

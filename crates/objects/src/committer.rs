@@ -125,19 +125,21 @@ impl Committer {
     ) -> Result<T, Error> {
         let (done, answer) = oneshot::channel();
         let apply: Apply = Box::new(move |writing, place| {
-            let result = place.and_then(|place| change(writing, place));
-            match result {
-                // The transaction cannot go on: its tables failed.
-                Err(cause) if cause.is_internal() && !matches!(cause, Error::Full) => {
-                    let _ = done.send(Err(Error::NotWritten));
-                    Err(cause)
+            let result = match place.map(|place| change(writing, place)) {
+                // The transaction cannot go on: its tables failed, and may hold a part of the change.
+                Ok(Err(cause)) if cause.is_internal() => {
+                    let _ = done.send(Err(if matches!(cause, Error::Full) { Error::Full } else { Error::NotWritten }));
+                    return Err(cause);
                 }
-                result => Ok((
-                    result.is_ok(),
-                    // A caller that went away is served all the same.
-                    Box::new(move |fate| drop(done.send(result.and_then(|value| fate.map(|()| value))))),
-                )),
-            }
+                Ok(result) => result,
+                // There is no place for it; nothing was changed.
+                Err(refused) => Err(refused),
+            };
+            Ok((
+                result.is_ok(),
+                // A caller that went away is served all the same.
+                Box::new(move |fate| drop(done.send(result.and_then(|value| fate.map(|()| value))))),
+            ))
         });
         let (small, file) = match body {
             Body::Empty => (Vec::new(), None),

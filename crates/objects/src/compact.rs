@@ -17,7 +17,6 @@ use redb::{ReadableTable as _, Value};
 use crate::{
     Error,
     behalf::Behalf,
-    error::at,
     index::{OBJECTS, ObjectKey, PARTS, PIECES, SEGMENTS, VERSIONS, VersionKey, Writing, tables},
     log,
     logged::notes,
@@ -63,11 +62,14 @@ async fn step(store: &Store, sizes: &mut HashMap<u64, u64>, rate: u64) -> Result
     if victims.is_empty() {
         return Ok(());
     }
-    let moved = move_rows(store, found, rate).await?;
+    let mut damaged = BTreeSet::new();
+    let moved = move_rows(store, found, rate, &mut damaged).await?;
     let left = victims.clone();
     // What the notes did not find.
     let found = store.block(move |inner| walk(inner, &left)).await?;
-    let moved = moved + move_rows(store, found, rate).await?;
+    let moved = moved + move_rows(store, found, rate, &mut damaged).await?;
+    // They cannot be emptied, and would take the place of those that can.
+    sizes.extend(damaged.into_iter().map(|id| (id, 0)));
     tracing::debug!(files = victims.len(), bytes = moved, "segment files were emptied");
     Ok(())
 }
@@ -92,14 +94,17 @@ fn survey(inner: &Inner, mut sizes: HashMap<u64, u64>) -> Result<(BTreeSet<u64>,
         let size = match sizes.get(&id) {
             Some(size) => *size,
             None => {
-                let size = log::survey(&inner.packed, id, |_| Ok(()))?;
+                let size = log::survey(&inner.packed, id, |_| Ok(())).unwrap_or_else(|cause| {
+                    tracing::warn!(segment = id, cause = ?cause, "a segment file cannot be read, and is left as it is");
+                    0
+                });
                 sizes.insert(id, size);
                 size
             }
         };
         if live < size / 2 {
             victims.insert(id);
-            log::survey(&inner.packed, id, |bytes| {
+            let surveyed = log::survey(&inner.packed, id, |bytes| {
                 for note in notes(bytes) {
                     let note = note?;
                     let piece = note.value.and_then(|value| piece_of(note.table, value));
@@ -108,7 +113,11 @@ fn survey(inner: &Inner, mut sizes: HashMap<u64, u64>) -> Result<(BTreeSet<u64>,
                     }
                 }
                 Ok(())
-            })?;
+            });
+            if let Err(cause) = surveyed {
+                // The walk finds its rows.
+                tracing::warn!(segment = id, cause = ?cause, "the notes of a segment file cannot be read");
+            }
         }
     }
     Ok((victims, found, sizes))
@@ -176,16 +185,21 @@ fn piece_of(table: u8, row: &[u8]) -> Option<Piece> {
     }
 }
 
-/// Moves pieces, a few at once and no faster than `rate`; returns how many bytes.
-async fn move_rows(store: &Store, rows: Vec<Row>, rate: u64) -> Result<u64, Error> {
+/// Moves pieces, a few at once and no faster than `rate`; returns how many bytes, and adds to `damaged` the files of those
+/// that cannot be read.
+async fn move_rows(store: &Store, rows: Vec<Row>, rate: u64, damaged: &mut BTreeSet<u64>) -> Result<u64, Error> {
     let mut moved = 0;
     for group in rows.chunks(AT_ONCE) {
         let begun = Instant::now();
         let moves = group.iter().cloned().map(|row| move_row(store, row));
-        let results: Vec<Result<u64, Error>> = stream::iter(moves).buffer_unordered(AT_ONCE).collect().await;
+        let moves = stream::iter(moves).buffered(AT_ONCE);
+        let results: Vec<Result<Option<u64>, Error>> = moves.collect().await;
         let mut bytes = 0;
-        for result in results {
-            bytes += result?;
+        for (result, (.., piece)) in results.into_iter().zip(group) {
+            match result? {
+                Some(length) => bytes += length,
+                None => damaged.extend(segment(piece)),
+            }
         }
         fail::fail_point!("objects.compaction.moved");
         moved += bytes;
@@ -195,27 +209,25 @@ async fn move_rows(store: &Store, rows: Vec<Row>, rate: u64) -> Result<u64, Erro
     Ok(moved)
 }
 
-/// Moves a row's piece to the end of the log, if the row still has it there.
-async fn move_row(store: &Store, (table, key, piece): Row) -> Result<u64, Error> {
-    let Place::Packed { segment, offset } = piece.place else { return Ok(0) };
+/// Moves a row's piece to the end of the log, if the row still has it there; returns its bytes, `None` if they cannot be
+/// read.
+async fn move_row(store: &Store, (table, key, piece): Row) -> Result<Option<u64>, Error> {
+    let Place::Packed { segment, offset } = piece.place else { return Ok(Some(0)) };
     let length = seal::sealed_length(piece.length);
     // The pin keeps the file until it is read, wherever the row went meanwhile.
     let read = store.block(move |inner| {
         let _pin = inner.garbage.pin();
-        let file = match inner.open_files.get(segment) {
-            Ok(file) => file,
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(cause) => return Err(at(&segments::path(&inner.packed, segment))(cause)),
-        };
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        match file.read_exact_at(&mut bytes, offset) {
+        match inner.open_files.get(segment).and_then(|file| file.read_exact_at(&mut bytes, offset)) {
             Ok(()) => Ok(Some(bytes)),
-            // It is damaged, and stays where it is for a check to find.
-            Err(cause) if cause.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
-            Err(cause) => Err(at(&segments::path(&inner.packed, segment))(cause)),
+            // The row went elsewhere meanwhile; else it is damaged, and stays where it is for a check to find.
+            Err(cause) => {
+                tracing::debug!(segment, offset, %cause, "a piece cannot be read, and is not moved");
+                Ok(None)
+            }
         }
     });
-    let Some(bytes) = read.await? else { return Ok(0) };
+    let Some(bytes) = read.await? else { return Ok(None) };
     let change = move |writing: &mut Writing<'_>, place: Option<Place>| {
         let to = place.ok_or(Error::NotPlaced)?;
         match writing.relocate(table, &key, piece.place, to)? {
@@ -228,8 +240,8 @@ async fn move_row(store: &Store, (table, key, piece): Row) -> Result<u64, Error>
         }
     };
     match store.0.committer.commit_in_reserve(Body::Small(Packed::few(bytes)), change).await {
-        Ok(()) => Ok(length),
-        Err(Error::NoSuchKey) => Ok(0),
+        Ok(()) => Ok(Some(length)),
+        Err(Error::NoSuchKey) => Ok(Some(0)),
         Err(cause) => Err(cause),
     }
 }

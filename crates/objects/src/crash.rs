@@ -39,6 +39,7 @@ use crate::{
 const DIRECTORY: &str = "CASEMATE_TEST_CRASHED";
 const KILL_AT: &str = "CASEMATE_TEST_KILL_AT";
 const FAIL_AT: &str = "CASEMATE_TEST_FAIL_AT";
+const REFUSE_AT: &str = "CASEMATE_TEST_REFUSE_AT";
 const SEED: &str = "CASEMATE_TEST_SEED";
 const STEPS: &str = "CASEMATE_TEST_STEPS";
 const WRITERS: u64 = 6;
@@ -60,6 +61,13 @@ async fn the_process_that_crashes() {
             }
         };
         fail::cfg_callback(point, act).unwrap();
+    }
+    if let Ok(point) = std::env::var(REFUSE_AT) {
+        fail::cfg(&point, "return").unwrap();
+        let opened =
+            Store::open_within(&Path::new(&dir).join("objects"), keys(Path::new(&dir)), Limits::default()).await;
+        say(&format!("{} {point}", if opened.is_err() { "refused-at" } else { "opened-at" }));
+        std::process::exit(0);
     }
     let durable = OpenOptions::new().write(true).create(true).truncate(false).open(Path::new(&dir).join("durable"));
     DURABLE.set(durable.unwrap()).unwrap();
@@ -212,7 +220,7 @@ impl World {
                     self.model.get_mut(key).unwrap().pop();
                 }
                 ["failed", ..] => self.failed += 1,
-                ["killed", point] => self.killed_at.push(point.to_owned()),
+                ["killed" | "refused-at", point] => self.killed_at.push(point.to_owned()),
                 _ => {}
             }
         }
@@ -304,6 +312,18 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment() {
         }
     }
     assert!(world.acknowledged > 1000, "{} were acknowledged: the test shows little", world.acknowledged);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_read_again_from_the_log_is_durable_before_anything_is_built_on_it() {
+    let mut world = World::new();
+    // It was written, and can be read; nobody asked the disk for it.
+    world.kill_at("objects.log.appended", 40);
+    world.round(&[(REFUSE_AT, faults::SYNC_LOG.to_owned())], |child, _| {
+        child.wait().unwrap();
+    });
+    assert!(world.killed_at.iter().any(|at| at == faults::SYNC_LOG), "it was opened without a sync");
+    world.check("opened without a sync").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -439,9 +459,10 @@ async fn space_of_small_objects_comes_back_while_others_read() {
     let _ = reader.await;
     let report = store.check(CheckOptions::default(), |_| {}).await.unwrap();
     assert!(report.is_well() && report.looked_at.rows == 1600, "{report:?}");
-    let usage = store.usage(&project(), &target("").bucket).await.unwrap();
+    let now = tokio::time::Instant::now();
+    let usage = store.usage(&project(), &target("").bucket, now).await.unwrap().unwrap();
     assert_eq!((usage.objects, usage.bytes), (1600, 1600 * 65_536));
-    assert_eq!(store.project_usage(&project()).await.unwrap(), usage);
+    assert_eq!(store.project_usage(&project(), now).await.unwrap(), Some(usage));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use http::{HeaderMap, Uri};
 use jiff::Timestamp;
 use model::{BucketName, ProjectId};
-use s3s::{S3Error, S3Result, s3_error};
+use s3s::{S3Error, S3Result, dto::CopySource, s3_error};
 
 use crate::{
     Error, Store, Verdict, Via,
@@ -65,6 +65,10 @@ impl Call {
         self.is_at_home(bucket, signed)?;
         if signed {
             self.check_token(uri, headers)?;
+        } else if operation == "GetObject" && overrides_answer(uri) {
+            // What is open to everybody is shown as its writer meant it, not as whoever made the link.
+            let why = "Request specific response headers cannot be used for anonymous GET requests.";
+            return Err(s3_error!(InvalidRequest, "{why}"));
         }
         if let Some(owner) = headers.get("x-amz-expected-bucket-owner")
             && owner.as_bytes() != self.project()?.as_str().as_bytes()
@@ -146,8 +150,9 @@ impl Call {
     async fn decided(&self, wish: &Wish<'_>) -> S3Result<Option<Verdict>> {
         let project = self.project()?;
         let grant = self.grant();
+        // The store as such: the handle on the caller's behalf is made once it is known what is asked for and that it may be.
         let rules = match wish.bucket {
-            Some(bucket) => self.store().rules(project, bucket)?,
+            Some(bucket) => self.ground.store.rules(project, bucket)?,
             None => Rules::default(),
         };
         let public_blocked = rules.row.as_ref().is_none_or(|row| row.public_block.restrict);
@@ -208,7 +213,7 @@ impl Call {
     }
 
     async fn existing_tags(&self, target: &Target, version: Option<VersionId>) -> S3Result<Tags> {
-        match self.store().find(target, version).await {
+        match self.ground.store.find(target, version).await {
             Ok(found) => Ok(found.object().map(|row| row.tags).unwrap_or_default()),
             // Whoever may know of it will be told.
             Err(Error::NoSuchBucket { .. }) => Ok(Tags::new()),
@@ -231,6 +236,13 @@ impl Call {
 }
 
 impl Store {
+    /// The policy of a bucket, if it has one, and whether the bucket is closed to the public whatever that says.
+    pub fn bucket_policy(&self, project: &ProjectId, bucket: &BucketName) -> Result<(Option<String>, bool), Error> {
+        let rules = self.rules(project, bucket)?;
+        let row = rules.row.ok_or_else(|| Error::NoSuchBucket { bucket: bucket.clone() })?;
+        Ok((rules.policy, row.public_block.restrict))
+    }
+
     /// What a bucket adds to a decision; nothing, if there is none. Each call asks, and the rows are small and in memory,
     /// so that they are read where the caller stands: a hop to another thread would cost more.
     pub(crate) fn rules(&self, project: &ProjectId, bucket: &BucketName) -> Result<Rules, Error> {
@@ -251,28 +263,50 @@ impl Store {
     }
 }
 
-/// The condition keys that a request itself gives.
+/// Whether a query asks for other headers of the answer than the object has.
+fn overrides_answer(uri: &Uri) -> bool {
+    let mut names = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    names.any(|(name, _)| name.starts_with("response-"))
+}
+
+/// The condition keys that a request itself gives. Each only where the operation takes what it says: else a caller could
+/// add a header or a parameter to any request, and by that meet a condition or keep out of its way.
 fn scene(operation: &str, uri: &Uri, headers: &HeaderMap) -> Vec<(String, String)> {
     let mut scene = Vec::new();
     let mut put = |key: &str, value: &str| scene.push((key.to_owned(), value.to_owned()));
-    for (header, key) in HEADERS {
-        if let Some(value) = headers.get(header).and_then(|value| value.to_str().ok()) {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    for (header, key, operations) in HEADERS {
+        if let Some(value) = text(header).filter(|_| operations.is_empty() || operations.contains(&operation)) {
             put(key, value);
         }
     }
-    if let Some(tags) = headers.get("x-amz-tagging") {
+    if let Some(source) = text("x-amz-copy-source").filter(|_| COPIES.contains(&operation)) {
+        put("s3:x-amz-copy-source", &copy_source(source));
+    }
+    // A copy has the tags of its source unless it replaces them.
+    let sets_tags = match operation {
+        "CopyObject" => text("x-amz-tagging-directive") == Some("REPLACE"),
+        _ => CREATES.contains(&operation),
+    };
+    if let Some(tags) = headers.get("x-amz-tagging").filter(|_| sets_tags) {
         for (name, value) in url::form_urlencoded::parse(tags.as_bytes()) {
             put(&format!("s3:RequestObjectTag/{name}"), &value);
             put("s3:RequestObjectTagKeys", &name);
         }
     }
-    if let Some(until) = headers.get("x-amz-object-lock-retain-until-date").and_then(|value| value.to_str().ok()) {
+    if let Some(until) = text("x-amz-object-lock-retain-until-date").filter(|_| CREATES.contains(&operation)) {
         put("s3:object-lock-retain-until-date", until);
         if let Some(days) = remaining_days(until) {
             put("s3:object-lock-remaining-retention-days", &days);
         }
     }
-    for name in ["prefix", "delimiter", "max-keys"] {
+    let listed: &[&str] = match operation {
+        "ListObjects" | "ListObjectsV2" | "ListObjectVersions" => &["prefix", "delimiter", "max-keys"],
+        // AWS has no such key for uploads; here those who may list below a prefix only may do that with uploads too.
+        "ListMultipartUploads" => &["prefix", "delimiter"],
+        _ => &[],
+    };
+    for name in listed {
         if let Some(value) = parameter(uri, name) {
             put(&format!("s3:{name}"), &value);
         }
@@ -302,6 +336,18 @@ fn scene(operation: &str, uri: &Uri, headers: &HeaderMap) -> Vec<(String, String
     scene
 }
 
+/// The source of a copy as policies name it, `BUCKET/KEY`: however the header writes it, it is the same object.
+fn copy_source(header: &str) -> String {
+    match CopySource::parse(header) {
+        Ok(CopySource::Bucket { bucket, key, version_id: Some(version) }) => {
+            format!("{bucket}/{key}?versionId={version}")
+        }
+        Ok(CopySource::Bucket { bucket, key, version_id: None }) => format!("{bucket}/{key}"),
+        // It is refused by the operation.
+        _ => header.to_owned(),
+    }
+}
+
 /// Tags that a request is to set, as condition keys.
 pub fn request_tags(tags: &Tags) -> Vec<(String, String)> {
     let each = |(name, value): (&String, &String)| {
@@ -317,29 +363,51 @@ pub fn remaining_days(until: &str) -> Option<String> {
     Some(left.div_euclid(24 * 3600).to_string())
 }
 
-/// Headers that are condition keys.
-const HEADERS: [(&str, &str); 20] = [
-    ("user-agent", "aws:UserAgent"),
-    ("referer", "aws:Referer"),
-    ("if-match", "s3:if-match"),
-    ("if-none-match", "s3:if-none-match"),
-    ("x-amz-acl", "s3:x-amz-acl"),
-    ("x-amz-content-sha256", "s3:x-amz-content-sha256"),
-    ("x-amz-copy-source", "s3:x-amz-copy-source"),
-    ("x-amz-grant-full-control", "s3:x-amz-grant-full-control"),
-    ("x-amz-grant-read", "s3:x-amz-grant-read"),
-    ("x-amz-grant-read-acp", "s3:x-amz-grant-read-acp"),
-    ("x-amz-grant-write", "s3:x-amz-grant-write"),
-    ("x-amz-grant-write-acp", "s3:x-amz-grant-write-acp"),
-    ("x-amz-metadata-directive", "s3:x-amz-metadata-directive"),
-    ("x-amz-object-ownership", "s3:x-amz-object-ownership"),
-    ("x-amz-object-lock-mode", "s3:object-lock-mode"),
-    ("x-amz-object-lock-legal-hold", "s3:object-lock-legal-hold"),
-    ("x-amz-server-side-encryption", "s3:x-amz-server-side-encryption"),
-    ("x-amz-server-side-encryption-aws-kms-key-id", "s3:x-amz-server-side-encryption-aws-kms-key-id"),
-    ("x-amz-server-side-encryption-customer-algorithm", "s3:x-amz-server-side-encryption-customer-algorithm"),
-    ("x-amz-storage-class", "s3:x-amz-storage-class"),
+/// Headers that are condition keys, and the operations that take each; none named: all do.
+const HEADERS: [(&str, &str, &[&str]); 19] = [
+    ("user-agent", "aws:UserAgent", &[]),
+    ("referer", "aws:Referer", &[]),
+    ("x-amz-content-sha256", "s3:x-amz-content-sha256", &[]),
+    ("if-match", "s3:if-match", &["PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject"]),
+    ("if-none-match", "s3:if-none-match", &["PutObject", "CopyObject", "CompleteMultipartUpload"]),
+    ("x-amz-acl", "s3:x-amz-acl", &GRANTS),
+    ("x-amz-grant-full-control", "s3:x-amz-grant-full-control", &GRANTS),
+    ("x-amz-grant-read", "s3:x-amz-grant-read", &GRANTS),
+    ("x-amz-grant-read-acp", "s3:x-amz-grant-read-acp", &GRANTS),
+    ("x-amz-grant-write", "s3:x-amz-grant-write", &GRANTS),
+    ("x-amz-grant-write-acp", "s3:x-amz-grant-write-acp", &GRANTS),
+    ("x-amz-metadata-directive", "s3:x-amz-metadata-directive", &["CopyObject"]),
+    ("x-amz-object-ownership", "s3:x-amz-object-ownership", &["CreateBucket"]),
+    ("x-amz-object-lock-mode", "s3:object-lock-mode", &CREATES),
+    ("x-amz-object-lock-legal-hold", "s3:object-lock-legal-hold", &CREATES),
+    ("x-amz-server-side-encryption", "s3:x-amz-server-side-encryption", &CREATES),
+    ("x-amz-server-side-encryption-aws-kms-key-id", "s3:x-amz-server-side-encryption-aws-kms-key-id", &CREATES),
+    (
+        "x-amz-server-side-encryption-customer-algorithm",
+        "s3:x-amz-server-side-encryption-customer-algorithm",
+        &[
+            "PutObject",
+            "PostObject",
+            "CopyObject",
+            "CreateMultipartUpload",
+            "UploadPart",
+            "UploadPartCopy",
+            "CompleteMultipartUpload",
+            "GetObject",
+            "HeadObject",
+            "GetObjectAttributes",
+        ],
+    ),
+    ("x-amz-storage-class", "s3:x-amz-storage-class", &CREATES),
 ];
+
+/// Operations that say what an object is to be.
+const CREATES: [&str; 4] = ["PutObject", "PostObject", "CopyObject", "CreateMultipartUpload"];
+/// Operations that say who may what.
+const GRANTS: [&str; 7] =
+    ["PutObject", "PostObject", "CopyObject", "CreateMultipartUpload", "CreateBucket", "PutBucketAcl", "PutObjectAcl"];
+/// Operations that read another object.
+const COPIES: [&str; 2] = ["CopyObject", "UploadPartCopy"];
 
 /// Actions on an object that is there, whose tags a policy may ask for.
 const ON_TAGGED: [&str; 19] = [
@@ -363,3 +431,111 @@ const ON_TAGGED: [&str; 19] = [
     "s3:GetObjectLegalHold",
     "s3:BypassGovernanceRetention",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The values that a request gives a condition key.
+    fn given(operation: &str, uri: &str, headers: &[(&'static str, &'static str)], key: &str) -> Vec<String> {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value)));
+        let scene = scene(operation, &uri.parse().expect("a path"), &headers.collect());
+        scene.into_iter().filter(|(name, _)| name == key).map(|(_, value)| value).collect()
+    }
+
+    #[test]
+    fn parameters_of_a_list_are_those_of_a_list_only() {
+        let uri = "/b/k?prefix=a%2F&delimiter=/&max-keys=7";
+        for (operation, keys) in [
+            ("ListObjects", 3),
+            ("ListObjectsV2", 3),
+            ("ListObjectVersions", 3),
+            ("ListMultipartUploads", 2),
+            ("HeadBucket", 0),
+            ("GetObject", 0),
+            ("PutObject", 0),
+            ("DeleteObjects", 0),
+            ("ListParts", 0),
+            ("ListBuckets", 0),
+        ] {
+            let found =
+                ["s3:prefix", "s3:delimiter", "s3:max-keys"].map(|key| given(operation, uri, &[], key)).concat();
+            assert_eq!(found, ["a/", "/", "7"][..keys], "{operation}");
+        }
+        assert_eq!(given("ListObjectsV2", "/b?prefix=", &[], "s3:prefix"), [""]);
+    }
+
+    #[test]
+    fn a_header_counts_where_the_operation_takes_it_and_nowhere_else() {
+        for (header, key, takers, others) in [
+            (
+                "x-amz-acl",
+                "s3:x-amz-acl",
+                &["PutObject", "PutObjectAcl", "CreateBucket"][..],
+                &["UploadPart", "GetObject"][..],
+            ),
+            ("x-amz-grant-read", "s3:x-amz-grant-read", &["PutBucketAcl"], &["DeleteObject", "PutObjectTagging"]),
+            (
+                "x-amz-copy-source",
+                "s3:x-amz-copy-source",
+                &["CopyObject", "UploadPartCopy"],
+                &["PostObject", "PutObject"],
+            ),
+            ("x-amz-metadata-directive", "s3:x-amz-metadata-directive", &["CopyObject"], &["PutObject"]),
+            ("x-amz-object-lock-mode", "s3:object-lock-mode", &["CreateMultipartUpload"], &["PutObjectRetention"]),
+            ("x-amz-object-lock-legal-hold", "s3:object-lock-legal-hold", &["PutObject"], &["PutObjectLegalHold"]),
+            ("x-amz-server-side-encryption", "s3:x-amz-server-side-encryption", &["PostObject"], &["UploadPart"]),
+            (
+                "x-amz-storage-class",
+                "s3:x-amz-storage-class",
+                &["CopyObject"],
+                &["GetObject", "CompleteMultipartUpload"],
+            ),
+            ("if-match", "s3:if-match", &["PutObject", "DeleteObject"], &["UploadPart", "CreateMultipartUpload"]),
+            (
+                "if-none-match",
+                "s3:if-none-match",
+                &["CompleteMultipartUpload"],
+                &["CreateMultipartUpload", "PostObject"],
+            ),
+            ("user-agent", "aws:UserAgent", &["GetObject", "PutObject", "ListBuckets"], &[]),
+        ] {
+            for operation in takers {
+                assert_eq!(given(operation, "/b/k", &[(header, "x")], key), ["x"], "{operation} {header}");
+            }
+            for operation in others {
+                assert!(given(operation, "/b/k", &[(header, "x")], key).is_empty(), "{operation} {header}");
+            }
+        }
+    }
+
+    #[test]
+    fn tags_of_the_header_count_where_they_are_set() {
+        let tags = ("x-amz-tagging", "class=open");
+        let of = |operation: &str, more: &[_]| {
+            given(operation, "/b/k", &[&[tags], more].concat(), "s3:RequestObjectTag/class")
+        };
+        assert_eq!(of("PutObject", &[]), ["open"]);
+        assert_eq!(of("CopyObject", &[("x-amz-tagging-directive", "REPLACE")]), ["open"]);
+        assert!(of("CopyObject", &[]).is_empty(), "the tags are those of the source");
+        for operation in ["PutObjectTagging", "UploadPart", "GetObject"] {
+            assert!(of(operation, &[]).is_empty(), "{operation}");
+        }
+    }
+
+    #[test]
+    fn the_source_of_a_copy_has_one_name() {
+        for (header, expected) in [
+            ("data/secret/x", "data/secret/x"),
+            ("/data/secret/x", "data/secret/x"),
+            ("data/%73ecret%2Fx", "data/secret/x"),
+            ("%2Fdata/a+b", "data/a+b"),
+            ("/data/%78?versionId=1", "data/x?versionId=1"),
+            ("nothing", "nothing"),
+        ] {
+            assert_eq!(copy_source(header), expected, "{header}");
+        }
+    }
+}

@@ -1,7 +1,8 @@
 //! Digests of data as it passes: MD5 for the entity tag, and the checksum that its sender chose.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256};
+use crypto::Md5;
+use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Sha1, Sha256};
 
 use crate::rows::{Algorithm, Sum};
 
@@ -58,8 +59,7 @@ impl Digests {
 
     /// Of all that was taken.
     pub fn finish(self) -> Digested {
-        let mut md5 = [0; 16];
-        md5.copy_from_slice(self.md5.finalize().as_ref());
+        let md5 = self.md5.finish();
         let sum = self.sum.map(|hasher| {
             let (algorithm, value) = match hasher {
                 Hasher::Crc32(hasher) => (Algorithm::Crc32, BASE64.encode(hasher.finalize())),

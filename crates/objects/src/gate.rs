@@ -20,7 +20,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Access, Store, Via, browser,
+    Access, Store, Via,
+    actions::parameter,
+    browser,
     call::{Call, Session},
     crowd::{Crowd, Line, Places},
     guard,
@@ -266,7 +268,7 @@ impl Gate {
             }
         };
         match builder.build().call(request).await {
-            Ok(response) => guard::escaped(response),
+            Ok(response) => guard::escaped(guard::partial(response)),
             Err(cause) => {
                 tracing::error!(?cause, "a call to the object store failed");
                 plain(StatusCode::INTERNAL_SERVER_ERROR)
@@ -279,7 +281,7 @@ impl Gate {
 fn refused<B>(request: &Request<B>) -> Option<S3Error> {
     let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let old_signature = header(header::AUTHORIZATION).is_some_and(|value| value.starts_with("AWS "))
-        || request.uri().query().is_some_and(|query| query.contains("AWSAccessKeyId="));
+        || ["AWSAccessKeyId", "Signature"].into_iter().any(|name| parameter(request.uri(), name).is_some());
     if old_signature {
         return Some(s3_error!(
             InvalidRequest,
@@ -322,3 +324,24 @@ const HEADER_PATIENCE: Duration = Duration::from_secs(60);
 const WRITE_PATIENCE: Duration = Duration::from_secs(300);
 /// How long a request that is under way may go on after the stop.
 const LAST_PATIENCE: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_old_signature_is_refused_however_it_is_written() {
+        let code = |uri: &str, authorization: Option<&str>| {
+            let mut request = Request::get(uri);
+            if let Some(value) = authorization {
+                request = request.header(header::AUTHORIZATION, value);
+            }
+            refused(&request.body(()).expect("a request")).map(|refusal| refusal.code().as_str().to_owned())
+        };
+        for old in ["AWSAccessKeyId=a&Signature=b&Expires=1", "AWSAccess%4beyId=a&Sign%61ture=b", "Signature=b"] {
+            assert_eq!(code(&format!("/b/k?{old}"), None).as_deref(), Some("InvalidRequest"), "{old}");
+        }
+        assert_eq!(code("/b/k", Some("AWS a:b")).as_deref(), Some("InvalidRequest"));
+        assert_eq!(code("/b/k?prefix=Signature&x-signature=1", None), None);
+    }
+}

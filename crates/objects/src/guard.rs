@@ -2,7 +2,7 @@
 //! and what `s3s` would refuse or write otherwise than S3 does.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use jiff::{SignedDuration, Timestamp};
 use s3s::{Body, S3Result, s3_error};
 
@@ -20,6 +20,15 @@ pub fn checked<B>(mut request: Request<B>) -> S3Result<Request<B>> {
     date(request.headers_mut())?;
     join(request.headers_mut())?;
     Ok(request)
+}
+
+/// An answer of a part of an object says so by its status, as in RFC 9110, section 15.3.7: that of `HEAD` too, for which
+/// `s3s` knows one status only.
+pub fn partial(mut response: Response<Body>) -> Response<Body> {
+    if response.status() == StatusCode::OK && response.headers().contains_key(header::CONTENT_RANGE) {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    response
 }
 
 /// A document that XML can hold: a key may have a carriage return, which a parser would read as a line's end, and other

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
@@ -299,6 +299,32 @@ pub fn begin(database: &Database) -> Result<WriteTransaction, Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::None).map_err(|cause| redb::StorageError::Corrupted(cause.to_string()))?;
     Ok(transaction)
+}
+
+/// Whether there is an index in `path`.
+pub fn is_there(path: &Path) -> Result<bool, Error> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(found.len() > 0),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(cause) => Err(at(path)(cause)),
+    }
+}
+
+/// Makes an index in `path`, with nothing in it. A kill leaves none, or a whole one: a file that redb only began is none,
+/// and could not be opened again.
+pub fn make(path: &Path) -> Result<(), Error> {
+    let new = path.with_extension("redb.new");
+    match fs::remove_file(&new) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(at(&new)(cause)),
+        _ => {}
+    }
+    drop(open(&new)?);
+    match fs::hard_link(&new, path) {
+        // Another process was quicker; which of the two may have it is found out next.
+        Err(cause) if cause.kind() != std::io::ErrorKind::AlreadyExists => return Err(at(path)(cause)),
+        _ => {}
+    }
+    fs::remove_file(&new).map_err(at(&new))
 }
 
 fn open(path: &Path) -> Result<Database, Error> {

@@ -11,7 +11,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::{access::LoggedIn, call::Call, gate::Ground, swift};
+use crate::{
+    access::{LoggedIn, NotLoggedIn},
+    call::Call,
+    gate::Ground,
+    swift,
+};
 
 /// The path below which it is: too short for the name of a bucket, so that nothing of S3 is there.
 pub const ROOT: &str = "/v3";
@@ -225,8 +230,11 @@ async fn by_password(call: &Call, user: User) -> Result<LoggedIn, Fault> {
         (None, None, _) => return Err(Fault::bad("Expecting to find id or name in user.")),
     };
     let from = Some(call.peer().ip());
-    let found = call.ground.access.log_in(&name, &user.password, from).await;
-    found.map_err(|cause| Fault::unavailable(&*cause))?.ok_or_else(Fault::unauthorized)
+    call.ground.access.log_in(&name, &user.password, from).await.map_err(|refusal| match refusal {
+        NotLoggedIn::Wrong => Fault::unauthorized(),
+        NotLoggedIn::TryLater { seconds } => Fault::too_many(seconds),
+        NotLoggedIn::Failed(cause) => Fault::unavailable(&*cause),
+    })
 }
 
 /// Whether the wished scope is that which a user of `project` has. No wish is for that.
@@ -342,11 +350,13 @@ fn public_url(ground: &Ground, request: &Request<Body>) -> String {
 struct Fault {
     status: StatusCode,
     words: String,
+    /// Seconds after which it is worth while to try again.
+    retry_after: Option<u64>,
 }
 
 impl Fault {
     fn new(status: StatusCode, words: impl Into<String>) -> Fault {
-        Fault { status, words: words.into() }
+        Fault { status, words: words.into(), retry_after: None }
     }
 
     fn bad(words: impl Into<String>) -> Fault {
@@ -356,6 +366,11 @@ impl Fault {
     /// The same whatever is wrong, so that nobody learns which names there are.
     fn unauthorized() -> Fault {
         Fault::new(StatusCode::UNAUTHORIZED, "The request you have made requires authentication.")
+    }
+
+    fn too_many(seconds: u64) -> Fault {
+        let words = format!("Too many tries. The next one is heard in {seconds} s.");
+        Fault { retry_after: Some(seconds), ..Fault::new(StatusCode::TOO_MANY_REQUESTS, words) }
     }
 
     fn unavailable(cause: &(dyn std::error::Error + Send + Sync)) -> Fault {
@@ -372,6 +387,9 @@ impl Fault {
             },
         });
         let mut response = json_answer(self.status, &body);
+        if let Some(seconds) = self.retry_after {
+            swift::set(response.headers_mut(), "retry-after", &seconds.to_string());
+        }
         if self.status == StatusCode::UNAUTHORIZED {
             swift::set(response.headers_mut(), "www-authenticate", &format!("Keystone uri=\"{url}{ROOT}\""));
         }

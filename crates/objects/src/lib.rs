@@ -32,6 +32,8 @@ mod crash;
 mod crowd;
 mod decide;
 mod digests;
+#[cfg(test)]
+mod engine_tests;
 mod error;
 mod external;
 mod faults;
@@ -80,7 +82,8 @@ mod versions;
 mod versions_tests;
 
 pub use access::{
-    Access, BoxError, Grant, LoggedIn, PolicyKind, Question, Refusal, RoleWish, Scope, TemporaryKey, Verdict, Via,
+    Access, BoxError, Grant, LoggedIn, NotLoggedIn, PolicyKind, Question, Refusal, RoleWish, Scope, TemporaryKey,
+    Verdict, Via,
 };
 pub use check::{CheckOptions, Damage, Progress, Report, Wrong};
 pub use error::Error;

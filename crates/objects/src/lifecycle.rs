@@ -363,18 +363,18 @@ impl Store {
     }
 
     async fn expire_bucket(&self, audit: &Audit, project: &ProjectId, bucket: &BucketName) -> Result<(), Error> {
-        let rules = match self.lifecycle(project, bucket).await {
-            Ok(Some(rules)) => Arc::<[LifecycleRule]>::from(rules),
-            // Removed meanwhile.
-            Ok(None) | Err(Error::NoSuchBucket { .. }) => return Ok(()),
-            Err(cause) => return Err(cause),
-        };
         let now = self.clock().await?;
-        let look = Look { project: project.clone(), bucket: bucket.clone(), rules, now, budget: BUDGET };
         let mut walk = Some(Walk::start());
         while let Some(place) = walk {
             let begun = tokio::time::Instant::now();
-            let plan = self.due(look.clone(), place).await?;
+            // Each step asks: rules that were taken away remove nothing more, however long the walk is.
+            let rules = match self.lifecycle(project, bucket).await {
+                Ok(Some(rules)) => Arc::<[LifecycleRule]>::from(rules),
+                Ok(None) | Err(Error::NoSuchBucket { .. }) => return Ok(()),
+                Err(cause) => return Err(cause),
+            };
+            let look = Look { project: project.clone(), bucket: bucket.clone(), rules, now, budget: BUDGET };
+            let plan = self.due(look, place).await?;
             if !plan.due.is_empty() {
                 let entry = entry(project, bucket, &plan.due);
                 audit.record(entry).await.map_err(|cause| {

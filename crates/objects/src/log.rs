@@ -13,7 +13,9 @@
 //! there is none. All integers are little endian.
 
 use std::{
+    collections::BTreeSet,
     fs::{File, OpenOptions},
+    io::{Read as _, Seek as _, SeekFrom},
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -257,9 +259,11 @@ pub struct Reader {
     directory: PathBuf,
     id: u128,
     at: Position,
-    /// Openings of the files that have one of this log, oldest first.
+    /// Openings of the files that have one of this log and may be needed, oldest first.
     openings: Vec<Opening>,
     open: Option<(u64, File, u64)>,
+    /// Files of which batches were read.
+    read: BTreeSet<u64>,
 }
 
 /// A batch of the log.
@@ -290,9 +294,12 @@ impl Reader {
                 Err(cause) if cause.kind() == std::io::ErrorKind::UnexpectedEof => continue,
                 Err(cause) => return Err(crate::error::at(&path)(cause)),
             }
-            openings.extend(Opening::parse(id, &bytes).filter(|opening| opening.segment == segment));
+            // There are very many of before.
+            let is_needed = |opening: &Opening| opening.after.sequence >= at.sequence || segment == at.segment;
+            let opening = Opening::parse(id, &bytes).filter(|opening| opening.segment == segment);
+            openings.extend(opening.filter(is_needed));
         }
-        Ok(Reader { directory: directory.to_owned(), id, at, openings, open: None })
+        Ok(Reader { directory: directory.to_owned(), id, at, openings, open: None, read: BTreeSet::new() })
     }
 
     /// Up to where it was read.
@@ -311,6 +318,41 @@ impl Reader {
                 None => return self.batch(),
             }
         }
+    }
+
+    /// Makes what was read durable. A process that was killed between a write and its sync leaves batches that can be
+    /// read, and that are gone if the power fails: nothing may be built on them before.
+    pub fn sync(&self) -> Result<(), Error> {
+        for segment in &self.read {
+            let path = segments::path(&self.directory, *segment);
+            let synced = File::open(&path).and_then(|file| file.sync_data()).and_then(|()| fault(faults::SYNC_LOG));
+            synced.map_err(at(&path))?;
+        }
+        Ok(())
+    }
+
+    /// Whether something of the log comes behind the place up to where it can be read. A batch is written once the one
+    /// before it is durable; so that place is not the end, then, but damage.
+    pub fn goes_on(&self) -> Result<bool, Error> {
+        let Position { segment, offset, sequence } = self.at;
+        if self.openings.iter().any(|opening| opening.after.sequence > sequence) {
+            return Ok(true);
+        }
+        if self.openings.iter().all(|opening| opening.segment != segment) {
+            return Ok(false);
+        }
+        let path = segments::path(&self.directory, segment);
+        let mut rest = Vec::new();
+        let mut file = File::open(&path).map_err(at(&path))?;
+        file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_to_end(&mut rest)).map_err(at(&path))?;
+        let is_later = |start: usize| {
+            let (header, bytes) = rest[start..].split_first_chunk()?;
+            let header = Header::parse(header).filter(|header| header.sequence > sequence)?;
+            let length = usize::try_from(header.data.checked_add(header.notes)?).ok()?;
+            let sum = checksum(self.id, segment, offset + start as u64, &header.bytes, bytes.get(..length)?);
+            (sum == header.sum).then_some(())
+        };
+        Ok(memchr::memmem::find_iter(&rest, &BATCH).any(|start| is_later(start).is_some()))
     }
 
     fn batch(&mut self) -> Result<Option<Batch>, Error> {
@@ -342,6 +384,7 @@ impl Reader {
         if checksum(self.id, segment, offset, &header.bytes, &bytes) != header.sum {
             return Ok(None);
         }
+        self.read.insert(segment);
         self.at = Position { segment, offset: offset + (HEADER + wanted) as u64, sequence: sequence + 1 };
         // It is at most as long as the bytes, which fit.
         let data = usize::try_from(header.data).unwrap_or(wanted);

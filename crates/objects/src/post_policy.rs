@@ -130,8 +130,8 @@ impl Condition {
 
 /// Fields that need no condition.
 fn is_free(name: &str) -> bool {
-    // The bucket is not a field, but of the address; it is among the fields so that conditions can name it.
-    ["x-amz-signature", "file", "policy", "bucket"].contains(&name) || name.starts_with("x-ignore-")
+    // The bucket is of the address, and not free: who signs for one bucket does not sign for the others.
+    ["x-amz-signature", "file", "policy"].contains(&name) || name.starts_with("x-ignore-")
 }
 
 fn invalid(why: &str) -> S3Error {
@@ -187,6 +187,8 @@ mod tests {
         let refusal = check(conditions, &more).expect_err("refused");
         assert_eq!(refusal, "AccessDenied Invalid according to Policy: Extra input fields: x-amz-meta-other");
         assert!(check(conditions, &good[1..]).is_err(), "a field that a condition names is missing");
+        let refusal = check(r#"[["starts-with", "$key", ""]]"#, &good[..2]).expect_err("of any bucket");
+        assert_eq!(refusal, "AccessDenied Invalid according to Policy: Extra input fields: bucket");
     }
 
     #[test]

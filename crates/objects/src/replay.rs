@@ -22,7 +22,7 @@ pub struct Replayed {
 }
 
 /// Makes the changes of the log again that are not durable in the index: all, or those before `until`. The first batch
-/// that is not whole was never answered, and nor was any behind it.
+/// that is not whole was never answered, if it is the last: that others are behind it is [`Error::Damaged`].
 pub fn replay(
     database: &Database,
     clock: &Clock,
@@ -58,6 +58,14 @@ pub fn replay(
     {
         // It was durable and answered, so that its loss is damage.
         return Err(Error::Damaged { what: format!("the log at batch {}", log.position().sequence) });
+    }
+    if until.is_none() {
+        if log.goes_on()? {
+            let Position { segment, offset, sequence } = log.position();
+            let what = format!("the log at batch {sequence} (packed/{segment:016x} from byte {offset} on)");
+            return Err(Error::Damaged { what });
+        }
+        log.sync()?;
     }
     if batches > 0 {
         tracing::info!(batches, "the index of objects was brought to the end of the log");

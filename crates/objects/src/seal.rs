@@ -123,9 +123,7 @@ impl Store {
             while !rest.is_empty() {
                 // A full batch waits here until it is known not to be the last.
                 if batch.len() == BATCH {
-                    // The one before was sealed while this one came; its memory takes the next.
-                    let (work, empty) = intake.wait(self).await?;
-                    intake = Intake::Running(self.take_in(work, std::mem::replace(&mut batch, empty)));
+                    (intake, batch) = intake.step(self, batch).await?;
                 }
                 if batch.is_empty() {
                     // So much as is sure to come, and the tag behind it.
@@ -136,55 +134,106 @@ impl Store {
                 rest = left;
             }
         }
-        let finish = |inner: &Inner, work: Work, batch: Vec<u8>| work.finish(inner, batch);
+        let finish = |mut work: Work, batch: Vec<u8>| {
+            work.digests.update(&batch);
+            Ok((work.sealer.finish(batch)?, work.digests.finish()))
+        };
         match intake {
-            // Short work, which is done where it is.
-            Intake::Begun { project, algorithm } if batch.len() <= SEGMENT => {
-                self.glance(move |inner| finish(inner, Work::new(inner, &project, algorithm)?, batch)).await
+            Intake::Begun { project, algorithm } => {
+                let whole = move |inner: &Inner| finish(Work::new(inner, &project, algorithm)?, batch);
+                // Short work is done where it is.
+                if total <= SEGMENT as u64 { self.glance(whole).await } else { self.block(whole).await }
             }
-            intake => {
-                let (work, _) = intake.wait(self).await?;
-                self.block(move |inner| finish(inner, work, batch)).await
+            Intake::Running { digesting, sealing } => {
+                let (digests, digested) = joined(digesting).await?;
+                let (sealer, _) = sealing.wait().await?;
+                let digesting = self.digest(digests, batch);
+                let sealing = self.seal_batch(sealer, digested);
+                let ((digests, last), (sealer, _)) = (joined(digesting).await?, joined(sealing).await?);
+                self.block(move |_| Ok((sealer.finish(last)?, digests.finish()))).await
             }
         }
     }
 
-    /// Digests and seals a batch that is not the last, on a thread that may block.
-    fn take_in(&self, mut work: Work, mut batch: Vec<u8>) -> JoinHandle<Result<(Work, Vec<u8>), Error>> {
-        let store = self.clone();
-        tokio::spawn(async move {
-            store
-                .block(move |inner| {
-                    if nearly_full(&inner.large, inner.kept_free) {
-                        return Err(Error::Full);
-                    }
-                    work.digests.update(&batch);
-                    work.sealer.seal(&mut batch, false)?;
-                    batch.clear();
-                    Ok((work, batch))
-                })
-                .await
+    /// Digests a batch on a thread that may block.
+    fn digest(&self, mut digests: Digests, batch: Vec<u8>) -> Stage<Digests> {
+        self.stage(move |_| {
+            digests.update(&batch);
+            Ok((digests, batch))
         })
     }
+
+    /// Seals a batch that is not the last, on a thread that may block; returns its memory, empty.
+    fn seal_batch(&self, mut sealer: Sealer, mut batch: Vec<u8>) -> Stage<Sealer> {
+        self.stage(move |inner| {
+            if nearly_full(&inner.large, inner.kept_free) {
+                return Err(Error::Full);
+            }
+            sealer.seal(&mut batch, false)?;
+            batch.clear();
+            Ok((sealer, batch))
+        })
+    }
+
+    fn stage<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<(T, Vec<u8>), Error> + Send + 'static,
+    ) -> Stage<T> {
+        let store = self.clone();
+        tokio::spawn(async move { store.block(work).await })
+    }
+}
+
+/// Work on a batch: gives back who did it, and the batch.
+type Stage<T> = JoinHandle<Result<(T, Vec<u8>), Error>>;
+
+async fn joined<T>(stage: Stage<T>) -> Result<(T, Vec<u8>), Error> {
+    stage.await.map_err(|_| Error::NotWritten)?
 }
 
 /// How far a stream was taken in.
 enum Intake {
-    /// Nothing of it was sealed.
+    /// Nothing of it was digested.
     Begun { project: ProjectId, algorithm: Option<Algorithm> },
-    /// A batch is.
-    Running(JoinHandle<Result<(Work, Vec<u8>), Error>>),
+    /// One batch is digested while the one before it is sealed, and the next one comes: digesting takes the longest,
+    /// and waits for nothing.
+    Running { digesting: Stage<Digests>, sealing: Sealing },
+}
+
+/// How far the batch before was sealed.
+enum Sealing {
+    /// There is none.
+    Idle(Sealer),
+    /// It is at work.
+    Busy(Stage<Sealer>),
 }
 
 impl Intake {
-    /// Waits for the batch that is sealed; returns its memory.
-    async fn wait(self, store: &Store) -> Result<(Work, Vec<u8>), Error> {
+    /// Moves all on by one batch, which is not the last; returns memory for the one after.
+    async fn step(self, store: &Store, batch: Vec<u8>) -> Result<(Intake, Vec<u8>), Error> {
         match self {
             Intake::Begun { project, algorithm } => {
-                let work = store.glance(move |inner| Work::new(inner, &project, algorithm)).await?;
-                Ok((work, Vec::new()))
+                let Work { sealer, digests } = store.glance(move |inner| Work::new(inner, &project, algorithm)).await?;
+                let digesting = store.digest(digests, batch);
+                Ok((Intake::Running { digesting, sealing: Sealing::Idle(sealer) }, Vec::new()))
             }
-            Intake::Running(running) => running.await.map_err(|_| Error::NotWritten)?,
+            Intake::Running { digesting, sealing } => {
+                let (digests, digested) = joined(digesting).await?;
+                let digesting = store.digest(digests, batch);
+                let (sealer, empty) = sealing.wait().await?;
+                let sealing = Sealing::Busy(store.seal_batch(sealer, digested));
+                Ok((Intake::Running { digesting, sealing }, empty))
+            }
+        }
+    }
+}
+
+impl Sealing {
+    /// Waits for the batch that is sealed; returns its memory.
+    async fn wait(self) -> Result<(Sealer, Vec<u8>), Error> {
+        match self {
+            Sealing::Idle(sealer) => Ok((sealer, Vec::new())),
+            Sealing::Busy(stage) => joined(stage).await,
         }
     }
 }
@@ -200,11 +249,6 @@ impl Work {
         let key = inner.keys.data_key(project, PURPOSE)?;
         let sealer = Sealer::new(&inner.large, key, Arc::clone(&inner.memory))?;
         Ok(Work { sealer, digests: Digests::new(algorithm) })
-    }
-
-    fn finish(mut self, _: &Inner, batch: Vec<u8>) -> Result<(Sealed, Digested), Error> {
-        self.digests.update(&batch);
-        Ok((self.sealer.finish(batch)?, self.digests.finish()))
     }
 }
 

@@ -120,11 +120,12 @@ impl Store {
             writing.buckets.insert(key, row.as_slice())?;
             Ok(())
         };
-        self.commit(Body::Empty, create).await?;
         if is_external {
+            // Before it can be seen, and whether the caller waits for it or not: what is written to it meanwhile would
+            // else go to a bucket of that name here, where nobody finds it again.
             self.0.index.note_external();
         }
-        Ok(())
+        self.commit(Body::Empty, create).await
     }
 
     /// Removes a bucket that has no objects, no versions and no delete markers; uploads that were begun in it are

@@ -330,7 +330,18 @@ fn open(dir: &Path, keys: Arc<Keys>, limits: Limits) -> Result<Store, Error> {
     for directory in [dir, &large, &packed] {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
     }
-    let (index, (log, next)) = Index::open(&dir.join("index.redb"), limits.clock.clone(), |database, clock, mark| {
+    let path = dir.join("index.redb");
+    if !index::is_there(&path)? {
+        let is_empty =
+            |directory: &Path| fs::read_dir(directory).map_err(at(directory)).map(|mut files| files.next().is_none());
+        if !is_empty(&large)? || !is_empty(&packed)? {
+            // It was made before they were. A new one would name none of them, and they would all be removed.
+            let what = "the index (index.redb is not there, and files of objects are)".to_owned();
+            return Err(Error::Damaged { what });
+        }
+        index::make(&path)?;
+    }
+    let (index, (log, next)) = Index::open(&path, limits.clock.clone(), |database, clock, mark| {
         let replayed = replay::replay(database, clock, &packed, mark, None)?;
         let newest = segments::ids(&packed)?.into_iter().max().map_or(0, |id| id + 1);
         let next = mark.next_segment.max(newest).max(index::after_segments(database)?);

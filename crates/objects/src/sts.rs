@@ -43,12 +43,22 @@ pub async fn prepared(request: Request<Body>) -> S3Result<Request<Body>> {
     })?;
     let mut fields: Vec<(String, String)> =
         url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+    let in_query = fields.iter().any(|(name, _)| name == "X-Amz-Signature");
     fields.extend(url::form_urlencoded::parse(&bytes).into_owned());
-    let sent = parts.headers.contains_key(DIGEST) || fields.iter().any(|(name, _)| name == "X-Amz-Signature");
-    if !sent {
-        let digest = hex::encode(crypto::digest::sha256(&[&bytes]));
-        let digest = HeaderValue::try_from(digest).map_err(|_| s3_error!(InternalError))?;
-        parts.headers.insert(DIGEST, digest);
+    // Nobody reads the body after this, so that nobody else compares it with what was signed.
+    let digest = hex::encode(crypto::digest::sha256(&[&bytes]));
+    let is_signed = match parts.headers.get(DIGEST) {
+        // Such a signature is of no body.
+        _ if in_query => bytes.is_empty(),
+        Some(sent) => sent.as_bytes().eq_ignore_ascii_case(digest.as_bytes()),
+        None => {
+            let digest = HeaderValue::try_from(digest).map_err(|_| s3_error!(InternalError))?;
+            parts.headers.insert(DIGEST, digest);
+            true
+        }
+    };
+    if !is_signed {
+        return Err(s3_error!(SignatureDoesNotMatch, "the body is not the one that was signed"));
     }
     parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     parts.extensions.insert(Form(fields));
@@ -89,6 +99,9 @@ impl S3Route for Route {
     }
 
     async fn call(&self, mut request: S3Request<Body>) -> S3Result<S3Response<Body>> {
+        if request.credentials.is_some() {
+            self.0.verify();
+        }
         let Form(fields) = request.extensions.remove().ok_or_else(|| s3_error!(InternalError))?;
         let header = request.headers.get(TOKEN).and_then(|token| token.to_str().ok());
         let query = fields.iter().find(|(name, _)| name == "X-Amz-Security-Token").map(|(_, token)| token.as_str());
@@ -243,3 +256,40 @@ const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 const VERSION: &str = "2011-06-15";
 /// The most bytes of a call: a session policy of 2,048 characters, percent signs and all, and more.
 const MOST_BODY: usize = 16 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_form_is_the_one_that_was_signed() {
+        let (body, other) = ("Action=GetCallerIdentity", "Action=GetSessionToken");
+        let digest = |text: &str| hex::encode(crypto::digest::sha256(&[text.as_bytes()]));
+        let query = "/?Action=AssumeRole&X-Amz-Signature=0";
+        for (uri, header, body, good) in [
+            ("/", None, body, true),
+            ("/", Some(digest(body)), body, true),
+            ("/", Some(digest(body).to_uppercase()), body, true),
+            ("/", Some(digest(body)), other, false),
+            ("/", Some(digest(body)), "", false),
+            ("/", Some("UNSIGNED-PAYLOAD".to_owned()), body, false),
+            ("/", Some("STREAMING-UNSIGNED-PAYLOAD-TRAILER".to_owned()), body, false),
+            (query, None, "", true),
+            (query, None, "DurationSeconds=43200", false),
+            (query, Some(digest("DurationSeconds=43200")), "DurationSeconds=43200", false),
+        ] {
+            let mut request = Request::post(uri);
+            if let Some(header) = &header {
+                request = request.header(DIGEST, header);
+            }
+            let prepared = prepared(request.body(Body::from(body.to_owned())).expect("a request")).await;
+            let code = prepared.as_ref().err().map(|refusal| refusal.code().as_str().to_owned());
+            assert_eq!(code.as_deref(), (!good).then_some("SignatureDoesNotMatch"), "{uri} {header:?} {body}");
+            if let Ok(request) = prepared
+                && uri == "/"
+            {
+                assert!(request.headers()[DIGEST].as_bytes().eq_ignore_ascii_case(digest(body).as_bytes()));
+            }
+        }
+    }
+}

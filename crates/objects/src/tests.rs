@@ -139,7 +139,8 @@ async fn a_store_of_before_there_was_a_log_opens_and_is_counted() {
         let store = open(dir.path()).await;
         assert_eq!(get(&store, "old", None).await.unwrap(), data(5000));
         put(&store, "new", &data(round)).await.unwrap();
-        let usage = store.usage(&project(), &target("").bucket).await.unwrap();
+        let now = tokio::time::Instant::now();
+        let usage = store.usage(&project(), &target("").bucket, now).await.unwrap().unwrap();
         assert_eq!((usage.objects, usage.bytes), (2, 5000 + round as u64));
         assert!(store.check(crate::CheckOptions::default(), |_| {}).await.unwrap().is_well());
         if round == 1 {

@@ -9,7 +9,7 @@ use crate::{
     Error,
     clock::milliseconds,
     digests::{self, Digested, Digests},
-    external::External,
+    external::{self, External},
     index::{self, BUCKETS, PARTS, UPLOADS, UploadKey, Writing},
     list, lock,
     notify::How,
@@ -18,6 +18,7 @@ use crate::{
     seal::{Body, Sealed},
     settings,
     store::Store,
+    versions::Found,
 };
 
 /// A part that its sender wants in the object.
@@ -65,6 +66,9 @@ impl Store {
         let begin = move |writing: &mut Writing<'_>, _| {
             let Target { project, bucket, key } = &target;
             let settings = index::bucket(&writing.buckets, project, bucket)?;
+            if settings.external.is_some() {
+                external::expect_nothing_more(&row.tags, row.retention.is_some() || row.hold, &row.sealing)?;
+            }
             row.begun = milliseconds(writing.now());
             // What the object may not have is refused before its data is sent; its own locks begin when it is complete.
             lock::of_new(&settings, row.retention, row.hold, row.begun)?;
@@ -177,7 +181,8 @@ impl Store {
         Ok(row)
     }
 
-    /// Sends the parts that are here to where the bucket lives, as one object, and removes them here.
+    /// Sends the parts that are here to where the bucket lives, as one object, and removes them here. The object there says
+    /// by which upload it was made: so the answer can be given again.
     async fn complete_there(
         &self,
         external: &External,
@@ -187,18 +192,47 @@ impl Store {
         check: Check,
         condition: Condition,
     ) -> Result<ObjectRow, Error> {
-        let (upload, stored) = self.parts(&target, id, 0, MOST_PARTS).await?;
-        if !upload.tags.is_empty() || upload.retention.is_some() || upload.hold {
-            return Err(Error::NotThere("tags and locks of objects"));
-        }
-        let chosen = choose(&stored, &wanted)?;
+        let _alone = external.completing(id).await;
+        let row = match self.send_parts(external, &target, id, &wanted, &check, condition).await {
+            // It may have been sent before, and then it is what the condition finds.
+            Err(cause @ (Error::NoSuchUpload | Error::Precondition)) => {
+                match self.find_there(external, &target, None).await {
+                    Ok(Found::Object(row)) if row.upload == Some(id) => *row,
+                    // Nothing, another one, or one of somebody else.
+                    Ok(_) | Err(Error::Invalid(_)) => return Err(cause),
+                    Err(other) => return Err(other),
+                }
+            }
+            sent => sent?,
+        };
+        self.end_upload(target, id).await?;
+        Ok(row)
+    }
+
+    async fn send_parts(
+        &self,
+        external: &External,
+        target: &Target,
+        id: Uuid,
+        wanted: &[Wanted],
+        check: &Check,
+        condition: Condition,
+    ) -> Result<ObjectRow, Error> {
+        let (upload, stored) = self.parts(target, id, 0, MOST_PARTS).await?;
+        let chosen = choose(&stored, wanted)?;
         let row = object_of(&chosen, &upload, id)?;
         check.check(&row)?;
         let pieces = chosen.iter().filter_map(|(_, part)| part.piece.clone()).collect();
         let bytes = self.pieces_source(&target.project, pieces).stream().await?.boxed();
-        let row = self.send(external, &target, row, condition, bytes).await?;
-        self.abort_upload(target, id).await?;
-        Ok(row)
+        self.send(external, target, row, condition, bytes).await
+    }
+
+    /// Removes an upload here whose object is elsewhere; that another call did so before is no error.
+    async fn end_upload(&self, target: Target, id: Uuid) -> Result<(), Error> {
+        match self.abort_upload(target, id).await {
+            Err(Error::NoSuchUpload) => Ok(()),
+            ended => ended,
+        }
     }
 
     /// Ends an upload without an object.

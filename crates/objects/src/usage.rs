@@ -4,12 +4,15 @@ use std::{collections::BTreeMap, ops::AddAssign};
 
 use model::{BucketName, ProjectId};
 use redb::{ReadableTable, WriteTransaction};
+use tokio::time::Instant;
 
 use crate::{
     Error,
+    external::External,
     index::{self, BUCKETS, OBJECTS, ObjectKey, PARTS, UPLOADS, USAGE, UploadKey, UsageRow, VERSIONS, VersionKey},
-    rows::{self, ObjectRow},
-    store::Store,
+    list::{Entry, Query},
+    rows::{self, BucketRow, ObjectRow},
+    store::{MOST_LISTED, Store},
     versions,
 };
 
@@ -65,33 +68,99 @@ impl<T: AddAssign> AddAssign for Usage<T> {
 }
 
 impl Store {
-    /// What a bucket holds.
-    pub async fn usage(&self, project: &ProjectId, bucket: &BucketName) -> Result<Usage, Error> {
-        let (project, bucket) = (project.clone(), bucket.clone());
-        self.glance(move |inner| {
+    /// What a bucket holds. One that lives elsewhere is counted by a list of all that is there: `None` if that is not done
+    /// by `until`, or fails.
+    pub async fn usage(
+        &self,
+        project: &ProjectId,
+        bucket: &BucketName,
+        until: Instant,
+    ) -> Result<Option<Usage>, Error> {
+        let (of, name) = (project.clone(), bucket.clone());
+        let here = self.glance(move |inner| {
             let index = inner.index.read()?;
-            index::bucket(&index.open_table(BUCKETS)?, &project, &bucket)?;
-            let row = index.open_table(USAGE)?.get((project.as_str(), bucket.as_str()))?;
+            index::bucket(&index.open_table(BUCKETS)?, &of, &name)?;
+            let row = index.open_table(USAGE)?.get((of.as_str(), name.as_str()))?;
             Ok(row.map_or_else(Usage::default, |row| Usage::of(row.value())))
-        })
-        .await
+        });
+        let mut usage = here.await?;
+        let external = match self.external(project, bucket) {
+            Ok(None) => return Ok(Some(usage)),
+            Ok(Some(external)) if Instant::now() < until => external,
+            Ok(Some(_)) | Err(Error::External(_)) => return Ok(None),
+            Err(cause) => return Err(cause),
+        };
+        match tokio::time::timeout_at(until, self.count_there(&external, project, bucket)).await {
+            Ok(Ok(there)) => {
+                usage += there;
+                Ok(Some(usage))
+            }
+            Ok(Err(Error::External(cause))) => {
+                tracing::warn!(%bucket, cause, "what a bucket holds elsewhere cannot be counted");
+                Ok(None)
+            }
+            Ok(Err(cause)) => Err(cause),
+            Err(_) => Ok(None),
+        }
     }
 
-    /// What all buckets of a project hold.
-    pub async fn project_usage(&self, project: &ProjectId) -> Result<Usage, Error> {
-        let project = project.clone();
-        self.read(move |index| {
+    /// What all buckets of a project hold; `None` if one lives elsewhere that cannot be counted by `until`.
+    pub async fn project_usage(&self, project: &ProjectId, until: Instant) -> Result<Option<Usage>, Error> {
+        let of = project.clone();
+        let here = self.read(move |index| {
             let mut usage = Usage::default();
-            for entry in index.open_table(USAGE)?.range((project.as_str(), "")..)? {
+            for entry in index.open_table(USAGE)?.range((of.as_str(), "")..)? {
                 let (key, row) = entry?;
-                if key.value().0 != project.as_str() {
+                if key.value().0 != of.as_str() {
                     break;
                 }
                 usage += Usage::of(row.value());
             }
-            Ok(usage)
-        })
-        .await
+            let mut elsewhere: Vec<BucketName> = Vec::new();
+            for entry in index.open_table(BUCKETS)?.range((of.as_str(), "")..)? {
+                let (key, row) = entry?;
+                if key.value().0 != of.as_str() {
+                    break;
+                }
+                let row: BucketRow = rows::decode("a bucket", row.value())?;
+                if row.external.is_some() {
+                    let damaged = |_| Error::Damaged { what: "the name of a bucket".to_owned() };
+                    elsewhere.push(key.value().1.parse().map_err(damaged)?);
+                }
+            }
+            Ok((usage, elsewhere))
+        });
+        let (mut usage, elsewhere) = here.await?;
+        for bucket in elsewhere {
+            let found = match self.usage(project, &bucket, until).await {
+                // Removed since.
+                Err(Error::NoSuchBucket { .. }) => continue,
+                found => found?,
+            };
+            let Some(found) = found else { return Ok(None) };
+            // What is here of it, its parts, is in the sum.
+            usage.objects += found.objects;
+            usage.bytes += found.bytes;
+        }
+        Ok(Some(usage))
+    }
+
+    async fn count_there(&self, external: &External, project: &ProjectId, bucket: &BucketName) -> Result<Usage, Error> {
+        let mut usage = Usage::default();
+        let mut query = Query { limit: MOST_LISTED, ..Query::default() };
+        loop {
+            let (entries, more) = self.entries_there(external, project, bucket, &query).await?;
+            for entry in &entries {
+                if let Entry::Object(_, row) = entry {
+                    usage += Usage { objects: 1, bytes: row.size, ..Usage::default() };
+                }
+            }
+            match entries.last() {
+                Some(last) if more => query.after = Some(last.name().to_owned()),
+                None if more => return Err(Error::External("its list does not go on".to_owned())),
+                _ => return Ok(usage),
+            }
+        }
     }
 }
 

@@ -173,7 +173,9 @@ def a_range_is_the_same_bytes_as_of_the_whole():
         assert read(s3, "data", "key", Range=f"bytes=10-{size * 2}") == body[10:]
         fails("InvalidRange", s3.get_object, Bucket="data", Key="key", Range=f"bytes={size}-", status=416)
         head = s3.head_object(Bucket="data", Key="key", Range="bytes=1-3")
-        assert head["ContentLength"] == 3
+        assert head["ContentLength"] == 3 and head["ContentRange"] == f"bytes 1-3/{size}"
+        assert head["ResponseMetadata"]["HTTPStatusCode"] == 206
+        assert s3.head_object(Bucket="data", Key="key")["ResponseMetadata"]["HTTPStatusCode"] == 200
     s3.put_object(Bucket="data", Key="empty", Body=b"")
     fails("InvalidRange", s3.get_object, Bucket="data", Key="empty", Range="bytes=0-")
 
@@ -340,6 +342,9 @@ def uploads_in_parts_make_one_object():
         assert read(s3, "data", "key", Range=f"bytes={first}-{last}") == body[first : last + 1]
     second = s3.get_object(Bucket="data", Key="key", PartNumber=2)
     assert second["Body"].read() == bodies[1] and second["PartsCount"] == 3
+    second = s3.head_object(Bucket="data", Key="key", PartNumber=2)
+    assert second["ContentLength"] == len(bodies[1]) and second["PartsCount"] == 3
+    assert second["ResponseMetadata"]["HTTPStatusCode"] == 206
     fails("NoSuchUpload", s3.upload_part, PartNumber=1, Body=b"", **named)
     assert "Uploads" not in s3.list_multipart_uploads(Bucket="data")
 
@@ -901,6 +906,8 @@ def callers_without_a_key_get_what_a_policy_opens():
     _, text = anonymous("GET", f"{own}/open/x", 200)
     assert text == b"open"
     anonymous("HEAD", f"{own}/open/x", 200)
+    _, text = anonymous("GET", f"{own}/open/x?response-content-type=text%2Fhtml", 400)
+    assert b"<Code>InvalidRequest</Code>" in text, text
     anonymous("GET", f"{'a' * 32}%3Adata/open/x", 200)
     anonymous("PUT", f"{own}/inbox/x", 200, b"sent")
     assert read(s3, "data", "inbox/x") == b"sent"

@@ -56,6 +56,18 @@ async fn every_call_leaves_an_audit_entry() {
     let last = stack.audit.list(&query()).await.unwrap().remove(0);
     assert_eq!((last.decision.as_str(), last.result.as_str()), ("refused", "403 InvalidAccessKeyId"));
 
+    // One who knows the name of a key, and not its secret, is not its holder.
+    let forged = head(&stack, "GET", "key", close).replace("X-Amz-Expires=3600", "X-Amz-Expires=3601");
+    stack.access.uses();
+    assert!(exchange(&stack, &forged, b"").await.contains("SignatureDoesNotMatch"));
+    let last = stack.audit.list(&query()).await.unwrap().remove(0);
+    assert_eq!((last.identity.as_str(), last.decision.as_str()), ("anonymous", "refused"));
+    assert!(last.detail.contains(r#""claimed":"s3-key/project-a""#), "{}", last.detail);
+    assert!(last.resource.starts_with("project/unknown/"), "{}", last.resource);
+    assert!(stack.access.uses().is_empty());
+    exchange(&stack, &head(&stack, "GET", "key", close), b"").await;
+    assert_eq!(stack.access.uses(), ["s3-key/project-a"]);
+
     // What policies said is kept with the call.
     let base = format!("http://{}", stack.public);
     let hour = Duration::from_secs(3600);
@@ -69,6 +81,47 @@ async fn every_call_leaves_an_audit_entry() {
     // Reads are written soon, not at once.
     exchange(&stack, &head(&stack, "GET", "the key", close), b"").await;
     newest(&stack, "s3:GetObject", "allowed").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_entry_of_a_change_is_durable_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let stack = Stack::without_hand_over(dir.path()).await;
+    stack.store.create_bucket(&project('a'), &bucket("data"), NewBucket::default()).await.unwrap();
+    let more = "connection: close\r\ncontent-length: 2\r\n";
+    let swift = format!("/v1/AUTH_{}/data/swift", project('a'));
+    let swift = format!("PUT {swift} HTTP/1.1\r\nhost: x\r\nx-auth-token: token-of-user-a\r\n{more}\r\n");
+    for request in [head(&stack, "PUT", "s3", more), swift] {
+        let answer = exchange(&stack, &request, b"ok").await;
+        assert!(answer.starts_with("HTTP/1.1 20"), "{answer}");
+    }
+    // Nobody wrote them to the log: they are in the store, with the objects.
+    assert!(stack.audit.list(&query()).await.unwrap().is_empty());
+    stack.hand_over();
+    newest(&stack, "swift:PutObject", "allowed").await;
+    let actions: Vec<String> = stack.audit.list(&query()).await.unwrap().into_iter().map(|row| row.action).collect();
+    assert_eq!(actions, ["swift:PutObject", "s3:PutObject"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_who_tries_too_many_passwords_is_told_when_to_try_again() {
+    let stack = Stack::start().await;
+    let decisions = [("hurried", "429", "refused"), ("user-a", "201", "allowed"), ("nobody", "401", "refused")];
+    for (user, status, decision) in decisions {
+        let body = format!(
+            r#"{{"auth": {{"identity": {{"methods": ["password"], "password": {{"user":
+            {{"name": "{user}", "domain": {{"id": "default"}}, "password": "password of {user}"}}}}}}}}}}"#
+        );
+        let head = format!(
+            "POST /v3/auth/tokens HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let answer = exchange(&stack, &head, body.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert_eq!(answer.contains("retry-after: 7\r\n"), user == "hurried", "{answer}");
+        let last = stack.audit.list(&query()).await.unwrap().remove(0);
+        assert_eq!((last.decision.as_str(), last.result.as_str()), (decision, status), "{user}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

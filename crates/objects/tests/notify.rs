@@ -33,6 +33,8 @@ struct Receiver {
     address: SocketAddr,
     /// Message and id of what was taken.
     taken: Arc<Mutex<Vec<(Value, String)>>>,
+    /// Answer and path of what was not.
+    refused: Arc<Mutex<Vec<(u16, String)>>>,
     /// What it answers.
     status: Arc<AtomicU16>,
     stop: CancellationToken,
@@ -45,17 +47,24 @@ impl Receiver {
         let receiver = Receiver {
             address: listener.local_addr().unwrap(),
             taken: Arc::default(),
+            refused: Arc::default(),
             status: Arc::new(AtomicU16::new(204)),
             stop: CancellationToken::new(),
         };
-        let (taken, status, stop) =
-            (Arc::clone(&receiver.taken), Arc::clone(&receiver.status), receiver.stop.child_token());
+        let (taken, refused) = (Arc::clone(&receiver.taken), Arc::clone(&receiver.refused));
+        let (status, stop) = (Arc::clone(&receiver.status), receiver.stop.child_token());
         tokio::spawn(async move {
             while let Some(Ok((io, _))) = stop.run_until_cancelled(listener.accept()).await {
-                let (taken, status) = (Arc::clone(&taken), Arc::clone(&status));
-                let service = service_fn(move |request| {
-                    let (taken, status) = (Arc::clone(&taken), Arc::clone(&status));
-                    async move { Ok::<_, Infallible>(take(request, &taken, &status).await) }
+                let (taken, refused, status) = (Arc::clone(&taken), Arc::clone(&refused), Arc::clone(&status));
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let (taken, refused) = (Arc::clone(&taken), Arc::clone(&refused));
+                    let status = status.load(Ordering::SeqCst);
+                    async move {
+                        if !(200..300).contains(&status) {
+                            refused.lock().unwrap().push((status, request.uri().path().to_owned()));
+                        }
+                        Ok::<_, Infallible>(take(request, &taken, status).await)
+                    }
                 });
                 let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
                 let stop = stop.clone();
@@ -88,15 +97,26 @@ impl Receiver {
         }
         panic!("{count} events did not come: {:#?}", self.taken.lock().unwrap());
     }
+
+    /// Waits until it has answered so.
+    async fn refuses(&self, status: u16) {
+        for _ in 0..400 {
+            if self.refused.lock().unwrap().iter().any(|(answer, _)| *answer == status) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("nothing was answered {status}: {:#?}", self.refused.lock().unwrap());
+    }
 }
 
 /// Takes an event; panics, and so closes the connection, if it is not as it must be.
 async fn take(
     request: Request<Incoming>,
     taken: &Mutex<Vec<(Value, String)>>,
-    status: &AtomicU16,
+    status: u16,
 ) -> Response<Empty<bytes::Bytes>> {
-    let status = StatusCode::from_u16(status.load(Ordering::SeqCst)).unwrap();
+    let status = StatusCode::from_u16(status).unwrap();
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     assert_eq!((parts.method.as_str(), parts.uri.path()), ("POST", "/events"));
@@ -114,7 +134,7 @@ async fn take(
     let mut response = Response::new(Empty::new());
     *response.status_mut() = status;
     if status.is_redirection() {
-        let location = format!("http://{}/events", parts.headers["host"].to_str().unwrap());
+        let location = format!("http://{}/elsewhere", parts.headers["host"].to_str().unwrap());
         response.headers_mut().insert("location", location.parse().unwrap());
     }
     response
@@ -135,7 +155,8 @@ fn send(stack: &Stack, webhooks: Vec<Webhook>) -> CancellationToken {
 
 async fn put(stack: &Stack, key: &str) {
     let url = signed(stack.public, "PUT", key);
-    let answer = reqwest::Client::new().put(url).body("content").send().await.unwrap();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = http.put(url).body("content").send().await.unwrap();
     assert_eq!(answer.status(), 200);
 }
 
@@ -226,10 +247,11 @@ async fn events_outlive_a_receiver_that_is_away_and_a_store_that_is_opened_again
     put(&stack, "hook/3").await;
     let back = Receiver::start(Some(away.address)).await;
     assert_eq!(keys(&back.wait(3).await), ["hook/1", "hook/2", "hook/3"]);
-    // What was taken is not sent again.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    back.wait(3).await;
-    other.wait(2).await;
+    // What was taken is not sent again: it would come before what is newer.
+    put(&stack, "hook/4").await;
+    put(&stack, "other/3").await;
+    assert_eq!(keys(&back.wait(4).await), ["hook/1", "hook/2", "hook/3", "hook/4"]);
+    assert_eq!(keys(&other.wait(3).await), ["other/1", "other/2", "other/3"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -242,11 +264,27 @@ async fn an_event_that_is_refused_or_sent_elsewhere_comes_again() {
     for status in [500, 307] {
         receiver.status.store(status, Ordering::SeqCst);
         put(&stack, &format!("hook/{status}")).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        receiver.refuses(status).await;
     }
     assert!(receiver.taken.lock().unwrap().is_empty());
     receiver.status.store(200, Ordering::SeqCst);
     let events = receiver.wait(2).await;
     let found: HashSet<&str> = keys(&events).into_iter().collect();
     assert_eq!(found, HashSet::from(["hook/500", "hook/307"]));
+    let refused = receiver.refused.lock().unwrap();
+    assert!(refused.iter().all(|(_, path)| path == "/events"), "what is sent elsewhere is not: {refused:?}");
+}
+
+/// The same where the environment names a proxy, which is not there.
+#[test]
+fn a_webhook_on_this_machine_is_not_called_by_a_proxy() {
+    let again = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "an_event_that_is_refused_or_sent_elsewhere_comes_again"])
+        .env("ALL_PROXY", "http://127.0.0.1:9")
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&again.stdout);
+    assert!(again.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&again.stderr));
 }

@@ -467,6 +467,23 @@ def copies_are_of_the_same_bytes():
     assert http("COPY", account("/data/" + urllib.parse.quote("from é/ä")), headers={"Destination": "other/x", "If-Match": "x"})[0] == 412
 
 
+def a_copy_of_tags_needs_the_right_to_set_them():
+    c, owner = swift(), s3()
+    c.put_container("data")
+    c.put_container("other")
+    owner.put_object(Bucket="data", Key="tagged", Body=b"x", Tagging="class=open")
+    owner.put_object(Bucket="data", Key="plain", Body=b"x")
+    denied = {"Effect": "Deny", "Principal": {"AWS": f"arn:aws:iam::{A}:user/user-a"}, "Action": "s3:PutObjectTagging", "Resource": "arn:aws:s3:::other/*"}
+    owner.put_bucket_policy(Bucket="other", Policy=json.dumps({"Statement": [denied]}))
+    fails(403, c.copy_object, "data", "tagged", "/other/tagged")
+    c.copy_object("data", "plain", "/other/plain")
+    owner.put_bucket_policy(Bucket="other", Policy=json.dumps({"Statement": [{**denied, "Condition": {"StringEquals": {"s3:RequestObjectTag/class": "closed"}}}]}))
+    c.copy_object("data", "tagged", "/other/tagged")
+    assert owner.get_object_tagging(Bucket="other", Key="tagged")["TagSet"] == [{"Key": "class", "Value": "open"}]
+    owner.put_object_tagging(Bucket="data", Key="tagged", Tagging={"TagSet": [{"Key": "class", "Value": "closed"}]})
+    fails(403, c.copy_object, "data", "tagged", "/other/tagged")
+
+
 def segments_make_one_object():
     c = swift()
     c.put_container("data")
@@ -731,14 +748,18 @@ def sts_refuses_what_it_must():
     from botocore.awsrequest import AWSRequest
     from botocore.credentials import Credentials
 
-    def signed(service, content, sent):
-        request = AWSRequest("POST", URL + "/", data=content, headers=dict(form))
+    def signed(service, content, sent, **headers):
+        request = AWSRequest("POST", URL + "/", data=content, headers={**form, **headers})
         SigV4Auth(Credentials("project-a", "secret of project-a"), service, "gra").add_auth(request)
         return http("POST", "/", sent, dict(request.headers.items()), token=None)
 
     call, other = b"Action=GetCallerIdentity&Version=2011-06-15", b"Action=GetSessionToken&Version=2011-06-15"
     assert signed("sts", call, call)[0] == 200
     assert signed("sts", call, other)[0] == 403
+    digest = {"X-Amz-Content-SHA256": hashlib.sha256(call).hexdigest()}
+    assert signed("sts", call, call, **digest)[0] == 200
+    assert signed("sts", call, other, **digest)[0] == 403
+    assert signed("sts", call, other, **{"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"})[0] == 403
     status, _, body = signed("s3", call, call)
     assert status == 403 and b"<Code>SignatureDoesNotMatch</Code>" in body, body
     status, _, body = signed("sts", call + b"&Action=GetSessionToken", call + b"&Action=GetSessionToken")

@@ -26,6 +26,7 @@ laws! {
     conditions_and_ranges_are_those_of_http,
     lists_are_paged_and_rolled_up_in_three_forms,
     copies_are_of_the_same_bytes,
+    a_copy_of_tags_needs_the_right_to_set_them,
     segments_make_one_object,
     what_is_not_supported_says_so,
     hostile_input_is_refused_with_the_right_status,

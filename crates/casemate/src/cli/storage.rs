@@ -248,6 +248,7 @@ impl Pages {
 }
 
 fn bucket_table(buckets: &Value) -> String {
+    let unknown = || "unknown".to_owned();
     let rows: Vec<Vec<String>> = buckets
         .as_array()
         .into_iter()
@@ -255,8 +256,8 @@ fn bucket_table(buckets: &Value) -> String {
         .map(|bucket| {
             vec![
                 output::field(bucket, "name").to_owned(),
-                bucket["objectsCount"].to_string(),
-                bytes(bucket["objectsSize"].as_u64().unwrap_or(0)),
+                bucket["objectsCount"].as_u64().map_or_else(unknown, |count| count.to_string()),
+                bucket["objectsSize"].as_u64().map_or_else(unknown, bytes),
                 whole_seconds(output::field(bucket, "createdAt")),
             ]
         })

@@ -4,6 +4,7 @@
 mod accounts;
 mod doctor;
 mod engines;
+mod explain;
 mod first_run;
 mod iam;
 mod key;

@@ -1,4 +1,4 @@
-//! `casemate store`: looks after what the object store keeps, while the service does not run.
+//! `casemate store`: looks after what the object store keeps, while the service does not run; and says who may what.
 
 use std::{
     error::Error as _,
@@ -13,7 +13,10 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use objects::{CheckOptions, Damage, Progress, Report, Store, Wrong};
 use serde_json::json;
 
-use super::DataArgs;
+use super::{
+    DataArgs,
+    explain::{ExplainArgs, explain},
+};
 use crate::{
     cli::{Global, output},
     config::Config,
@@ -32,12 +35,15 @@ pub enum StoreCommand {
         #[command(flatten)]
         data: DataArgs,
     },
+    /// Say why somebody may do something in the object store, or may not: each statement of each policy
+    Explain(Box<ExplainArgs>),
 }
 
 /// Runs one.
 pub async fn store(command: StoreCommand, global: &Global) -> Result<(), Failure> {
     match command {
         StoreCommand::Check { repair_from, data } => check(repair_from, &data, global).await,
+        StoreCommand::Explain(args) => explain(&args, global).await,
     }
 }
 

@@ -1,14 +1,11 @@
 //! A service whose object store has a name of its own, and how a client's program is told of it.
 
 use std::{
-    fs,
-    net::TcpListener,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use crate::support::{Stack, text};
+use crate::support::{Stack, certificate, free_port, text};
 
 /// A running service and its object store's addresses.
 pub struct Site {
@@ -35,7 +32,7 @@ impl Site {
     /// With TLS, as on a network.
     pub fn tls() -> Site {
         let dir = tempfile::Builder::new().prefix("casemate-tls-").tempdir_in("/var/tmp").expect("a directory");
-        let (certificate, key) = certificate(dir.path());
+        let (certificate, key) = certificate(dir.path(), "IP:127.0.0.1,DNS:s3.localhost,DNS:*.s3.localhost");
         let port = free_port();
         let named = format!("https://s3.localhost:{port}");
         let stack = Stack::configured(&format!(
@@ -99,29 +96,4 @@ pub fn bytes(length: usize) -> Vec<u8> {
         state.wrapping_mul(0x2545_f491_4f6c_dd1d)
     });
     words.take(length.div_ceil(8)).flat_map(u64::to_le_bytes).take(length).collect()
-}
-
-/// A port that nothing uses now.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("address").port()
-}
-
-/// A certificate of the store's names for a day, and its key; the service's user reads both.
-fn certificate(dir: &Path) -> (PathBuf, PathBuf) {
-    let (certificate, key) = (dir.join("certificate.pem"), dir.join("key.pem"));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"])
-        .args(["-subj", "/CN=casemate test", "-addext"])
-        .args(["subjectAltName=IP:127.0.0.1,DNS:s3.localhost,DNS:*.s3.localhost", "-out"])
-        .arg(&certificate)
-        .arg("-keyout")
-        .arg(&key)
-        .output()
-        .expect("openssl runs: `make setup-test` installs it");
-    assert!(made.status.success(), "{}", text(&made.stderr));
-    for (place, mode) in [(dir, 0o755), (&certificate, 0o644), (&key, 0o644)] {
-        fs::set_permissions(place, fs::Permissions::from_mode(mode)).expect("mode");
-    }
-    (certificate, key)
 }

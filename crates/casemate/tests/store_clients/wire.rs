@@ -129,6 +129,19 @@ impl Store {
         stream
     }
 
+    /// How many connections the service has that are not closed on its side.
+    pub fn connections(&self) -> usize {
+        let port: u16 = self.host.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("a port");
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("connections");
+        let local = format!("0100007F:{port:04X}");
+        let is_open = |line: &&str| {
+            let mut fields = line.split_whitespace().skip(1);
+            // ESTABLISHED and CLOSE_WAIT of `include/net/tcp_states.h`.
+            fields.next() == Some(&local) && matches!(fields.nth(1), Some("01" | "08"))
+        };
+        table.lines().filter(is_open).count()
+    }
+
     /// The scope, and the key for it.
     fn key(&self, date: &str) -> (String, Vec<u8>) {
         let day = &date[..8];

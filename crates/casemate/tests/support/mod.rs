@@ -5,6 +5,7 @@ use std::{
     ffi::OsString,
     fs,
     io::Write,
+    net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -392,6 +393,41 @@ pub fn jar(dir: &Path, class: &str, version: &str) -> PathBuf {
     let packed = Command::new("jar").arg("cf").arg(&jar).arg("-C").arg(&classes).arg(".").output().expect("jar runs");
     assert!(packed.status.success(), "{}", text(&packed.stderr));
     jar
+}
+
+/// Builds a Go program of the tests for a stack; where it is.
+pub fn go(stack: &Stack, source: &Path) -> PathBuf {
+    let program = stack.dir.join("go-program");
+    let mut command = Command::new("go");
+    let built = command.args(["build", "-o"]).arg(&program).arg(".").current_dir(source).output();
+    let built = built.expect("go runs: `make setup-test` installs it");
+    assert!(built.status.success(), "{}", text(&built.stderr));
+    program
+}
+
+/// A port that nothing uses now.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("address").port()
+}
+
+/// A certificate that signs itself, of names such as `DNS:s3.localhost`, for a day, and its key; the service's user reads
+/// both.
+pub fn certificate(dir: &Path, names: &str) -> (PathBuf, PathBuf) {
+    let (certificate, key) = (dir.join("certificate.pem"), dir.join("key.pem"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"])
+        .args(["-subj", "/CN=casemate test", "-addext", &format!("subjectAltName={names}"), "-out"])
+        .arg(&certificate)
+        .arg("-keyout")
+        .arg(&key)
+        .output()
+        .expect("openssl runs: `make setup-test` installs it");
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    for (place, mode) in [(dir, 0o755), (&certificate, 0o644), (&key, 0o644)] {
+        fs::set_permissions(place, fs::Permissions::from_mode(mode)).expect("mode");
+    }
+    (certificate, key)
 }
 
 /// Writes a file of the test.

@@ -6,7 +6,7 @@ use std::{borrow::Cow, net::IpAddr};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::pattern::{Pattern, Variables};
+use super::pattern::{NoVariables, Pattern, Variables};
 
 /// The condition keys that policies may use: a gate gives their values where a call has any. A name that ends with `/`
 /// is followed by that of a tag. Names are the same whatever their case. Those of the caller (`aws:username`,
@@ -198,12 +198,18 @@ impl Condition {
         of_caller.into_iter().any(key)
             && matches!(self.kind, Kind::Text | Kind::TextIgnoringCase | Kind::TextLike | Kind::Arn)
             && self.values.iter().all(|value| match value {
-                Value::Text(pattern) => pattern.is_fixed(),
+                // That is how one without a signature is called.
+                Value::Text(pattern) => {
+                    pattern.is_fixed() && !pattern.equals_ignoring_case(ANONYMOUS, &NoVariables, false)
+                }
                 Value::Arn(parts) => parts.iter().all(Pattern::is_fixed),
                 _ => false,
             })
     }
 }
+
+/// `aws:userid` of a caller without a signature.
+pub(super) const ANONYMOUS: &str = "anonymous";
 
 /// Not wider than /8 (IPv4) or /32 (IPv6), or private.
 fn is_narrow(network: &IpNet) -> bool {

@@ -8,7 +8,7 @@ use model::ProjectId;
 
 use super::{
     S3Policy, actions,
-    condition::{Keys, date},
+    condition::{ANONYMOUS, Keys, date},
     pattern::Variables,
     statement::{ARN, Name, Principal, Statement, name_of},
 };
@@ -353,7 +353,7 @@ impl Keys for Call<'_> {
             return user.map(|user| Cow::Borrowed(user.name.as_str())).into_iter().collect();
         }
         if is("aws:userid") {
-            let id = self.caller.map_or_else(|| "anonymous".to_owned(), S3Grant::user_id);
+            let id = self.caller.map_or_else(|| ANONYMOUS.to_owned(), S3Grant::user_id);
             return vec![Cow::Owned(id)];
         }
         if is("aws:PrincipalArn") {

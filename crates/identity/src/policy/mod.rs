@@ -25,6 +25,12 @@ use model::{BucketName, ProjectId};
 use crate::Identity;
 use statement::{Name, Place, Principal, Statement};
 
+/// Whether a policy may use this condition key: one of [`CONDITION_KEYS`], with the name of a tag where that ends with
+/// `/`.
+pub fn is_condition_key(name: &str) -> bool {
+    condition::is_key(name)
+}
+
 /// A policy in the AWS language, read and checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct S3Policy {

@@ -28,7 +28,8 @@ pub(super) trait Variables {
     fn value(&self, key: &str) -> Option<Cow<'_, str>>;
 }
 
-struct NoVariables;
+/// None has a value.
+pub(super) struct NoVariables;
 
 impl Variables for NoVariables {
     fn value(&self, _: &str) -> Option<Cow<'_, str>> {

@@ -10,6 +10,7 @@ use model::{BucketName, ProjectId};
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle, actions};
 use tokio::sync::mpsc::{Receiver, channel};
 use url::Url;
+use uuid::Uuid;
 
 use super::{
     ExternalConfig, Info, Listed,
@@ -26,6 +27,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Client {
     pub http: reqwest::Client,
+    /// For requests with a body that takes its time: `http` would end them, since its patience begins with the request.
+    writes: reqwest::Client,
     pub endpoint: Url,
     pub region: String,
     prefix: String,
@@ -35,6 +38,8 @@ pub struct Client {
 /// What is written.
 pub struct Object<'a> {
     pub about: &'a About,
+    /// The upload in parts that it is made by.
+    pub upload: Option<Uuid>,
     pub condition: &'a Condition,
     /// The data key, wrapped.
     pub wrapped: &'a [u8],
@@ -51,16 +56,19 @@ pub struct Found {
 
 impl Client {
     pub fn new(config: &ExternalConfig) -> Result<Client, Error> {
-        let mut http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_PATIENCE)
-            .read_timeout(READ_PATIENCE)
-            .redirect(reqwest::redirect::Policy::none());
-        if let Some(pem) = &config.authorities {
-            let authorities = reqwest::Certificate::from_pem_bundle(pem).map_err(failed)?;
-            http = authorities.into_iter().fold(http, reqwest::ClientBuilder::add_root_certificate);
-        }
+        let authorities = match &config.authorities {
+            Some(pem) => reqwest::Certificate::from_pem_bundle(pem).map_err(failed)?,
+            None => Vec::new(),
+        };
+        let http = || {
+            let http = reqwest::Client::builder()
+                .connect_timeout(CONNECT_PATIENCE)
+                .redirect(reqwest::redirect::Policy::none());
+            authorities.iter().cloned().fold(http, reqwest::ClientBuilder::add_root_certificate)
+        };
         Ok(Client {
-            http: http.build().map_err(failed)?,
+            http: http().read_timeout(READ_PATIENCE).build().map_err(failed)?,
+            writes: http().build().map_err(failed)?,
             endpoint: config.endpoint.clone(),
             region: config.region.clone(),
             prefix: config.bucket_prefix.clone(),
@@ -130,8 +138,9 @@ impl Client {
             let mut action = bucket.put_object(by, &target.key);
             sign_headers(&mut action, &headers);
             let request = self
-                .http
+                .writes
                 .put(action.sign(GOOD_FOR))
+                .timeout(patience(object.length))
                 .headers(headers)
                 .header(header::CONTENT_LENGTH, object.length)
                 .body(body(bytes));
@@ -187,7 +196,8 @@ impl Client {
             let number = u16::try_from(etags.len() + 1).map_err(|_| Error::External("too many parts".to_owned()))?;
             let url = bucket.upload_part(by, &target.key, number, upload).sign(GOOD_FOR);
             let (to, part) = channel::<Sealed>(1);
-            let request = self.http.put(url).header(header::CONTENT_LENGTH, length).body(body(part)).send();
+            let request = self.writes.put(url).timeout(patience(length));
+            let request = request.header(header::CONTENT_LENGTH, length).body(body(part)).send();
             let forward = async {
                 let mut wanted = length;
                 while wanted > 0 {
@@ -323,6 +333,7 @@ impl Client {
                 etag: plain_etag(object.etag.as_deref().unwrap_or_default()),
                 modified: modified.map_or(0, |at| at.as_millisecond()),
                 about: About::default(),
+                upload: None,
             };
             entries.push((object.key.clone(), Listed::Object(object.key, Box::new(info))));
         }
@@ -390,7 +401,7 @@ fn found(answer: reqwest::Response, sealed: Option<u64>) -> Result<Found, Error>
     let modified = text("last-modified").and_then(|at| jiff::fmt::rfc2822::parse(&at).ok());
     let metadata = headers.iter().filter_map(|(name, value)| {
         let name = name.as_str().strip_prefix("x-amz-meta-")?;
-        (!name.starts_with("casemate-")).then(|| Some((name.to_owned(), value.to_str().ok()?.to_owned())))?
+        (!name.starts_with(OURS)).then(|| Some((name.to_owned(), value.to_str().ok()?.to_owned())))?
     });
     let about = About {
         content_type: text("content-type"),
@@ -407,6 +418,7 @@ fn found(answer: reqwest::Response, sealed: Option<u64>) -> Result<Found, Error>
         etag: etag_of(headers),
         modified: modified.map_or(0, |at| at.timestamp().as_millisecond()),
         about,
+        upload: text(UPLOAD).and_then(|id| Uuid::try_parse(&id).ok()),
     };
     Ok(Found { info, wrapped, body: answer.bytes_stream().map_err(failed).boxed() })
 }
@@ -414,6 +426,10 @@ fn found(answer: reqwest::Response, sealed: Option<u64>) -> Result<Found, Error>
 fn headers_of(object: &Object<'_>) -> Result<HeaderMap, Error> {
     let mut headers = HeaderMap::new();
     let about = object.about;
+    if about.metadata.keys().any(|name| name.starts_with(OURS)) {
+        let words = format!("names of metadata that begin with {OURS} are the service's own in this bucket");
+        return Err(Error::Invalid(words));
+    }
     let named = [
         ("content-type", &about.content_type),
         ("cache-control", &about.cache_control),
@@ -424,7 +440,9 @@ fn headers_of(object: &Object<'_>) -> Result<HeaderMap, Error> {
     ];
     let named = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
     let metadata = about.metadata.iter().map(|(name, value)| (format!("x-amz-meta-{name}"), value.clone()));
-    for (name, value) in named.chain(metadata).chain([(KEY.to_owned(), BASE64.encode(object.wrapped))]) {
+    let ours = [(KEY.to_owned(), BASE64.encode(object.wrapped))];
+    let upload = object.upload.map(|id| (UPLOAD.to_owned(), id.as_simple().to_string()));
+    for (name, value) in named.chain(metadata).chain(ours).chain(upload) {
         let bad = || Error::Invalid(format!("{name} cannot be sent to the external object store as a header"));
         let value = HeaderValue::try_from(value).map_err(|_| bad())?;
         headers.insert(HeaderName::try_from(name.as_str()).map_err(|_| bad())?, value);
@@ -457,6 +475,11 @@ fn sign_headers<'a>(action: &mut impl S3Action<'a>, headers: &HeaderMap) {
 fn body(bytes: Receiver<Sealed>) -> reqwest::Body {
     let stream = futures::stream::unfold(bytes, |mut bytes| async { Some((bytes.recv().await?, bytes)) });
     reqwest::Body::wrap_stream(stream)
+}
+
+/// How long a request may take that sends so many bytes.
+fn patience(length: u64) -> Duration {
+    READ_PATIENCE + Duration::from_secs(length / SLOWEST)
 }
 
 fn number(headers: &HeaderMap, name: HeaderName) -> Option<u64> {
@@ -494,14 +517,20 @@ fn malformed(cause: impl std::fmt::Display) -> Error {
     Error::External(format!("its answer is malformed: {cause}"))
 }
 
+/// What the names of metadata begin with that are not a caller's.
+const OURS: &str = "casemate-";
 /// The header that holds an object's data key.
 const KEY: &str = "x-amz-meta-casemate-key";
 /// `Expires` in the form that a row has.
 const EXPIRES: &str = "x-amz-meta-casemate-expires";
+/// The header that holds the id of the upload in parts that an object was made by.
+const UPLOAD: &str = "x-amz-meta-casemate-upload";
 const SEALED: &str = "-sealed";
 const GOOD_FOR: Duration = Duration::from_secs(3600);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 const READ_PATIENCE: Duration = Duration::from_secs(120);
+/// Bytes a second below which a line is as good as cut.
+const SLOWEST: u64 = 64 << 10;
 /// Sealed bytes up to which an object goes in one request.
 const ONE_REQUEST: u64 = 64 << 20;
 const MOST_PARTS: u64 = 9_000;

@@ -10,7 +10,11 @@ mod place;
 mod sealed;
 mod sts;
 
-use std::{collections::HashMap, ops::RangeInclusive, sync::Mutex};
+use std::{
+    collections::HashMap,
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream::BoxStream};
@@ -18,15 +22,16 @@ use jiff::Timestamp;
 use keys::Keys;
 use model::{BucketName, ProjectId, SandboxId};
 use url::Url;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::{
     Error,
-    digests::Digested,
     put::{Condition, Target},
-    rows::{About, Algorithm},
+    rows::{About, ObjectRow},
 };
 use client::Client;
+pub use place::expect_nothing_more;
 
 /// An S3 service that buckets can live in.
 pub struct ExternalConfig {
@@ -69,6 +74,8 @@ pub struct External {
     client: Client,
     /// Credentials of jobs; each is made anew before it ends.
     sessions: Mutex<HashMap<SandboxId, sts::Session>>,
+    /// Uploads in parts that are being completed.
+    completing: Mutex<HashMap<Uuid, Weak<tokio::sync::Mutex<()>>>>,
 }
 
 /// Who acts there.
@@ -92,6 +99,8 @@ pub struct Info {
     pub modified: i64,
     /// What its writer said of it.
     pub about: About,
+    /// The upload in parts that it was made by, if it was; a list does not have it.
+    pub upload: Option<Uuid>,
 }
 
 /// An entry of a list.
@@ -128,7 +137,7 @@ impl External {
     /// Prepares the client; nothing is sent.
     pub fn new(config: ExternalConfig) -> Result<External, Error> {
         let client = Client::new(&config)?;
-        Ok(External { config, client, sessions: Mutex::default() })
+        Ok(External { config, client, sessions: Mutex::default(), completing: Mutex::default() })
     }
 
     /// Its name in the configuration.
@@ -160,42 +169,59 @@ impl External {
         self.client.delete_bucket(project, bucket).await
     }
 
-    /// Writes an object of `length` bytes. It is not there unless all bytes came and `check` agrees to their digests.
-    #[expect(clippy::too_many_arguments, reason = "each is one thing that a write needs")]
-    pub async fn put<E: From<Error>>(
+    /// Writes the object that a row describes; its entity tag there, and when it was written, in milliseconds of Unix
+    /// time. It is not there unless as many bytes came as the row says.
+    pub async fn put(
         &self,
         who: As,
         keys: &Keys,
         target: &Target,
-        about: &About,
+        row: &ObjectRow,
         condition: &Condition,
-        length: u64,
-        algorithm: Option<Algorithm>,
         bytes: impl Stream<Item = Result<Bytes, Error>> + Send + Unpin,
-        check: impl FnOnce(&Digested) -> Result<(), E> + Send,
-    ) -> Result<(Info, Digested), E> {
-        let key = keys.data_key(&target.project, &purpose(target)).map_err(Error::from)?;
+    ) -> Result<(String, i64), Error> {
+        let key = keys.data_key(&target.project, &purpose(target))?;
         let session = self.session(who, &target.project).await?;
         let (sender, receiver) = tokio::sync::mpsc::channel(BUFFERED);
-        let feeding = sealed::feed(&key.key, bytes, length, algorithm, check, sender);
+        let feeding = sealed::feed(&key.key, bytes, row.size, sender);
         let sending = self.client.put(
             session.as_ref(),
             target,
-            client::Object { about, condition, wrapped: &key.wrapped, length: crypto::segment::sealed_length(length) },
+            client::Object {
+                about: &row.about,
+                upload: row.upload,
+                condition,
+                wrapped: &key.wrapped,
+                length: crypto::segment::sealed_length(row.size),
+            },
             receiver,
         );
         let (fed, sent) = tokio::join!(feeding, sending);
-        let digested = match fed {
-            Ok(digested) => digested,
-            Err(sealed::Fault::Refused(cause)) => return Err(cause),
+        match fed {
+            Ok(()) => sent,
+            Err(sealed::Fault::Refused(cause)) => Err(cause),
             // The other side hung up: it knows why.
             Err(sealed::Fault::NoTaker) => {
                 sent?;
-                return Err(Error::External("it did not take the whole object".to_owned()).into());
+                Err(Error::External("it did not take the whole object".to_owned()))
             }
+        }
+    }
+
+    /// Waits until nobody else completes an upload in parts, and lets nobody else do so while the answer is kept: clients
+    /// call again when the first call takes them too long.
+    pub async fn completing(&self, upload: Uuid) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = {
+            let mut completing = self.completing.lock().unwrap_or_else(PoisonError::into_inner);
+            completing.retain(|_, turn| turn.strong_count() > 0);
+            let known = completing.get(&upload).and_then(Weak::upgrade);
+            known.unwrap_or_else(|| {
+                let turn = Arc::default();
+                completing.insert(upload, Arc::downgrade(&turn));
+                turn
+            })
         };
-        let (etag, modified) = sent?;
-        Ok((Info { size: length, etag, modified, about: about.clone() }, digested))
+        turn.lock_owned().await
     }
 
     /// What is known of an object; `None` if there is none.
@@ -260,7 +286,7 @@ impl External {
 
     /// Forgets the credentials of a job that has ended.
     pub fn close(&self, sandbox: SandboxId) {
-        self.sessions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&sandbox);
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&sandbox);
     }
 
     /// The credentials to act by; `None` are the service's own.
@@ -268,7 +294,7 @@ impl External {
         let (As::Job(sandbox), Some(role)) = (who, &self.config.role) else { return Ok(None) };
         let now = Timestamp::now();
         let known = {
-            let sessions = self.sessions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
             sessions.get(&sandbox).filter(|session| session.is_good(now)).map(sts::Session::credentials)
         };
         if known.is_some() {
@@ -276,7 +302,7 @@ impl External {
         }
         let made = sts::assume_role(&self.client, role, sandbox, &self.client.buckets_of(project)).await?;
         let credentials = made.credentials();
-        self.sessions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(sandbox, made);
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(sandbox, made);
         Ok(Some(credentials))
     }
 }

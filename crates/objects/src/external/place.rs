@@ -16,7 +16,7 @@ use crate::{
     list::{Entry, Query},
     put::{Condition, Removal, Target, Writes},
     read::{Ground, Source, Span},
-    rows::{Data, ObjectRow, Piece, Place},
+    rows::{Data, ObjectRow, Piece, Place, Sealing, Tags},
     seal::{Body, Sealed},
     store::{PURPOSE, Store},
     versions::{Found, Removed, VersionId},
@@ -66,12 +66,7 @@ impl Store {
         condition: Condition,
     ) -> Result<ObjectRow, Error> {
         let Writes { about, tags, retention, hold, sealing, how: _ } = writes;
-        if !tags.is_empty() || retention.is_some() || hold == Some(true) {
-            return Err(Error::NotThere("tags and locks of objects"));
-        }
-        if !sealing.is_project() {
-            return Err(Error::NotThere("other keys than the project's"));
-        }
+        expect_nothing_more(&tags, retention.is_some() || hold == Some(true), &sealing)?;
         let row = ObjectRow {
             size: sealed.length,
             etag: hex::encode(digested.md5),
@@ -99,12 +94,9 @@ impl Store {
             let present = external.head(self.1.who, target).await?.map(row_of);
             condition.check(present.as_ref())?;
         }
-        let sent = external
-            .put(self.1.who, &self.0.keys, target, &row.about, &condition, row.size, None, bytes, |_| {
-                Ok::<(), Error>(())
-            })
-            .await?;
-        Ok(ObjectRow { etag: sent.0.etag, modified: sent.0.modified, null: true, ..row })
+        let sent = external.put(self.1.who, &self.0.keys, target, &row, &condition, bytes).await?;
+        let (etag, modified) = sent;
+        Ok(ObjectRow { etag, modified, null: true, ..row })
     }
 
     pub(crate) async fn find_there(
@@ -223,6 +215,17 @@ impl Store {
     }
 }
 
+/// Refuses what objects elsewhere cannot have.
+pub fn expect_nothing_more(tags: &Tags, is_locked: bool, sealing: &Sealing) -> Result<(), Error> {
+    if !tags.is_empty() || is_locked {
+        return Err(Error::NotThere("tags and locks of objects"));
+    }
+    if !sealing.is_project() {
+        return Err(Error::NotThere("other keys than the project's"));
+    }
+    Ok(())
+}
+
 /// What is known of an object elsewhere as a row of one here.
 fn row_of(info: Info) -> ObjectRow {
     ObjectRow {
@@ -230,6 +233,7 @@ fn row_of(info: Info) -> ObjectRow {
         etag: info.etag,
         modified: info.modified,
         about: info.about,
+        upload: info.upload,
         data: if info.size == 0 { Data::Empty } else { Data::Many(Uuid::nil()) },
         null: true,
         ..ObjectRow::default()

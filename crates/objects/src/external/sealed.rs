@@ -10,42 +10,35 @@ use crypto::{
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use tokio::sync::mpsc::Sender;
 
-use crate::{
-    Error,
-    digests::{Digested, Digests},
-    rows::Algorithm,
-};
+use crate::Error;
 
 /// Why a stream was not sealed to its end.
-pub enum Fault<E> {
-    /// The bytes are not what they should be.
-    Refused(E),
+pub enum Fault {
+    /// The bytes cannot be had, or are not as many as was said.
+    Refused(Error),
     /// Nobody takes them any more.
     NoTaker,
 }
 
-impl<E: From<Error>> From<Error> for Fault<E> {
-    fn from(cause: Error) -> Fault<E> {
-        Fault::Refused(cause.into())
+impl From<Error> for Fault {
+    fn from(cause: Error) -> Fault {
+        Fault::Refused(cause)
     }
 }
 
 /// What goes to the network.
 pub type Sealed = Result<Bytes, std::io::Error>;
 
-/// Seals `length` bytes and sends them. The last segment goes only if the bytes were as many as was said and `check`
-/// agrees to their digests: without it there is no object.
-pub async fn feed<E: From<Error>>(
+/// Seals `length` bytes and sends them. The last segment goes only if the bytes were as many as was said: without it
+/// there is no object.
+pub async fn feed(
     key: &Key,
     mut bytes: impl Stream<Item = Result<Bytes, Error>> + Unpin,
     length: u64,
-    algorithm: Option<Algorithm>,
-    check: impl FnOnce(&Digested) -> Result<(), E>,
     to: Sender<Sealed>,
-) -> Result<Digested, Fault<E>> {
+) -> Result<(), Fault> {
     let fed = async {
         let cipher = Cipher::new(key).map_err(Error::from)?;
-        let mut digests = Digests::new(algorithm);
         let (mut number, mut came) = (0, 0_u64);
         let mut pending: Vec<u8> = Vec::with_capacity(SEGMENT + TAG);
         while let Some(chunk) = bytes.try_next().await? {
@@ -53,7 +46,6 @@ pub async fn feed<E: From<Error>>(
             if came > length {
                 break;
             }
-            digests.update(&chunk);
             let mut rest = &chunk[..];
             while !rest.is_empty() {
                 // A full segment waits until it is known not to be the last.
@@ -71,11 +63,9 @@ pub async fn feed<E: From<Error>>(
         if came != length {
             return Err(Error::Body("it has another length than was said".into()).into());
         }
-        let digested = digests.finish();
-        check(&digested).map_err(Fault::Refused)?;
         cipher.seal(number, true, &mut pending).map_err(Error::from)?;
         to.send(Ok(pending.into())).await.map_err(|_| Fault::NoTaker)?;
-        Ok(digested)
+        Ok(())
     }
     .await;
     if fed.is_err() {
@@ -170,9 +160,9 @@ mod tests {
         let (to, mut from) = tokio::sync::mpsc::channel(64);
         let chunks: Vec<Result<Bytes, Error>> =
             data.chunks(50_000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
-        let fed = feed::<Error>(key, futures::stream::iter(chunks), claimed, None, |_| Ok(()), to).await;
+        let fed = feed(key, futures::stream::iter(chunks), claimed, to).await;
         match fed {
-            Ok(_) => {}
+            Ok(()) => {}
             Err(Fault::Refused(cause)) => return Err(cause),
             Err(Fault::NoTaker) => return Err(Error::Closed),
         }

@@ -29,17 +29,12 @@ impl Store {
     /// said to be of. What could not be sent for a day is dropped, which is in the service's log and in the audit log.
     /// [`Error::Invalid`] if there can be no HTTP client.
     pub async fn run_webhooks(&self, region: &Region, audit: &Audit, stop: CancellationToken) -> Result<(), Error> {
-        let http = reqwest::Client::builder()
-            .timeout(PATIENCE)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|cause| Error::Invalid(format!("webhooks cannot be called: {cause}")))?;
         let webhooks = self.0.notices.webhooks.get().into_iter().flat_map(BTreeMap::values);
         let senders = webhooks.map(|webhook| {
             let sender = Sender {
                 store: self.clone(),
                 audit: audit.clone(),
-                http: http.clone(),
+                http: client(webhook)?,
                 webhook: webhook.clone(),
                 region: region.to_string(),
                 tried: 0,
@@ -47,8 +42,9 @@ impl Store {
                 failures: 0,
                 taken: Vec::new(),
             };
-            sender.run(stop.clone())
+            Ok(sender.run(stop.clone()))
         });
+        let senders = senders.collect::<Result<Vec<_>, Error>>()?;
         futures::join!(futures::future::join_all(senders), self.drop_unclaimed(audit, &stop));
         Ok(())
     }
@@ -295,6 +291,14 @@ impl Sender {
             Err(cause) => Fate::Away(cause),
         }
     }
+}
+
+/// What a webhook is called with. One without TLS is on this machine, and is not called by a proxy of the environment,
+/// which would read what is sent.
+fn client(webhook: &Webhook) -> Result<reqwest::Client, Error> {
+    let http = reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none());
+    let http = if webhook.url.scheme() == "http" { http.no_proxy() } else { http };
+    http.build().map_err(|cause| Error::Invalid(format!("webhooks cannot be called: {cause}")))
 }
 
 /// Says that a body is of this service and of a time, in seconds of Unix time.

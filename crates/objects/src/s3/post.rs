@@ -33,10 +33,12 @@ use crate::{
 
 /// Whether a request is a form.
 pub fn is_form<B>(request: &Request<B>) -> bool {
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let is_form =
-        |kind: &str| kind.trim_start().get(..19).is_some_and(|it| it.eq_ignore_ascii_case("multipart/form-data"));
-    request.method() == http::Method::POST && kind.is_some_and(is_form)
+    // By its bytes: `s3s` takes parameters beyond ASCII, and would read the form itself.
+    let is_form = |kind: &HeaderValue| {
+        let name = kind.as_bytes().trim_ascii_start().get(..FORM.len());
+        name.is_some_and(|name| name.eq_ignore_ascii_case(FORM))
+    };
+    request.method() == http::Method::POST && request.headers().get(header::CONTENT_TYPE).is_some_and(is_form)
 }
 
 /// Reads a form and stores its file.
@@ -157,6 +159,7 @@ async fn signed_policy(call: &Arc<Call>, fields: &BTreeMap<String, String>) -> S
     if !crypto::equal(expected.as_bytes(), signature.as_bytes()) {
         return Err(s3_error!(SignatureDoesNotMatch, "the signature of the policy does not match"));
     }
+    call.verify();
     Policy::parse(policy).map(Some)
 }
 
@@ -295,4 +298,27 @@ fn missing(field: &'static str) -> S3Error {
         InvalidArgument,
         "Bucket POST must contain a field named '{field}'. If it is specified, please check the order of the fields."
     )
+}
+
+const FORM: &[u8] = b"multipart/form-data";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_one_whatever_its_boundary_is_of() {
+        for (method, kind, expected) in [
+            ("POST", &b"multipart/form-data; boundary=a"[..], true),
+            ("POST", b" Multipart/Form-Data; boundary=a", true),
+            ("POST", "multipart/form-data; boundary=\"\u{e9}\"".as_bytes(), true),
+            ("POST", b"multipart/form-data; boundary=\xff", true),
+            ("PUT", b"multipart/form-data; boundary=a", false),
+            ("POST", b"multipart/mixed; boundary=a", false),
+            ("POST", b"", false),
+        ] {
+            let request = Request::builder().method(method).header(header::CONTENT_TYPE, kind).body(());
+            assert_eq!(is_form(&request.expect("a request")), expected, "{method} {kind:?}");
+        }
+    }
 }

@@ -1,10 +1,12 @@
 //! An account: the buckets of a project.
 
 use http::{Method, request::Parts};
+use tokio::time::Instant;
 
 use super::{
     Visit,
     answer::{Answer, set},
+    container::COUNTING,
     listing::{List, Wanted, list_time},
 };
 use crate::Error;
@@ -15,7 +17,8 @@ pub async fn list(visit: &Visit<'_>, parts: &Parts) -> Answer {
     visit.may("ListBuckets", None, None).await?;
     let store = &visit.call.store();
     let mut list = List::new(wanted.form, "account", &visit.place.account);
-    let all = store.project_usage(&visit.project).await?;
+    let until = Instant::now() + COUNTING;
+    let all = store.project_usage(&visit.project, until).await?;
     let (mut containers, mut listed) = (0_u64, 0);
     for bucket in store.buckets(&visit.project).await? {
         containers += 1;
@@ -24,17 +27,15 @@ pub async fn list(visit: &Visit<'_>, parts: &Parts) -> Answer {
             && wanted.marker.as_deref().is_none_or(|marker| name > marker)
             && wanted.end.as_deref().is_none_or(|end| name < end);
         if is_wanted && listed < wanted.limit && parts.method == Method::GET {
-            let usage = match store.usage(&visit.project, &bucket.name).await {
+            let usage = match store.usage(&visit.project, &bucket.name, until).await {
                 // Removed since it was listed.
                 Err(Error::NoSuchBucket { .. }) => continue,
                 found => found?,
             };
             listed += 1;
-            let fields = [
-                ("count", usage.objects.into()),
-                ("bytes", usage.bytes.into()),
-                ("last_modified", list_time(bucket.created.as_millisecond()).into()),
-            ];
+            let known = usage.map(|usage| [("count", usage.objects.into()), ("bytes", usage.bytes.into())]);
+            let created = ("last_modified", list_time(bucket.created.as_millisecond()).into());
+            let fields: Vec<_> = known.into_iter().flatten().chain([created]).collect();
             list.push("container", name, &fields);
         }
     }
@@ -44,8 +45,10 @@ pub async fn list(visit: &Visit<'_>, parts: &Parts) -> Answer {
     };
     let headers = response.headers_mut();
     set(headers, "x-account-container-count", &containers.to_string());
-    set(headers, "x-account-object-count", &all.objects.to_string());
-    set(headers, "x-account-bytes-used", &all.bytes.to_string());
+    if let Some(all) = all {
+        set(headers, "x-account-object-count", &all.objects.to_string());
+        set(headers, "x-account-bytes-used", &all.bytes.to_string());
+    }
     set(headers, "accept-ranges", "bytes");
     Ok(response)
 }

@@ -1,9 +1,10 @@
 //! A container: a bucket.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use http::{HeaderMap, Method, StatusCode, request::Parts};
 use model::{BucketName, ProjectId};
+use tokio::time::Instant;
 
 use super::{
     Visit,
@@ -36,10 +37,14 @@ pub async fn list(visit: &Visit<'_>, bucket: &BucketName, parts: &Parts) -> Answ
         true => entries(visit, bucket, wanted).await?.into_response(),
         false => empty(StatusCode::NO_CONTENT),
     };
-    let usage = store.usage(&visit.project, bucket).await?;
+    // A reader of many pages does not have all counted for each of them.
+    let patience = if is_list { Duration::ZERO } else { COUNTING };
+    let usage = store.usage(&visit.project, bucket, Instant::now() + patience).await?;
     let headers = response.headers_mut();
-    set(headers, "x-container-object-count", &usage.objects.to_string());
-    set(headers, "x-container-bytes-used", &usage.bytes.to_string());
+    if let Some(usage) = usage {
+        set(headers, "x-container-object-count", &usage.objects.to_string());
+        set(headers, "x-container-bytes-used", &usage.bytes.to_string());
+    }
     set(headers, "x-timestamp", &stamp(row.created));
     set(headers, "x-storage-policy", "default");
     set(headers, "accept-ranges", "bytes");
@@ -195,6 +200,8 @@ async fn change_metadata(visit: &Visit<'_>, bucket: &BucketName, headers: &Heade
     Ok(store.set_document(&visit.project, bucket, Kind::Container, document).await?)
 }
 
+/// For so long the objects of containers that live elsewhere are counted.
+pub const COUNTING: Duration = Duration::from_secs(10);
 /// Swift's limits (<https://docs.openstack.org/api-ref/object-store/#limits>).
 const MOST_NAMES: usize = 90;
 const MOST_METADATA: usize = 4096;

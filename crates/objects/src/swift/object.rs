@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     Error,
+    decide::request_tags,
     notify::How,
     put::{Condition, Removal, Tag, Target, Writes},
     rows::{About, ObjectRow},
@@ -155,6 +156,11 @@ async fn copy(visit: &Visit<'_>, from: Target, to: Target, parts: &Parts) -> Ans
         StatusCode::NOT_MODIFIED => Fault::new(StatusCode::PRECONDITION_FAILED, "A precondition was not met."),
         _ => fault,
     })?;
+    // They go with the copy, and policies may ask for them.
+    if !opened.row.tags.is_empty() {
+        visit.may_too("GetObjectTagging", &from.bucket, Some(&from.key)).await?;
+        visit.demand("PutObjectTagging", Some(&to.bucket), Some(&to.key), &request_tags(&opened.row.tags)).await?;
+    }
     // What it is of has its segments still; the copy is an object of its own.
     let old = About { segments: Vec::new(), ..opened.row.about.clone() };
     let about = if fresh {

@@ -17,8 +17,8 @@ use jiff::Timestamp;
 use keys::Keys;
 use model::{AttemptNo, BucketName, JobId, ProjectId, SandboxId};
 use objects::{
-    Access, BoxError, Gate, GateConfig, Grant, LoggedIn, PolicyKind, Question, Refusal, RoleWish, Scope, Store,
-    TemporaryKey, Verdict, Via,
+    Access, BoxError, Gate, GateConfig, Grant, LoggedIn, NotLoggedIn, PolicyKind, Question, Refusal, RoleWish, Scope,
+    Store, TemporaryKey, Verdict, Via,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ pub struct Stack {
     own: Option<tempfile::TempDir>,
     pub store: Store,
     pub audit: Audit,
+    pub access: Arc<Table>,
     pub public: SocketAddr,
     pub sandbox: SocketAddr,
     pub stop: StopOnDrop,
@@ -53,6 +54,13 @@ impl Stack {
 
     /// In a directory that may have been used before, and stays.
     pub async fn start_in(dir: &Path) -> Stack {
+        let stack = Stack::without_hand_over(dir).await;
+        stack.hand_over();
+        stack
+    }
+
+    /// The same, whose audit log does not get yet what was kept with changes.
+    pub async fn without_hand_over(dir: &Path) -> Stack {
         let dir = dir.to_owned();
         let keys = Arc::new(open_keys(&dir.join("keys")));
         let store = Store::open(&dir.join("objects"), keys).await.unwrap();
@@ -64,13 +72,18 @@ impl Stack {
             public_urls: Vec::new(),
             secure: false,
         };
-        let gate = Gate::new(store.clone(), Arc::new(Table::default()), audit.clone(), config);
+        let access = Arc::<Table>::default();
+        let gate = Gate::new(store.clone(), Arc::clone(&access) as Arc<dyn Access>, audit.clone(), config);
         let stop = CancellationToken::new();
-        let (of, to, ending) = (store.clone(), audit.clone(), stop.clone());
-        tokio::spawn(async move { of.hand_over(&to, ending).await });
         let public = listen(gate.clone(), Via::Public, stop.clone()).await;
         let sandbox = listen(gate, Via::Sandbox(sandbox(1)), stop.clone()).await;
-        Stack { dir, own: None, store, audit, public, sandbox, stop: StopOnDrop(stop) }
+        Stack { dir, own: None, store, audit, access, public, sandbox, stop: StopOnDrop(stop) }
+    }
+
+    /// From now on the audit log gets what was kept with changes.
+    pub fn hand_over(&self) {
+        let (of, to, ending) = (self.store.clone(), self.audit.clone(), self.stop.0.clone());
+        tokio::spawn(async move { of.hand_over(&to, ending).await });
     }
 
     /// Runs a function of `tests/boto.py`; panics with what it says unless it ends well.
@@ -123,9 +136,11 @@ async fn listen(gate: Gate, via: Via, stop: CancellationToken) -> SocketAddr {
 
 /// The access keys, users and tokens of the tests.
 #[derive(Default)]
-struct Table {
+pub struct Table {
     /// Tokens that were ended.
     ended: Mutex<Vec<String>>,
+    /// The identities of grants that were used.
+    used: Mutex<Vec<String>>,
 }
 
 #[async_trait::async_trait]
@@ -154,12 +169,19 @@ impl Access for Table {
         }))
     }
 
+    fn used(&self, grant: &Grant) {
+        self.used.lock().unwrap().push(grant.identity.clone());
+    }
+
     async fn token(&self, token: &str) -> Result<Option<Grant>, BoxError> {
         Ok(self.describe(token).await?.map(|found| found.grant))
     }
 
-    async fn log_in(&self, user: &str, password: &str, _: Option<IpAddr>) -> Result<Option<LoggedIn>, BoxError> {
-        Ok(self.user(user).filter(|_| password == format!("password of {user}")))
+    async fn log_in(&self, user: &str, password: &str, _: Option<IpAddr>) -> Result<LoggedIn, NotLoggedIn> {
+        if user == "hurried" {
+            return Err(NotLoggedIn::TryLater { seconds: 7 });
+        }
+        self.user(user).filter(|_| password == format!("password of {user}")).ok_or(NotLoggedIn::Wrong)
     }
 
     async fn describe(&self, token: &str) -> Result<Option<LoggedIn>, BoxError> {
@@ -221,6 +243,11 @@ fn policy_of(access_key: &str) -> Option<&'static str> {
 }
 
 impl Table {
+    /// The identities of grants that were used since this was asked last.
+    pub fn uses(&self) -> Vec<String> {
+        std::mem::take(&mut self.used.lock().unwrap())
+    }
+
     /// The users `user-a` and `user-b`, one of each project.
     fn user(&self, name: &str) -> Option<LoggedIn> {
         let of = match name {

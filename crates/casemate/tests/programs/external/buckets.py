@@ -102,6 +102,10 @@ def objects():
     refused("404", S3.head_object, Bucket="far", Key="torn")
     put("size/1", b"another")
     assert get("size/1") == b"another"
+    # Names that would be lost, or mean something else.
+    for name in ("casemate-key", "casemate-expires", "casemate-x"):
+        refused("InvalidRequest", S3.put_object, Bucket="far", Key="named", Body=b"x", Metadata={name: "1"})
+    refused("404", S3.head_object, Bucket="far", Key="named")
 
 
 def large():
@@ -143,12 +147,23 @@ def parts():
     assert [part["Size"] for part in S3.list_parts(**upload)["Parts"]] == [len(piece) for piece in pieces]
     refused("404", S3.head_object, Bucket="far", Key="parts")
     refused("InvalidPart", S3.complete_multipart_upload, **upload, MultipartUpload={"Parts": [sent[0], {"PartNumber": 2, "ETag": sent[0]["ETag"]}]})
-    S3.complete_multipart_upload(**upload, MultipartUpload={"Parts": sent})
+    made = S3.complete_multipart_upload(**upload, MultipartUpload={"Parts": sent})
     got = S3.get_object(Bucket="far", Key="parts")
-    assert got["Body"].read() == b"".join(pieces)
+    assert got["Body"].read() == b"".join(pieces) and got["ETag"] == made["ETag"], (got, made)
+    # One that did not see the answer asks again, whatever its condition was.
+    for condition in ({}, {"IfNoneMatch": "*"}):
+        again = S3.complete_multipart_upload(**upload, MultipartUpload={"Parts": sent}, **condition)
+        assert again["ETag"] == made["ETag"] == S3.head_object(Bucket="far", Key="parts")["ETag"], (again, made)
     assert got["ContentType"] == "text/x-parts" and got["Metadata"] == {"in": "parts"}, got
     assert get("parts", Range=f"bytes={5 * MIB - 2}-{5 * MIB + 1}") == pieces[0][-2:] + pieces[1][:2]
     assert "Uploads" not in S3.list_multipart_uploads(Bucket="far")
+    # By another upload, or when it was replaced, it is not there to be completed.
+    refused("NoSuchUpload", S3.complete_multipart_upload, **{**upload, "UploadId": "0" * 32}, MultipartUpload={"Parts": sent})
+    S3.copy_object(Bucket="far", Key="parts-copied", CopySource={"Bucket": "far", "Key": "parts"})
+    refused("NoSuchUpload", S3.complete_multipart_upload, **{**upload, "Key": "parts-copied"}, MultipartUpload={"Parts": sent})
+    put("parts", b"another")
+    refused("NoSuchUpload", S3.complete_multipart_upload, **upload, MultipartUpload={"Parts": sent})
+    assert get("parts") == b"another"
     given_up = S3.create_multipart_upload(Bucket="far", Key="given-up")["UploadId"]
     S3.upload_part(Bucket="far", Key="given-up", UploadId=given_up, PartNumber=1, Body=b"x")
     S3.abort_multipart_upload(Bucket="far", Key="given-up", UploadId=given_up)
@@ -229,18 +244,53 @@ def not_there():
     refused("NotImplemented", S3.put_bucket_versioning, Bucket="far", VersioningConfiguration={"Status": "Enabled"})
     refused("NotImplemented", S3.put_object, Bucket="far", Key="tagged", Body=b"x", Tagging="a=b")
     refused("NotImplemented", S3.put_object, Bucket="far", Key="own-key", Body=b"x", SSECustomerAlgorithm="AES256", SSECustomerKey="k" * 32)
+    refused("NotImplemented", S3.create_multipart_upload, Bucket="far", Key="tagged", Tagging="a=b")
+    refused("NotImplemented", S3.create_multipart_upload, Bucket="far", Key="own-key", SSECustomerAlgorithm="AES256", SSECustomerKey="k" * 32)
     rule = {"ID": "r", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 1}}
     refused("NotImplemented", S3.put_bucket_lifecycle_configuration, Bucket="far", LifecycleConfiguration={"Rules": [rule]})
     for key in ("tagged", "own-key"):
         refused("404", S3.head_object, Bucket="far", Key=key)
 
 
-def swift():
+def api():
     ovh.client.ENDPOINTS["casemate"] = os.environ["ENDPOINT"]
-    api = ovh.Client(endpoint="casemate", **{name: os.environ[name.upper()] for name in ("application_key", "application_secret", "consumer_key")})
-    user = api.post(f"/cloud/project/{PROJECT}/user", role="objectstore_operator")
+    return ovh.Client(endpoint="casemate", **{name: os.environ[name.upper()] for name in ("application_key", "application_secret", "consumer_key")})
+
+
+def swift_connection():
+    user = api().post(f"/cloud/project/{PROJECT}/user", role="objectstore_operator")
     options = {"user_domain_name": "Default", "region_name": REGION, "project_id": PROJECT}
-    connection = Connection(authurl=f"{os.environ['S3']}/v3", user=user["username"], key=user["password"], auth_version="3", os_options=options, retries=0)
+    return Connection(authurl=f"{os.environ['S3']}/v3", user=user["username"], key=user["password"], auth_version="3", os_options=options, retries=0)
+
+
+def counted():
+    """What each route says that the buckets hold; nothing where it cannot be known."""
+    shown, buckets, containers = api(), f"/cloud/project/{PROJECT}/region/{REGION}/storage", f"/cloud/project/{PROJECT}/storage"
+    listed = {bucket["name"]: bucket for bucket in shown.get(buckets)}
+    old = {bucket["name"]: bucket for bucket in shown.get(containers)}
+    return {name: (listed[name]["objectsCount"], listed[name]["objectsSize"], old[name]["storedObjects"], old[name]["storedBytes"]) for name in listed}
+
+
+def sizes():
+    """More than a page of a list."""
+    S3.create_bucket(Bucket="sizes")
+    for number in range(1003):
+        put(f"key/{number}", b"x" * (number % 3), "sizes")
+    upload = S3.create_multipart_upload(Bucket="sizes", Key="unfinished")["UploadId"]
+    S3.upload_part(Bucket="sizes", Key="unfinished", UploadId=upload, PartNumber=1, Body=b"not counted")
+    held = (1003, sum(number % 3 for number in range(1003)))
+    assert counted()["sizes"] == held + held, counted()
+    connection = swift_connection()
+    head = connection.head_container("sizes")
+    assert (head["x-container-object-count"], head["x-container-bytes-used"]) == tuple(map(str, held)), head
+    account, containers = connection.get_account()
+    assert {(item["name"], item["count"], item["bytes"]) for item in containers} >= {("sizes", *held)}, containers
+    assert account["x-account-object-count"] == str(sum(item["count"] for item in containers)), account
+    assert account["x-account-bytes-used"] == str(sum(item["bytes"] for item in containers)), account
+
+
+def swift():
+    connection = swift_connection()
     body = os.urandom(100_000)
     connection.put_object("far", "swift/one", body, content_type="text/x-swift")
     headers, got = connection.get_object("far", "swift/one")
@@ -348,6 +398,12 @@ def foreign():
     put("foreign", b"ours")
     assert get("foreign") == b"ours"
     replace("foreign", b"again", {})
+    upload = {"Bucket": "far", "Key": "foreign"}
+    upload["UploadId"] = S3.create_multipart_upload(**upload)["UploadId"]
+    part = S3.upload_part(**upload, PartNumber=1, Body=b"in parts")["ETag"]
+    S3.complete_multipart_upload(**upload, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part}]})
+    assert get("foreign") == b"in parts"
+    replace("foreign", b"again", {})
     S3.delete_object(Bucket="far", Key="foreign")
     refused("NoSuchKey", S3.get_object, Bucket="far", Key="foreign")
 
@@ -389,6 +445,12 @@ def fails():
     refused("503", S3.head_object, Bucket="far", Key="survivor")
     put("here", b"still", "near")
     assert get("here", "near") == b"still" and "here" in keys("near")
+    held = counted()
+    near = (len(keys("near")), sum(item["Size"] for item in S3.list_objects_v2(Bucket="near")["Contents"]))
+    assert held["far"] == (None, None, None, None) and held["near"] == near + near, held
+    account, containers = swift_connection().get_account()
+    assert "x-account-object-count" not in account and "x-account-bytes-used" not in account, account
+    assert ["count" in item for item in containers] == [item["name"] == "near" for item in containers], containers
     # What was uploaded is there to be completed later.
     assert len(S3.list_parts(**upload)["Parts"]) == 1
     S3.abort_multipart_upload(**upload)
