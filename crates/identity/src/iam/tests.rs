@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, HashMap};
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::tz::TimeZone;
 use model::AccountId;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -331,37 +331,23 @@ fn holds(condition: &Value, tags: &[(String, String)], day: &str, ip: &str) -> b
     }
 }
 
-fn reference(
-    policies: &[Value],
-    groups: &[Value],
-    identities: &[&str],
-    action: &str,
-    urn: &str,
-    tags: &[(String, String)],
-    now: Timestamp,
-    ip: &str,
-) -> bool {
-    let day = TimeZone::UTC.to_datetime(now).strftime("%A").to_string().to_lowercase();
+fn reference(policies: &[Value], groups: &[Value], question: &Question, tags: &[(String, String)]) -> bool {
+    let Question { identities, action, resource, facts } = *question;
+    let day = TimeZone::UTC.to_datetime(facts.at).strftime("%A").to_string().to_lowercase();
+    let ip = facts.source_ip.map(|ip| ip.to_string()).unwrap_or_default();
     let applies = |policy: &&Value| {
         identities.iter().any(|identity| says(&policy["identities"], "", identity))
-            && says(&policy["resources"], "urn", urn)
-            && policy["expiredAt"].as_str().is_none_or(|end| now < end.parse().expect("a time"))
-            && holds(&policy["conditions"], tags, &day, ip)
+            && says(&policy["resources"], "urn", resource)
+            && policy["expiredAt"].as_str().is_none_or(|end| facts.at < end.parse().expect("a time"))
+            && holds(&policy["conditions"], tags, &day, &ip)
+    };
+    let group = |named: &Value| {
+        let urn = named["urn"].as_str().expect("a URN").to_owned();
+        groups.iter().find(move |group| urn.ends_with(group["name"].as_str().expect("a name")))
     };
     let permissions = policies.iter().filter(applies).flat_map(|policy| {
-        let group = |name: &Value| {
-            groups.iter().find(move |group| {
-                name["urn"].as_str().is_some_and(|urn| urn.ends_with(group["name"].as_str().expect("a name")))
-            })
-        };
-        std::iter::once(&policy["permissions"]).chain(
-            policy["permissionsGroups"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(group)
-                .map(|group| &group["permissions"]),
-        )
+        let named = policy["permissionsGroups"].as_array().into_iter().flatten().filter_map(group);
+        std::iter::once(&policy["permissions"]).chain(named.map(|group| &group["permissions"]))
     });
     let permissions: Vec<&Value> = permissions.collect();
     permissions.iter().any(|own| says(&own["allow"], "action", action) && !says(&own["except"], "action", action))
@@ -464,7 +450,7 @@ proptest! {
                 for action in ACTIONS {
                     let question = Question { identities, action, resource, facts };
                     let tags = if resource == ONE { &tags[..] } else { &[] };
-                    let right = reference(&policies, &groups, identities, action, resource, tags, facts.at, ip);
+                    let right = reference(&policies, &groups, &question, tags);
                     prop_assert_eq!(iam.decide(&question).expect("decided").allowed, right, "{:?}", question);
                     prop_assert_eq!(iam.decide_by_cedar_alone(&question).expect("decided"), right, "without the index: {:?}", question);
                     let told = iam.explain(&question).expect("explained");
