@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test setup-demo setup-test lint bench-job-start bench-api bench-memory bench-audit bench-store fuzz clean
+.PHONY: help demo test setup-demo setup-test lint bench-job-start bench-api bench-memory bench-audit bench-policy bench-store fuzz clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z][a-z-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ bench-memory: setup-test ## Resident memory of the service, the warden and a shi
 
 bench-audit: ## Entries a second that the audit log takes, and that a check of it goes through
 	@scripts/bench.sh audit
+
+bench-policy: ## Time of a decision with 1,000 policies
+	@cargo bench --locked --package identity --bench policy
 
 bench-store: setup-test ## The object store against MinIO and SeaweedFS; OPTIONS="--quick" for less, "--help" for the rest
 	@scripts/bench-store.sh $(OPTIONS)

@@ -221,18 +221,20 @@ impl From<identity::Error> for ApiError {
     fn from(error: identity::Error) -> ApiError {
         match &error {
             identity::Error::NotFound { kind, id } => ApiError::not_found(kind, id),
-            identity::Error::Exists { .. } => ApiError::conflict(error.to_string()),
+            identity::Error::Exists { .. } | identity::Error::StillUsed { .. } => ApiError::conflict(error.to_string()),
             identity::Error::TooMany { .. } => ApiError::too_many(error.to_string()),
             identity::Error::Exceeds { .. } | identity::Error::AccessDenied { .. } => {
                 ApiError::refused(error.to_string())
             }
             identity::Error::Invalid { field, rule } => ApiError::bad_field(field, *rule),
             identity::Error::Policy(fault) => ApiError::bad_field("policy", fault.to_string()),
+            identity::Error::Document(fault) => ApiError::bad_field(&fault.place, fault.problem.clone()),
             identity::Error::TryLater { .. } => ApiError::too_many(error.to_string()),
             cause @ (identity::Error::Db(_)
             | identity::Error::Audit(_)
             | identity::Error::Keys(_)
             | identity::Error::Damaged { .. }
+            | identity::Error::Evaluation(_)
             | identity::Error::NoRandom) => ApiError::internal(cause),
         }
     }

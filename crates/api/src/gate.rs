@@ -29,7 +29,7 @@ use crate::{
     request::{Call, Reply, ReplyBody, parse_query},
 };
 
-/// The routes of [`ROUTES`] under `/1.0` and `/v1`, over `state`. The peer's address comes from
+/// The routes of [`ROUTES`] over `state`: under `/1.0` and `/v1`, those of v2 under `/v2`. The peer's address comes from
 /// [`ConnectInfo<SocketAddr>`], which the listener puts into each request.
 pub fn router(state: ApiState) -> Router {
     let mut paths: BTreeMap<&'static str, Vec<&'static Route>> = BTreeMap::new();
@@ -39,7 +39,8 @@ pub fn router(state: ApiState) -> Router {
     let mut router = Router::new();
     for (path, routes) in paths {
         let routes: Arc<[&'static Route]> = routes.into();
-        for version in VERSIONS {
+        let versions: &[&str] = if path.starts_with("/v2/") { &[""] } else { &VERSIONS };
+        for version in versions {
             let (state, routes) = (state.clone(), Arc::clone(&routes));
             let handler = any(move |request: Request| serve(state, routes, request));
             router = router.route(&format!("{version}{path}"), handler);
@@ -117,7 +118,7 @@ async fn pass(
     let params = path_params(parts).await?;
     let query = parse_query(parts.uri.query().unwrap_or_default())?;
     let project = match &caller {
-        Some(caller) => decide(state, route, caller, &params, record).await?,
+        Some(caller) => decide(state, route, caller, &params, now, record).await?,
         None => None,
     };
     let call = Call {
@@ -188,21 +189,33 @@ async fn authenticate(
     record.decision = Some(audit::Decision::Refused);
     let caller = state.identity.authenticate(&signed, now).await?;
     record.caller = Some(caller.clone());
-    if route.access == Access::Granted && !caller.may_call(route.method, without_version(parts.uri.path())) {
+    if route.access != Access::Own && !caller.may_call(route.method, without_version(parts.uri.path())) {
         record.reason = Some("no access rule of the credential grants the call".to_owned());
         return Err(ApiError::not_granted());
     }
     Ok(Some(caller))
 }
 
-/// Asks for the decision. A project that is not the caller's is one that does not exist.
+/// Asks for the decision. A project of another account is one that does not exist, unless its policies allow the call.
 async fn decide(
     state: &ApiState,
     route: &'static Route,
     caller: &Caller,
     params: &[(String, String)],
+    now: Timestamp,
     record: &mut Record,
 ) -> Result<Option<Project>, ApiError> {
+    let without = match route.access {
+        Access::Own => Some("about the caller's own credential"),
+        Access::Filtered => Some("shows what is allowed alone"),
+        Access::Open | Access::Granted => None,
+    };
+    if let Some(reason) = without {
+        record.resource = Some(Resource::Account(caller.account.clone()));
+        record.decision = Some(audit::Decision::Allowed);
+        record.reason = Some(reason.to_owned());
+        return Ok(None);
+    }
     let given = params.iter().find(|(name, _)| name == "serviceName").map(|(_, value)| value.as_str());
     let resource = match given {
         None => Resource::Account(caller.account.clone()),
@@ -212,17 +225,19 @@ async fn decide(
         },
     };
     record.resource = Some(resource.clone());
-    let decision = state.identity.authorize(caller, route.action, resource).await?;
+    let decision = state.identity.authorize(caller, route.action, resource, now).await?;
     record.decision = Some(decision.recorded());
-    record.reason = Some(decision.reason.to_owned());
+    record.reason = Some(decision.reason.clone());
     let project = match &decision.resource {
-        Resource::Project(id) if decision.allowed => state.identity.project(id).await?,
-        _ => None,
+        Resource::Project(id) => state.identity.project(id).await?,
+        Resource::Account(_) => None,
     };
-    match (decision.allowed, given, &project) {
-        (true, Some(_), Some(_)) | (true, None, _) => Ok(project),
-        (_, Some(id), _) => Err(ApiError::not_found("serviceName", id)),
-        (false, None, _) => Err(ApiError::forbidden(route.action)),
+    let own = project.as_ref().is_some_and(|project| project.account == caller.account);
+    match (decision.allowed, given) {
+        (true, Some(id)) if project.is_none() => Err(ApiError::not_found("serviceName", id)),
+        (true, _) => Ok(project),
+        (false, Some(id)) if !own => Err(ApiError::not_found("serviceName", id)),
+        (false, _) => Err(ApiError::forbidden(route.action)),
     }
 }
 
@@ -331,6 +346,7 @@ fn entry(
         "errorCode": code,
         "class": class,
         "reason": record.reason,
+        "identities": record.caller.as_ref().map(Caller::identities),
         "userAgent": parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).map(|text| cut(text, 256)),
     });
     if let (None, Value::Object(detail)) = (&record.caller, &mut detail)

@@ -10,6 +10,7 @@ mod client_files;
 mod containers;
 mod error;
 mod gate;
+mod iam;
 mod jobs_routes;
 mod logs;
 mod me;

@@ -1,6 +1,8 @@
 //! `/cloud/project`: projects, their regions, and whether they may use data processing.
 
-use identity::Project;
+use std::collections::HashMap;
+
+use identity::{IamResource, Project, Resource, Urn};
 use model::Region;
 use serde_json::{Value, json};
 
@@ -9,21 +11,36 @@ use crate::{
     request::{Call, Reply},
 };
 
-/// The caller's projects: ids, or by pagination headers whole objects.
+/// The account's projects that the caller may see: ids, or by pagination headers whole objects.
 pub(crate) async fn list(call: Call) -> Result<Reply, ApiError> {
-    let projects = call.api.identity.projects(Some(&call.caller()?.account)).await?;
+    let caller = call.caller()?;
+    let mut projects = Vec::new();
+    for project in call.api.identity.projects(Some(&caller.account)).await? {
+        let resource = Resource::Project(project.id.clone());
+        if call.api.identity.authorize(caller, "publicCloudProject:apiovh:get", resource, call.now).await?.allowed {
+            projects.push(project);
+        }
+    }
     match pagination::Wish::read(&call)? {
         None => Reply::json(&projects.iter().map(|project| &project.id).collect::<Vec<_>>()),
-        Some(wish) => wish.reply(projects.iter().map(describe).collect()),
+        Some(wish) => wish.reply(describe_all(&call, &projects).await?),
     }
 }
 
 /// One project.
 pub(crate) async fn show(call: Call) -> Result<Reply, ApiError> {
-    Reply::json(&describe(call.project()?))
+    Reply::json(&describe_all(&call, std::slice::from_ref(call.project()?)).await?[0])
 }
 
-fn describe(project: &Project) -> Value {
+/// Projects of one account, with what policies know of them.
+async fn describe_all(call: &Call, projects: &[Project]) -> Result<Vec<Value>, ApiError> {
+    let Some(first) = projects.first() else { return Ok(Vec::new()) };
+    let known = call.api.identity.iam_resources(&first.account).await?;
+    let known: HashMap<Urn, IamResource> = known.into_iter().map(|one| (one.urn.clone(), one)).collect();
+    Ok(projects.iter().map(|project| describe(project, known.get(&Urn::project(&project.id)))).collect())
+}
+
+fn describe(project: &Project, iam: Option<&IamResource>) -> Value {
     json!({
         "project_id": project.id,
         "projectName": project.name,
@@ -36,12 +53,12 @@ fn describe(project: &Project) -> Value {
         "orderId": null,
         "manualQuota": false,
         "unleash": true,
-        "iam": {
-            "id": project.id,
-            "urn": format!("urn:v1:eu:resource:publicCloudProject:{}", project.id),
-            "displayName": project.name,
-            "tags": {},
-        },
+        "iam": iam.map(|iam| json!({
+            "id": iam.id,
+            "urn": iam.urn.as_str(),
+            "displayName": iam.name,
+            "tags": iam.tags,
+        })),
     })
 }
 

@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use identity::Method;
 
 use crate::{
-    ApiError, auth, capabilities, client_files, containers, jobs_routes, logs, me, project,
+    ApiError, auth, capabilities, client_files, containers, iam, jobs_routes, logs, me, project,
     request::{Call, Reply},
     roles, s3_keys, storage, tokens, users,
 };
@@ -19,6 +19,9 @@ pub enum Access {
     Own,
     /// A valid credential whose access rules grant the call, and a decision for the action.
     Granted,
+    /// A valid credential whose access rules grant the call. The handler asks for a decision for each thing that it
+    /// lists, and shows those that are allowed.
+    Filtered,
 }
 
 pub(crate) type Handler = fn(Call) -> BoxFuture<'static, Result<Reply, ApiError>>;
@@ -27,7 +30,7 @@ pub(crate) type Handler = fn(Call) -> BoxFuture<'static, Result<Reply, ApiError>
 pub struct Route {
     /// The method.
     pub method: Method,
-    /// The path after the version; parts in braces are parameters.
+    /// The path after the version; of v2 with it, as access rules name it. Parts in braces are parameters.
     pub path: &'static str,
     /// The IAM action.
     pub action: &'static str,
@@ -71,7 +74,7 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Delete "/me/api/credential/{credentialId}", "account:apiovh:me/api/credential/delete", me::expire_credential),
     route!(Granted Get "/me/api/logs/self", "account:apiovh:me/api/logs/self/get", me::calls),
     route!(Granted Get "/me/api/logs/self/{logId}", "account:apiovh:me/api/logs/self/get", me::one_call),
-    route!(Granted Get "/cloud/project", "publicCloudProject:apiovh:get", project::list),
+    route!(Filtered Get "/cloud/project", "publicCloudProject:apiovh:get", project::list),
     route!(Granted Get "/cloud/project/{serviceName}", "publicCloudProject:apiovh:get", project::show),
     route!(Granted Get "/cloud/project/{serviceName}/region", "publicCloudProject:apiovh:region/get", project::regions),
     route!(Granted Get "/cloud/project/{serviceName}/region/{regionName}", "publicCloudProject:apiovh:region/get", project::region),
@@ -130,4 +133,28 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Post "/cloud/project/{serviceName}/user/{userId}/s3Credentials/{access}/rotate", "publicCloudProject:apiovh:user/s3Credentials/rotate", s3_keys::rotate),
     route!(Granted Post "/cloud/project/{serviceName}/user/{userId}/s3Credentials/{access}/secret", "publicCloudProject:apiovh:user/s3Credentials/secret/display", s3_keys::secret),
     route!(Granted Post "/cloud/project/{serviceName}/user/{userId}/token", "publicCloudProject:apiovh:user/token/create", tokens::create),
+    route!(Granted Get "/v2/iam/policy", "account:apiovh:iam/policy/get", iam::policies),
+    route!(Granted Post "/v2/iam/policy", "account:apiovh:iam/policy/create", iam::create_policy),
+    route!(Granted Get "/v2/iam/policy/{policyId}", "account:apiovh:iam/policy/get", iam::policy),
+    route!(Granted Put "/v2/iam/policy/{policyId}", "account:apiovh:iam/policy/edit", iam::edit_policy),
+    route!(Granted Delete "/v2/iam/policy/{policyId}", "account:apiovh:iam/policy/delete", iam::delete_policy),
+    route!(Granted Get "/v2/iam/resourceGroup", "account:apiovh:iam/resourceGroup/get", iam::resource_groups),
+    route!(Granted Post "/v2/iam/resourceGroup", "account:apiovh:iam/resourceGroup/create", iam::create_resource_group),
+    route!(Granted Get "/v2/iam/resourceGroup/{groupId}", "account:apiovh:iam/resourceGroup/get", iam::resource_group),
+    route!(Granted Put "/v2/iam/resourceGroup/{groupId}", "account:apiovh:iam/resourceGroup/edit", iam::edit_resource_group),
+    route!(Granted Delete "/v2/iam/resourceGroup/{groupId}", "account:apiovh:iam/resourceGroup/delete", iam::delete_resource_group),
+    route!(Granted Get "/v2/iam/permissionsGroup", "account:apiovh:iam/permissionsGroup/get", iam::permissions_groups),
+    route!(Granted Post "/v2/iam/permissionsGroup", "account:apiovh:iam/permissionsGroup/create", iam::create_permissions_group),
+    route!(Granted Get "/v2/iam/permissionsGroup/{permissionsGroupURN}", "account:apiovh:iam/permissionsGroup/get", iam::permissions_group),
+    route!(Granted Put "/v2/iam/permissionsGroup/{permissionsGroupURN}", "account:apiovh:iam/permissionsGroup/edit", iam::edit_permissions_group),
+    route!(Granted Delete "/v2/iam/permissionsGroup/{permissionsGroupURN}", "account:apiovh:iam/permissionsGroup/delete", iam::delete_permissions_group),
+    route!(Granted Get "/v2/iam/resource", "account:apiovh:iam/resource/get", iam::resources),
+    route!(Granted Get "/v2/iam/resource/{resourceURN}", "account:apiovh:iam/resource/get", iam::resource),
+    route!(Granted Put "/v2/iam/resource/{resourceURN}", "account:apiovh:iam/resource/edit", iam::edit_resource),
+    route!(Granted Post "/v2/iam/resource/{resourceURN}/tag", "account:apiovh:iam/resource/tag/create", iam::add_tag),
+    route!(Granted Delete "/v2/iam/resource/{resourceURN}/tag/{key}", "account:apiovh:iam/resource/tag/delete", iam::delete_tag),
+    route!(Granted Post "/v2/iam/resource/{resourceURN}/authorization/check", "account:apiovh:iam/resource/authorization/check", iam::check_resource),
+    route!(Granted Post "/v2/iam/authorization/check", "account:apiovh:iam/authorization/check", iam::check),
+    route!(Granted Get "/v2/iam/reference/action", "account:apiovh:iam/reference/action/get", iam::reference_actions),
+    route!(Granted Get "/v2/iam/reference/resource/type", "account:apiovh:iam/reference/resource/type/get", iam::reference_types),
 ];

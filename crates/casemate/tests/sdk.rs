@@ -9,6 +9,7 @@ use std::{
     process::{Command, Output},
 };
 
+use serde_json::Value;
 use support::{Stack, file, free_port, program, python, text};
 
 #[test]
@@ -40,6 +41,43 @@ fn the_go_sdk_and_spark_submit_submit_poll_read_logs_and_cancel() {
         .output()
         .expect("it runs");
     assert!(text(&output.stderr).contains("mainApplicationCode.notFound"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_go_sdk_manages_policies_as_terraform_does_and_the_operator_explains_them() {
+    let stack = Stack::start();
+    let mut program = Command::new(support::go(&stack, &program("sdk/go")));
+    let output = client(&stack, program.arg("iam")).output().expect("it runs");
+    succeeded(&output, "the Go SDK managed policies", &stack);
+    let said = text(&output.stdout);
+    let left: Value = serde_json::from_str(said.lines().last().unwrap_or_default()).expect("its last line");
+    let account = left["account"].as_str().expect("an account");
+    let explain = |login: &str, action: &str, more: &[&str]| -> Value {
+        let resource = format!("urn:v1:eu:resource:publicCloudProject:{}", stack.profile("project"));
+        let identity = format!("urn:v1:eu:identity:user:{account}/{login}");
+        let output = Command::new(support::CASEMATE)
+            .args(["iam", "explain", "--output", "json", "--identity", &identity, "--action", action])
+            .args(["--resource", &resource])
+            .args(more)
+            .arg("--data")
+            .arg(stack.dir.join("data"))
+            .output()
+            .expect("casemate runs");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let told = explain("alice", "publicCloudProject:apiovh:get", &[]);
+    assert_eq!((&told["allowed"], &told["deciding"][0]["policy"]), (&true.into(), &left["policy"]), "{told}");
+    let told = explain("alice", "publicCloudProject:apiovh:user/delete", &[]);
+    assert_eq!((&told["allowed"], &told["missed"][0]["policy"]), (&false.into(), &left["policy"]), "{told}");
+    assert!(told["change"][0].as_str().is_some_and(|way| way.contains("`except`")), "{told}");
+    assert_eq!(explain("bob", "publicCloudProject:apiovh:get", &[])["allowed"], false);
+    let before = explain("alice", "publicCloudProject:apiovh:get", &["--at", "2020-01-01T00:00:00Z"]);
+    assert_eq!(
+        (&before["allowed"], &before["missed"]),
+        (&false.into(), &Value::Array(Vec::new())),
+        "there was none then"
+    );
 }
 
 /// This SDK speaks HTTPS only and signs the URL without its port: so TLS, and that URL among the public ones.

@@ -7,6 +7,7 @@
 pub mod accounts;
 pub mod audit;
 pub mod credentials;
+pub mod iam;
 pub mod jobs;
 pub mod project_users;
 pub mod s3_keys;

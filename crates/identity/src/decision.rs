@@ -6,7 +6,7 @@ use audit::Actor;
 use jiff::Timestamp;
 use model::{AccountId, ProjectId};
 
-use crate::{AccessRule, Error, Identity, Method};
+use crate::{AccessRule, Error, Facts, Identity, Method, Question, Urn, UrnKind};
 
 /// Somebody who proved who they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,16 @@ impl Caller {
         self.rules.iter().any(|rule| rule.grants(method, path))
     }
 
+    /// Whether they may do all that the account may.
+    pub fn is_admin(&self) -> bool {
+        true
+    }
+
+    /// The URNs that policies name them by: their own first, then those of their groups.
+    pub fn identities(&self) -> Vec<String> {
+        vec![Urn::account_identity(&self.account).to_string()]
+    }
+
     /// The caller as the audit log names it.
     pub fn actor(&self) -> Actor {
         Actor {
@@ -51,11 +61,22 @@ pub enum Resource {
     Project(ProjectId),
 }
 
+impl Resource {
+    /// The resource of a URN; `None` for a type that this service has not.
+    pub fn from_urn(urn: &Urn) -> Option<Resource> {
+        match (urn.kind(), urn.subtype()) {
+            (UrnKind::Resource, "account") => urn.id().parse().ok().map(Resource::Account),
+            (UrnKind::Resource, "publicCloudProject") => urn.id().parse().ok().map(Resource::Project),
+            _ => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Resource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Resource::Account(id) => write!(f, "urn:v1:eu:resource:account:{id}"),
-            Resource::Project(id) => write!(f, "urn:v1:eu:resource:publicCloudProject:{id}"),
+            Resource::Account(id) => write!(f, "{}", Urn::account(id)),
+            Resource::Project(id) => write!(f, "{}", Urn::project(id)),
         }
     }
 }
@@ -69,8 +90,8 @@ pub struct Decision {
     pub action: String,
     /// What it was to be done on.
     pub resource: Resource,
-    /// Which rule decided, for the audit log.
-    pub reason: &'static str,
+    /// What decided, for the audit log.
+    pub reason: String,
 }
 
 impl Decision {
@@ -81,17 +102,39 @@ impl Decision {
 }
 
 impl Identity {
-    /// Decides whether `caller` may do `action` on `resource`. What no rule allows is denied; the caller records
-    /// the decision with the call that it is about.
-    pub async fn authorize(&self, caller: &Caller, action: &str, resource: Resource) -> Result<Decision, Error> {
-        let (allowed, reason) = match &resource {
-            Resource::Account(id) if *id == caller.account => (true, "the caller's own account"),
-            Resource::Account(_) => (false, "another account"),
-            Resource::Project(id) => match self.project(id).await? {
-                Some(project) if project.account == caller.account => (true, "a project of the caller's account"),
-                Some(_) => (false, "a project of another account"),
-                None => (false, "no such project"),
-            },
+    /// Decides whether `caller` may do `action` on `resource`, at the time `at`. An account may do everything on what is
+    /// its own. Everybody else, its users and other accounts too, may what its policies allow. What no rule allows is
+    /// denied; the caller records the decision with the call that it is about.
+    pub async fn authorize(
+        &self,
+        caller: &Caller,
+        action: &str,
+        resource: Resource,
+        at: Timestamp,
+    ) -> Result<Decision, Error> {
+        let owner = match &resource {
+            Resource::Account(id) => Some(id.clone()),
+            Resource::Project(id) => self.project(id).await?.map(|project| project.account),
+        };
+        let (allowed, reason) = match owner {
+            None => (false, "no such project".to_owned()),
+            Some(owner) if owner == caller.account && caller.is_admin() => {
+                let what = if matches!(resource, Resource::Account(_)) { "account" } else { "project" };
+                (true, format!("the account's own {what}"))
+            }
+            Some(owner) => {
+                let identities = caller.identities();
+                let identities: Vec<&str> = identities.iter().map(String::as_str).collect();
+                let urn = resource.to_string();
+                let question = Question {
+                    identities: &identities,
+                    action,
+                    resource: &urn,
+                    facts: Facts { at, source_ip: caller.source_ip },
+                };
+                let verdict = self.iam(&owner).await?.decide(&question)?;
+                (verdict.allowed, verdict.reason())
+            }
         };
         Ok(Decision { allowed, action: action.to_owned(), resource, reason })
     }

@@ -5,6 +5,7 @@
 //! slower hash is needed), application and S3 secrets sealed by `keys`, passwords as Argon2id. A copy of the database
 //! alone signs nothing.
 //!
+//! Who is not the account itself may what its policies say: [`Iam::decide`].
 //! For the object store: [`Identity::find_s3_key`] (whose key is it?) and [`decide_s3`] (may it?).
 
 mod accounts;
@@ -12,6 +13,7 @@ mod bucket_roles;
 mod cache;
 mod credentials;
 mod decision;
+mod iam;
 mod job_policy;
 mod last_use;
 mod passwords;
@@ -32,6 +34,11 @@ pub use credentials::{
     Application, Credential, CredentialRequest, CredentialStatus, NewApplication, NewCredential, PendingCredential,
 };
 pub use decision::{Caller, Decision, Resource};
+pub use iam::{
+    Actions, Body, Condition, Draft, Effect, Explanation, Facts, Failed, Iam, IamDocument, IamResource,
+    InvalidDocument, InvalidUrn, Kind as IamKind, Leaf, Missed, Pattern, Permissions, Policy, Question, ResourceGroup,
+    Ruling, URN_PREFIX, Urn, UrnKind, Verdict,
+};
 pub use job_policy::job_policy;
 pub use policy::{
     CONDITION_KEYS, PolicyError, S3Policy, S3Question, S3Step, S3Verdict, decide_s3, explain_s3, is_condition_key,
@@ -53,6 +60,7 @@ use jiff::Timestamp;
 use keys::Keys;
 
 use cache::Cache;
+use iam::Snapshots;
 use last_use::LastUse;
 use passwords::Passwords;
 use policy::BucketPolicies;
@@ -67,6 +75,7 @@ pub struct Identity {
     cache: Arc<Cache>,
     passwords: Arc<Passwords>,
     bucket_policies: Arc<BucketPolicies>,
+    iam: Arc<Snapshots>,
 }
 
 impl Identity {
@@ -80,6 +89,7 @@ impl Identity {
             cache: Arc::default(),
             passwords: Arc::new(Passwords::new()),
             bucket_policies: Arc::default(),
+            iam: Arc::default(),
         }
     }
 
@@ -129,6 +139,14 @@ pub enum Error {
         /// Its id as given.
         id: String,
     },
+    /// Something else still names it.
+    #[error("{what} is still used by {by}")]
+    StillUsed {
+        /// What.
+        what: String,
+        /// By what.
+        by: String,
+    },
     /// More than there may be.
     #[error("{what}: at most {limit}")]
     TooMany {
@@ -160,6 +178,12 @@ pub enum Error {
     /// A policy that cannot be used.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// A document of IAM that cannot be used.
+    #[error(transparent)]
+    Document(#[from] InvalidDocument),
+    /// The policies of an account cannot be evaluated.
+    #[error("the policies of an account cannot be evaluated")]
+    Evaluation(#[from] Failed),
     /// Too many tries from that address, or too many at once.
     #[error("too many tries; the next one is heard in {seconds} s")]
     TryLater {

@@ -232,7 +232,8 @@ async fn what_no_rule_allows_is_denied() {
         (Resource::Project(foreign), false),
         (Resource::Project(unknown), false),
     ] {
-        let decision = world.identity.authorize(&caller, "any:action", resource).await.expect("decided");
+        let decision =
+            world.identity.authorize(&caller, "any:action", resource, Timestamp::now()).await.expect("decided");
         assert_eq!(decision.allowed, allowed, "{decision:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The operator's commands: accounts, projects, keys, engines, the store, the audit log. They work on the data directory
+//! The operator's commands: accounts, projects, keys, rights, engines, the store, the audit log. They work on the data directory
 //! itself, on the machine of the service and as its user, beside a service that runs or not.
 
 mod accounts;
@@ -7,6 +7,7 @@ mod doctor;
 mod engines;
 mod explain;
 mod first_run;
+mod iam;
 mod key;
 mod store;
 
@@ -39,6 +40,9 @@ pub enum OperatorCommand {
     /// Keys of the API and of the object store
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Who may do what, and why
+    #[command(subcommand)]
+    Iam(iam::IamCommand),
     /// Engines that jobs run on
     #[command(subcommand)]
     Engine(engines::EngineCommand),
@@ -64,6 +68,7 @@ pub async fn run(command: OperatorCommand, global: &Global) -> Result<ExitCode, 
         OperatorCommand::Account(command) => accounts::account(command, global).await?,
         OperatorCommand::Project(command) => accounts::project(command, global).await?,
         OperatorCommand::Key(command) => key::key(command, global).await?,
+        OperatorCommand::Iam(command) => iam::iam(command, global).await?,
         OperatorCommand::Engine(command) => engines::engine(command, global).await?,
         OperatorCommand::Store(command) => store::store(command, global).await?,
         OperatorCommand::Audit(command) => return audit::audit(command, global).await,

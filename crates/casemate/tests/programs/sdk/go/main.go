@@ -1,6 +1,7 @@
 // The official Go SDK, unmodified, with an endpoint of its own.
 //
 //	jobs          submit, poll, read logs, cancel, errors
+//	iam           policies and their groups, in the order in which Terraform makes the calls
 //	spark-submit  the conversation of ovh-spark-submit, call by call; its exit code is the job's return code
 package main
 
@@ -54,12 +55,14 @@ type submit struct {
 func main() {
 	log.SetFlags(0)
 	if len(os.Args) < 2 {
-		log.Fatal("say what to do: jobs or spark-submit")
+		log.Fatal("say what to do: iam, jobs or spark-submit")
 	}
 	client := connect(os.Getenv("APPLICATION_SECRET"))
 	switch os.Args[1] {
 	case "jobs":
 		jobs(client)
+	case "iam":
+		iam(client)
 	case "spark-submit":
 		os.Exit(sparkSubmit(client, os.Args[2], os.Args[3:]))
 	default:

@@ -1,0 +1,256 @@
+//! `/v2/iam` from outside: documents as clients write them, paging, tags, checks, and what refuses them (CTL-4).
+
+mod support;
+
+use api::{Access, ROUTES};
+use http::StatusCode;
+use serde_json::{Value, json};
+use support::{World, refused, refused_field};
+
+const ALICE: &str = "urn:v1:eu:identity:user:ab1234-casemate/alice";
+
+fn policy(name: &str) -> Value {
+    json!({
+        "name": name, "identities": [ALICE],
+        "resources": [{ "urn": "urn:v1:eu:resource:publicCloudProject:*" }],
+        "permissions": { "allow": [{ "action": "publicCloudProject:apiovh:*" }], "except": null, "deny": null },
+        "permissionsGroups": null,
+    })
+}
+
+/// A path with a URN in it, as the SDKs encode one.
+fn with_urn(path: &str, urn: &str) -> String {
+    path.replace("{}", &urn.replace('%', "%25").replace('/', "%2F"))
+}
+
+#[tokio::test]
+async fn a_policy_comes_back_as_it_was_written_and_is_changed_whole() {
+    let world = World::new().await;
+    let project = format!("urn:v1:eu:resource:publicCloudProject:{}", world.project);
+    let group =
+        world.done("POST", "/v2/iam/resourceGroup", &json!({ "name": "all", "resources": [{ "urn": project }] })).await;
+    let permissions = json!({ "name": "read", "description": "", "permissions": { "allow": [{ "action": "*get" }] } });
+    let permissions = world.done("POST", "/v2/iam/permissionsGroup", &permissions).await;
+    let mut sent = policy("first");
+    sent["description"] = "what it is for".into();
+    sent["resources"] = json!([{ "urn": group["urn"] }, { "urn": project }, { "urn": "urn:v1:eu:resource:vps:*" }]);
+    sent["permissionsGroups"] = json!([{ "urn": permissions["urn"] }]);
+    sent["expiredAt"] = "2099-12-31T23:59:59+02:00".into();
+    sent["conditions"] = json!({ "operator": "OR", "conditions": [
+        { "operator": "MATCH", "values": { "date(Europe/Paris).WeekDay.In": "monday,friday" } },
+        { "operator": "NOT", "conditions": [{ "operator": "MATCH", "values": { "request.IP": "192.0.2.0/24" } }] },
+    ] });
+    let made = world.done("POST", "/v2/iam/policy", &sent).await;
+    let path = format!("/v2/iam/policy/{}", made["id"].as_str().expect("an id"));
+    assert_eq!(world.done("GET", &path, &Value::Null).await, made);
+    for field in ["name", "description", "identities", "conditions", "expiredAt", "permissionsGroups"] {
+        assert_eq!(made[field], sent[field], "{field}");
+    }
+    assert_eq!(made["permissions"], json!({ "allow": [{ "action": "publicCloudProject:apiovh:*" }] }));
+    assert_eq!(made["resources"][0]["group"]["name"], "all");
+    assert_eq!(made["resources"][1]["resource"]["displayName"], "first");
+    assert_eq!(made["resources"][2], json!({ "urn": "urn:v1:eu:resource:vps:*" }));
+    assert_eq!(
+        (&made["owner"], &made["readOnly"], &made["updatedAt"]),
+        (&json!("ab1234-casemate"), &json!(false), &Value::Null)
+    );
+    // What was read is sent back with a change, as SDKs do.
+    let mut changed = made.clone();
+    changed["name"] = "second".into();
+    changed["permissions"]["deny"] = json!([]);
+    let answer = world.done("PUT", &path, &changed).await;
+    assert_eq!((&answer["name"], &answer["permissions"]["deny"]), (&json!("second"), &json!([])));
+    assert!(answer["updatedAt"].is_string() && answer["createdAt"] == made["createdAt"]);
+    refused(&world.call("POST", "/v2/iam/policy", &policy("second")).await, 409, "CONFLICT");
+    // Groups that are named stay; what names nothing goes.
+    let group_path = format!("/v2/iam/resourceGroup/{}", group["id"].as_str().expect("an id"));
+    let permissions_path = with_urn("/v2/iam/permissionsGroup/{}", permissions["urn"].as_str().expect("a URN"));
+    refused(&world.call("DELETE", &group_path, &Value::Null).await, 409, "CONFLICT");
+    refused(&world.call("DELETE", &permissions_path, &Value::Null).await, 409, "CONFLICT");
+    let edited = world.done("PUT", &group_path, &json!({ "name": "none", "resources": null })).await;
+    assert_eq!(edited, Value::Null);
+    let shown = world.done("GET", &format!("{group_path}?details=true"), &Value::Null).await;
+    assert_eq!((&shown["name"], shown.get("resources")), (&json!("none"), None));
+    for path in [&path, &group_path, &permissions_path] {
+        world.done("DELETE", path, &Value::Null).await;
+        refused(&world.call("GET", path, &Value::Null).await, 404, "NOT_FOUND");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_refused_whole_and_its_place_is_named() {
+    let world = World::new().await;
+    let with = |field: &str, value: Value| {
+        let mut policy = policy("p");
+        policy[field] = value;
+        policy
+    };
+    let unknown = "urn:v1:eu:resourceGroup:0193a5c2-7f60-7bd2-9d5c-3b1f0a8e4c11";
+    for (body, place) in [
+        (with("permissions", json!({ "allow": [{ "action": "vps:apiovh:reboot" }] })), "permissions.allow[0].action"),
+        (
+            with("permissions", json!({ "allow": [{ "action": "account:apiovh:auth/time/get" }] })),
+            "permissions.allow[0].action",
+        ),
+        (with("name", json!("ovh-mine")), "name"),
+        (with("resources", json!([{ "urn": unknown }])), "resources[0].urn"),
+        (
+            with("permissionsGroups", json!([{ "urn": "urn:v1:eu:permissionsGroup:ovh:controlPanelAccess" }])),
+            "permissionsGroups[0].urn",
+        ),
+        (
+            with("conditions", json!({ "operator": "MATCH", "values": { "request.Agent": "x" } })),
+            "conditions.values[request.Agent]",
+        ),
+        (with("colour", json!("red")), "colour"),
+    ] {
+        refused_field(&world.call("POST", "/v2/iam/policy", &body).await, place);
+    }
+    assert_eq!(world.done("GET", "/v2/iam/policy", &Value::Null).await, json!([]));
+    for (path, field) in [("/v2/iam/policy", "X-Pagination-Size"), ("/v2/iam/resource", "X-Pagination-Cursor")] {
+        refused_field(&world.get_with(path, &[(field, "zero")]).await, field);
+    }
+}
+
+#[tokio::test]
+async fn lists_go_page_by_page_and_hold_each_thing_once() {
+    let world = World::new().await;
+    for number in 0..7 {
+        world.done("POST", "/v2/iam/policy", &policy(&format!("policy {number}"))).await;
+    }
+    for (path, whole) in [("/v2/iam/policy", 7), ("/v2/iam/reference/action", 0)] {
+        let all = world.get_with(path, &[]).await;
+        assert!(!all.headers.contains_key("x-pagination-cursor-next"));
+        let all = all.body.as_array().expect("a list").clone();
+        assert!(whole == 0 || all.len() == whole);
+        let (mut found, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let headers = [("X-Pagination-Size", "3"), ("X-Pagination-Cursor", cursor.as_str())];
+            let page = world.get_with(path, &headers).await;
+            assert_eq!(page.status, StatusCode::OK, "{page:?}");
+            found.extend(page.body.as_array().expect("a list").iter().cloned());
+            match page.headers.get("x-pagination-cursor-next") {
+                Some(next) => cursor = next.to_str().expect("text").to_owned(),
+                None => break,
+            }
+        }
+        assert_eq!(found, all);
+    }
+}
+
+#[tokio::test]
+async fn the_reference_lists_hold_the_action_of_every_route_that_asks_for_a_decision() {
+    let world = World::new().await;
+    let all = world.done("GET", "/v2/iam/reference/action", &Value::Null).await;
+    let listed: Vec<&str> = all.as_array().into_iter().flatten().filter_map(|row| row["action"].as_str()).collect();
+    for route in ROUTES.iter().filter(|route| route.access != Access::Filtered) {
+        assert_eq!(listed.contains(&route.action), route.access == Access::Granted, "{route:?}");
+    }
+    let jobs = all
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|row| row["action"] == "publicCloudProject:apiovh:dataProcessing/jobs/create");
+    assert_eq!(jobs.expect("an action")["categories"], json!(["CREATE"]));
+    let types = world.done("GET", "/v2/iam/reference/resource/type", &Value::Null).await;
+    assert_eq!(types, json!(["account", "publicCloudProject"]));
+    let some = world.done("GET", "/v2/iam/reference/action?resourceType=account", &Value::Null).await;
+    assert!(some.as_array().into_iter().flatten().all(|row| row["resourceType"] == "account"));
+}
+
+#[tokio::test]
+async fn tags_of_resources_are_set_read_and_refused() {
+    let world = World::new().await;
+    let urn = format!("urn:v1:eu:resource:publicCloudProject:{}", world.project);
+    let path = with_urn("/v2/iam/resource/{}", &urn);
+    world.done("PUT", &path, &json!({ "tags": { "env": "prod", "team": "a" } })).await;
+    world.done("PUT", &path, &json!({ "tags": { "env": "test" } })).await;
+    world.done("POST", &format!("{path}/tag"), &json!({ "key": "owner", "value": "x@example.org" })).await;
+    let shown = world.done("GET", &path, &Value::Null).await;
+    assert_eq!(shown["tags"], json!({ "env": "test", "owner": "x@example.org" }));
+    let project = world.done("GET", &world.path(""), &Value::Null).await;
+    assert_eq!((&project["iam"]["tags"], &project["iam"]["id"]), (&shown["tags"], &shown["id"]));
+    world.done("DELETE", &format!("{path}/tag/owner"), &Value::Null).await;
+    refused(&world.call("DELETE", &format!("{path}/tag/owner"), &Value::Null).await, 404, "NOT_FOUND");
+    refused_field(&world.call("PUT", &path, &json!({ "tags": { "ovh:x": "y" } })).await, "tags[ovh:x]");
+    refused_field(
+        &world.call("POST", &format!("{path}/tag"), &json!({ "key": "a b", "value": "" })).await,
+        "tags[a b]",
+    );
+    let listed = world.done("GET", "/v2/iam/resource?resourceType=publicCloudProject", &Value::Null).await;
+    assert_eq!(listed.as_array().map(Vec::len), Some(1));
+    let foreign =
+        with_urn("/v2/iam/resource/{}", "urn:v1:eu:resource:publicCloudProject:00000000000000000000000000000000");
+    refused(&world.call("GET", &foreign, &Value::Null).await, 404, "NOT_FOUND");
+    refused(&world.call("PUT", &foreign, &json!({ "tags": {} })).await, 404, "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_check_answers_for_each_action_on_each_resource() {
+    let world = World::new().await;
+    let own = format!("urn:v1:eu:resource:publicCloudProject:{}", world.project);
+    let foreign = "urn:v1:eu:resource:publicCloudProject:00000000000000000000000000000000";
+    let actions = json!(["publicCloudProject:apiovh:get", "publicCloudProject:apiovh:dataProcessing/jobs/create"]);
+    let one = world
+        .done("POST", &with_urn("/v2/iam/resource/{}/authorization/check", &own), &json!({ "actions": actions }))
+        .await;
+    assert_eq!(one, json!({ "authorizedActions": actions, "unauthorizedActions": [] }));
+    let body = json!([{ "resourceURNs": [own, foreign, "urn:v1:eu:resource:vps:a"], "actions": actions }]);
+    let many = world.done("POST", "/v2/iam/authorization/check", &body).await;
+    let may: Vec<&Value> = many.as_array().into_iter().flatten().map(|row| &row["authorizedActions"]).collect();
+    assert_eq!(may, [&actions, &json!([]), &json!([])]);
+    refused_field(
+        &world
+            .call("POST", "/v2/iam/authorization/check", &json!([{ "resourceURNs": [own], "actions": ["x:y"] }]))
+            .await,
+        "[0].actions[0]",
+    );
+    refused_field(
+        &world.call("POST", "/v2/iam/authorization/check", &json!([{ "resourceURNs": ["x"], "actions": [] }])).await,
+        "[0].resourceURNs[0]",
+    );
+}
+
+/// Another account acts here as every identity that is not the owner does: by policies alone.
+#[tokio::test]
+async fn who_is_not_the_owner_may_what_a_policy_says_and_no_more() {
+    let world = World::new().await;
+    let guest = world.other_account("cd5678-casemate").await;
+    let (path, jobs) = (world.path(""), world.path("/dataProcessing/jobs"));
+    let call = |method: &'static str, path: String| {
+        let (world, guest) = (&world, &guest);
+        async move { world.call_as(guest, method, &path, &Value::Null).await }
+    };
+    refused(&call("GET", path.clone()).await, 404, "NOT_FOUND");
+    let mut sent = policy("guests");
+    sent["identities"] = json!(["urn:v1:eu:identity:account:cd5678-casemate"]);
+    sent["permissions"] = json!({ "allow": [{ "action": "publicCloudProject:apiovh:get" }, { "action": "publicCloudProject:apiovh:dataProcessing/jobs/*" }] });
+    let made = world.done("POST", "/v2/iam/policy", &sent).await;
+    let policy_path = format!("/v2/iam/policy/{}", made["id"].as_str().expect("an id"));
+    assert_eq!(call("GET", path.clone()).await.status, StatusCode::OK);
+    let answer = call("GET", jobs.clone()).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let id = answer.headers["x-ovh-queryid"].to_str().expect("text").to_owned();
+    let query = audit::Query { request_id: Some(id), limit: 10, ..audit::Query::default() };
+    let detail: Value = serde_json::from_str(&world.audit.list(&query).await.expect("rows")[0].detail).expect("JSON");
+    assert_eq!(detail["reason"], "allowed by policy 'guests'");
+    assert_eq!(detail["identities"], sent["identities"]);
+    refused(&call("GET", world.path("/user")).await, 404, "NOT_FOUND");
+    sent["permissions"]["deny"] = json!([{ "action": "*jobs/get" }]);
+    world.done("PUT", &policy_path, &sent).await;
+    refused(&call("GET", jobs.clone()).await, 404, "NOT_FOUND");
+    assert_eq!(call("GET", path.clone()).await.status, StatusCode::OK);
+    sent["expiredAt"] = "2020-01-01T00:00:00Z".into();
+    world.done("PUT", &policy_path, &sent).await;
+    refused(&call("GET", path.clone()).await, 404, "NOT_FOUND");
+    sent["expiredAt"] = Value::Null;
+    sent["conditions"] =
+        json!({ "operator": "MATCH", "values": { "request.IP": "192.0.2.7", "resource.Tag(env)": "prod" } });
+    world.done("PUT", &policy_path, &sent).await;
+    refused(&call("GET", path.clone()).await, 404, "NOT_FOUND");
+    let urn = format!("urn:v1:eu:resource:publicCloudProject:{}", world.project);
+    world.done("PUT", &with_urn("/v2/iam/resource/{}", &urn), &json!({ "tags": { "env": "prod" } })).await;
+    assert_eq!(call("GET", path.clone()).await.status, StatusCode::OK);
+    world.done("DELETE", &policy_path, &Value::Null).await;
+    refused(&call("GET", path).await, 404, "NOT_FOUND");
+}

@@ -1,0 +1,163 @@
+//! Why a decision is as it is: which policies spoke, which decided, which nearly spoke, and what would have to change.
+
+use serde::Serialize;
+
+use super::{Condition, Effect, Failed, Iam, Leaf, Question, Ruling, Verdict, cedar, decide::Statement};
+
+/// A decision, explained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// Whether it is allowed.
+    pub allowed: bool,
+    /// What decided; empty: nothing allows, or the account itself asks.
+    pub deciding: Vec<Ruling>,
+    /// All that spoke, what was overruled too.
+    pub spoke: Vec<Ruling>,
+    /// Policies that name the identity and do not speak, and why not; at most 50.
+    pub missed: Vec<Missed>,
+    /// What would have to change for the other outcome, one sentence each.
+    pub change: Vec<String>,
+}
+
+/// A policy that does not speak.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Missed {
+    /// Which.
+    #[serde(flatten)]
+    pub ruling: Ruling,
+    /// Why it does not.
+    pub because: String,
+}
+
+impl Explanation {
+    /// That of the account itself, which no policy bounds.
+    pub fn of_account() -> Explanation {
+        Explanation {
+            allowed: true,
+            deciding: Vec::new(),
+            spoke: Vec::new(),
+            missed: Vec::new(),
+            change: vec![
+                "nothing: an account may do everything on what is its own, and no policy bounds it".to_owned(),
+            ],
+        }
+    }
+}
+
+impl Iam {
+    /// Decides and says why.
+    pub fn explain(&self, question: &Question) -> Result<Explanation, Failed> {
+        let Verdict { allowed, deciding } = self.decide(question)?;
+        let spoke = self.spoke(question)?;
+        let mut missed = Vec::new();
+        // What concerns the action comes first, for it is the nearest.
+        let mut others: Vec<(bool, usize)> = Vec::new();
+        for number in self.naming(question.identities) {
+            if !spoke.contains(&number) {
+                let statement = &self.statements[number];
+                others.push((!names_action(statement, question.action), number));
+            }
+        }
+        others.sort_unstable();
+        for (_, number) in others.into_iter().take(MOST_MISSED) {
+            let because = self.because(&self.statements[number], question)?;
+            missed.push(Missed { ruling: self.ruling(number), because });
+        }
+        let spoke: Vec<Ruling> = spoke.into_iter().map(|number| self.ruling(number)).collect();
+        let change = changes(allowed, &deciding, &missed, question);
+        Ok(Explanation { allowed, deciding, spoke, missed, change })
+    }
+
+    /// Why a statement that names the identity does not speak.
+    fn because(&self, statement: &Statement, question: &Question) -> Result<String, Failed> {
+        let [allow, except, _] = &*statement.permissions;
+        if statement.effect == Effect::Allow && allow.matches(question.action) && except.matches(question.action) {
+            return Ok(format!("its `except` cuts {} from its `allow`", question.action));
+        }
+        if !self.covers_action(statement, question.action) {
+            let list = if statement.effect == Effect::Allow { "allow" } else { "deny" };
+            return Ok(format!("its `{list}` does not name {}", question.action));
+        }
+        let groups = self.groups_of(question.resource);
+        if !self.covers_resource(statement, question.resource, &groups) {
+            return Ok(format!("its `resources` do not name {}", question.resource));
+        }
+        if let Some(end) = statement.expired_at.filter(|end| *end <= question.facts.at) {
+            return Ok(format!("it expired at {end}"));
+        }
+        let leaves = statement.conditions.as_deref().map(Condition::leaves).unwrap_or_default();
+        let zones = cedar::zones([statement])?;
+        let mut found: Vec<String> = leaves.into_iter().map(|leaf| self.found(leaf, question, &zones)).collect();
+        found.dedup();
+        Ok(format!("its conditions do not hold: {}", found.join("; ")))
+    }
+
+    /// What a leaf asks for and what there is.
+    fn found(
+        &self,
+        leaf: &Leaf,
+        question: &Question,
+        zones: &std::collections::HashMap<String, jiff::tz::TimeZone>,
+    ) -> String {
+        match leaf {
+            Leaf::Tag { name, value } => {
+                let has = self.tags_of(question.resource).and_then(|tags| tags.get(name));
+                let has = has.map_or_else(|| "absent".to_owned(), |has| format!("'{has}'"));
+                format!("resource.Tag({name}) is {has}, asked for is '{value}'")
+            }
+            Leaf::WeekDay { zone, days } => {
+                let today = zones.get(zone).map_or("unknown", |zone| cedar::week_day(question.facts.at, zone));
+                let days: Vec<&str> = days.iter().map(|day| super::condition::day_name(*day)).collect();
+                format!("date({zone}).WeekDay is {today}, asked for is {}", days.join(","))
+            }
+            Leaf::Ip(block) => {
+                let ip = question.facts.source_ip.map_or_else(|| "unknown".to_owned(), |ip| ip.to_string());
+                format!("request.IP is {ip}, asked for is {block}")
+            }
+        }
+    }
+}
+
+fn names_action(statement: &Statement, action: &str) -> bool {
+    let [allow, _, deny] = &*statement.permissions;
+    match statement.effect {
+        Effect::Allow => allow.matches(action),
+        Effect::Deny => deny.matches(action),
+    }
+}
+
+fn changes(allowed: bool, deciding: &[Ruling], missed: &[Missed], question: &Question) -> Vec<String> {
+    let named = |ruling: &Ruling| match &ruling.permissions_group {
+        None => format!("policy '{}' ({})", ruling.name, ruling.policy),
+        Some(group) => format!("permissions group {group} of policy '{}' ({})", ruling.name, ruling.policy),
+    };
+    let action = question.action;
+    if allowed {
+        let mut ways: Vec<String> =
+            deciding.iter().map(|ruling| format!("to refuse it, {} must not allow {action}", named(ruling))).collect();
+        if ways.len() > 1 {
+            ways = vec![format!("to refuse it, none of these must allow {action}: {}", list(deciding, named))];
+        }
+        ways.push(format!("or a policy that names the identity and the resource denies {action}"));
+        return ways;
+    }
+    if !deciding.is_empty() {
+        let mut ways = vec![format!("to allow it, none of these may deny {action}: {}", list(deciding, named))];
+        ways.push("and a policy must allow it, if none does yet".to_owned());
+        return ways;
+    }
+    let near =
+        missed.iter().filter(|miss| miss.ruling.effect == Effect::Allow && !miss.because.contains("does not name"));
+    let mut ways: Vec<String> =
+        near.map(|miss| format!("{} would allow it, but {}", named(&miss.ruling), miss.because)).collect();
+    let who = question.identities.first().copied().unwrap_or_default();
+    ways.push(format!("a policy must allow {action} on {} to {who} or a group that it is in", question.resource));
+    ways
+}
+
+fn list(rulings: &[Ruling], named: impl Fn(&Ruling) -> String) -> String {
+    rulings.iter().map(named).collect::<Vec<_>>().join(", ")
+}
+
+const MOST_MISSED: usize = 50;

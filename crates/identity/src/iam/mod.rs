@@ -1,0 +1,37 @@
+//! IAM: policies of an account say which identities may do which actions on which of its resources, and when. What no
+//! policy allows is denied, and what one denies is denied whatever others allow. Start at [`Iam::decide`].
+//!
+//! How a decision comes about:
+//! 1. The index finds the statements that name the identity, then those of them that name the action and the resource.
+//!    It compares texts only, and what it leaves out could not have applied. What it found for a question is kept, with
+//!    the statements compiled, until the policies change.
+//! 2. Cedar (`cedar-policy`) evaluates these statements, each of which says its whole rule again, with the conditions and
+//!    the expiry that the index does not look at, and combines them: default deny, a `forbid` wins. So the index could
+//!    not allow what Cedar does not. A statement that cannot be evaluated is an error, and nothing is allowed: Cedar by
+//!    itself would leave it out, and with it perhaps a denial.
+//! 3. Where the index finds nothing, Cedar is not asked: nothing allows.
+//!
+//! Days of the week are computed here for the zones that the statements name, for Cedar knows no zones. Which resource
+//! groups a resource is in, and which wildcards stand for an identity, is found here too, and given to Cedar as parents.
+
+mod actions;
+mod cedar;
+mod condition;
+mod decide;
+mod document;
+mod explain;
+mod pattern;
+mod store;
+#[cfg(test)]
+mod tests;
+mod urn;
+
+pub use actions::Actions;
+pub use condition::{Condition, Leaf};
+pub use decide::{Effect, Facts, Failed, Iam, Question, Ruling, Verdict};
+pub use document::{Body, Draft, InvalidDocument, Kind, Permissions, Policy, ResourceGroup};
+pub use explain::{Explanation, Missed};
+pub use pattern::Pattern;
+pub(crate) use store::Snapshots;
+pub use store::{IamDocument, IamResource};
+pub use urn::{InvalidUrn, URN_PREFIX, Urn, UrnKind};

@@ -1,0 +1,306 @@
+//! Names of identities and resources: `urn:v1:eu:identity:user:ab1234-casemate/alice`. Two texts that differ name two
+//! things: what may be written in two ways (a percent-encoded letter, lower-case hexadecimal digits) is refused.
+
+use std::fmt;
+
+use model::{AccountId, ProjectId};
+
+use super::Pattern;
+
+/// The beginning of every URN of this service.
+pub const URN_PREFIX: &str = "urn:v1:eu:";
+
+/// The beginning of the URN of every resource group.
+pub(super) const RESOURCE_GROUP_PREFIX: &str = "urn:v1:eu:resourceGroup:";
+
+/// What a URN names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UrnKind {
+    /// Who acts: `identity:account:ID`, `identity:user:ACCOUNT/LOGIN`, `identity:group:ACCOUNT/NAME`,
+    /// `identity:credential:ACCOUNT/oauth2-CLIENT`.
+    Identity,
+    /// What is acted on: `resource:TYPE:ID`.
+    Resource,
+    /// A named list of resources: `resourceGroup:UUID`.
+    ResourceGroup,
+    /// A named list of permissions: `permissionsGroup:ACCOUNT:UUID`.
+    PermissionsGroup,
+}
+
+impl UrnKind {
+    const ALL: [UrnKind; 4] = [UrnKind::Identity, UrnKind::Resource, UrnKind::ResourceGroup, UrnKind::PermissionsGroup];
+
+    /// The word in the URN.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            UrnKind::Identity => "identity",
+            UrnKind::Resource => "resource",
+            UrnKind::ResourceGroup => "resourceGroup",
+            UrnKind::PermissionsGroup => "permissionsGroup",
+        }
+    }
+}
+
+/// A URN, whole and valid.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Urn {
+    text: String,
+}
+
+impl Urn {
+    /// Reads a URN of at most 512 bytes.
+    pub fn parse(text: &str) -> Result<Urn, InvalidUrn> {
+        if text.len() > LONGEST {
+            return Err(InvalidUrn::TooLong);
+        }
+        let rest = text.strip_prefix(URN_PREFIX).ok_or(InvalidUrn::Prefix)?;
+        let (word, name) = rest.split_once(':').ok_or(InvalidUrn::Parts)?;
+        let kind = UrnKind::ALL.into_iter().find(|kind| kind.as_str() == word).ok_or(InvalidUrn::Kind)?;
+        match kind {
+            UrnKind::ResourceGroup => check_name(name)?,
+            UrnKind::Identity | UrnKind::Resource | UrnKind::PermissionsGroup => {
+                let (subtype, id) = name.split_once(':').ok_or(InvalidUrn::Parts)?;
+                check_subtype(kind, subtype)?;
+                check_name(id)?;
+                let of_account = matches!((kind, subtype), (UrnKind::Identity, "user" | "group" | "credential"));
+                if of_account
+                    && !id.split_once('/').is_some_and(|(account, rest)| !account.is_empty() && !rest.is_empty())
+                {
+                    return Err(InvalidUrn::Owner);
+                }
+            }
+        }
+        Ok(Urn { text: text.to_owned() })
+    }
+
+    /// The URN of an account as one who acts.
+    pub fn account_identity(account: &AccountId) -> Urn {
+        Urn { text: format!("{URN_PREFIX}identity:account:{account}") }
+    }
+
+    /// The URN of an account as what is acted on.
+    pub fn account(account: &AccountId) -> Urn {
+        Urn { text: format!("{URN_PREFIX}resource:account:{account}") }
+    }
+
+    /// The URN of a project.
+    pub fn project(project: &ProjectId) -> Urn {
+        Urn { text: format!("{URN_PREFIX}resource:publicCloudProject:{project}") }
+    }
+
+    /// The URN of a resource group.
+    pub(super) fn resource_group(id: &str) -> Urn {
+        Urn { text: format!("{URN_PREFIX}resourceGroup:{id}") }
+    }
+
+    /// The URN of a permissions group.
+    pub(super) fn permissions_group(account: &AccountId, id: &str) -> Urn {
+        Urn { text: format!("{URN_PREFIX}permissionsGroup:{account}:{id}") }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What it names.
+    pub fn kind(&self) -> UrnKind {
+        let word = self.text[URN_PREFIX.len()..].split(':').next().unwrap_or_default();
+        UrnKind::ALL.into_iter().find(|kind| kind.as_str() == word).unwrap_or(UrnKind::Resource)
+    }
+
+    /// The part after the kind, such as `publicCloudProject`; empty for a resource group.
+    pub fn subtype(&self) -> &str {
+        match self.kind() {
+            UrnKind::ResourceGroup => "",
+            _ => self.text[URN_PREFIX.len()..].split(':').nth(1).unwrap_or_default(),
+        }
+    }
+
+    /// The last part: which one of its kind.
+    pub fn id(&self) -> &str {
+        let parts = if self.kind() == UrnKind::ResourceGroup { 2 } else { 3 };
+        self.text[URN_PREFIX.len()..].splitn(parts, ':').last().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Urn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Reads a URN of one of these kinds that may have `*` at its beginning or end.
+pub(super) fn parse_pattern(text: &str, kinds: &[UrnKind]) -> Result<Pattern, InvalidUrn> {
+    if text.len() > LONGEST {
+        return Err(InvalidUrn::TooLong);
+    }
+    let pattern = Pattern::parse(text).ok_or(InvalidUrn::Star)?;
+    if pattern.is_exact() {
+        let urn = Urn::parse(text)?;
+        return if kinds.contains(&urn.kind()) { Ok(pattern) } else { Err(InvalidUrn::Kind) };
+    }
+    check_name_or_empty(pattern.fixed())?;
+    if !pattern.begins_open() {
+        let begins = |kind: &UrnKind| {
+            let full = format!("{URN_PREFIX}{}:", kind.as_str());
+            full.starts_with(pattern.fixed()) || pattern.fixed().starts_with(&full)
+        };
+        if !kinds.iter().any(begins) {
+            return Err(if pattern.fixed().starts_with(URN_PREFIX) { InvalidUrn::Kind } else { InvalidUrn::Prefix });
+        }
+    }
+    Ok(pattern)
+}
+
+/// Why a text is not a URN of this service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidUrn {
+    /// It is too long.
+    #[error("a URN has at most 512 bytes")]
+    TooLong,
+    /// It is not one of this service.
+    #[error("URNs of this service begin with `urn:v1:eu:`")]
+    Prefix,
+    /// It does not name a thing that may be named here.
+    #[error("a URN of this kind is not possible here")]
+    Kind,
+    /// A part is missing.
+    #[error("a URN is `urn:v1:eu:KIND:TYPE:ID`, and `urn:v1:eu:resourceGroup:ID` for a resource group")]
+    Parts,
+    /// The type is not one.
+    #[error(
+        "the type is a letter and then at most 63 letters and digits; of identities: account, user, group, credential"
+    )]
+    Subtype,
+    /// The account is missing.
+    #[error("a user, group or credential is named `ACCOUNT/NAME`")]
+    Owner,
+    /// A character is not possible.
+    #[error(
+        "the id has 1 or more of A-Z a-z 0-9 - . _ ~ ! $ & ' ( ) + , ; = : @ / and `%XX` with upper-case digits, \
+         which stands for none of A-Z a-z 0-9 - . _ ~"
+    )]
+    Characters,
+    /// A `*` stands where none may.
+    #[error("`*` may stand once at the beginning and once at the end only")]
+    Star,
+}
+
+fn check_subtype(kind: UrnKind, subtype: &str) -> Result<(), InvalidUrn> {
+    let good = match kind {
+        UrnKind::Identity => matches!(subtype, "account" | "user" | "group" | "credential"),
+        UrnKind::PermissionsGroup => return check_name(subtype),
+        UrnKind::Resource | UrnKind::ResourceGroup => {
+            subtype.len() <= 64
+                && subtype.starts_with(|c: char| c.is_ascii_alphabetic())
+                && subtype.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        }
+    };
+    if good { Ok(()) } else { Err(InvalidUrn::Subtype) }
+}
+
+fn check_name(name: &str) -> Result<(), InvalidUrn> {
+    if name.is_empty() { Err(InvalidUrn::Characters) } else { check_name_or_empty(name) }
+}
+
+/// The characters of RFC 3986 `pchar` and `/` without `*`, which is the wildcard.
+fn check_name_or_empty(name: &str) -> Result<(), InvalidUrn> {
+    let mut bytes = name.bytes();
+    while let Some(byte) = bytes.next() {
+        let good = match byte {
+            b'%' => {
+                let digit = |byte: Option<u8>| match byte {
+                    Some(byte @ b'0'..=b'9') => Some(byte - b'0'),
+                    Some(byte @ b'A'..=b'F') => Some(byte - b'A' + 10),
+                    _ => None,
+                };
+                match (digit(bytes.next()), digit(bytes.next())) {
+                    (Some(high), Some(low)) => !is_unreserved(high * 16 + low),
+                    _ => false,
+                }
+            }
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'+' | b',' | b';' | b'=' | b':' | b'@' | b'/' => true,
+            byte => is_unreserved(byte),
+        };
+        if !good {
+            return Err(InvalidUrn::Characters);
+        }
+    }
+    Ok(())
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+const LONGEST: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_urn_has_one_spelling() {
+        for good in [
+            "urn:v1:eu:identity:account:ab1234-casemate",
+            "urn:v1:eu:identity:user:ab1234-casemate/alice@example.org",
+            "urn:v1:eu:identity:user:ab1234-casemate/a%20b%C3%A9",
+            "urn:v1:eu:identity:credential:ab1234-casemate/oauth2-EU.1f",
+            "urn:v1:eu:resource:publicCloudProject:0123",
+            "urn:v1:eu:resource:vps:a:b/c",
+            "urn:v1:eu:resourceGroup:b1bd7e59-0000-7000-8000-000000000000",
+            "urn:v1:eu:permissionsGroup:ovh:controlPanelAccess",
+        ] {
+            assert_eq!(Urn::parse(good).expect(good).to_string(), good);
+        }
+        for (wrong, why) in [
+            ("", InvalidUrn::Prefix),
+            ("urn:v1:us:resource:vps:a", InvalidUrn::Prefix),
+            ("URN:v1:eu:resource:vps:a", InvalidUrn::Prefix),
+            ("urn:v1:eu:resource", InvalidUrn::Parts),
+            ("urn:v1:eu:resource:vps", InvalidUrn::Parts),
+            ("urn:v1:eu:resource:vps:", InvalidUrn::Characters),
+            ("urn:v1:eu:resource:v-s:a", InvalidUrn::Subtype),
+            ("urn:v1:eu:identity:robot:a/b", InvalidUrn::Subtype),
+            ("urn:v1:eu:identity:user:alice", InvalidUrn::Owner),
+            ("urn:v1:eu:identity:user:ab1234/", InvalidUrn::Owner),
+            ("urn:v1:eu:planet:vps:a", InvalidUrn::Kind),
+            ("urn:v1:eu:resource:vps:a b", InvalidUrn::Characters),
+            ("urn:v1:eu:resource:vps:%41", InvalidUrn::Characters),
+            ("urn:v1:eu:resource:vps:%2f", InvalidUrn::Characters),
+            ("urn:v1:eu:resource:vps:%2", InvalidUrn::Characters),
+            ("urn:v1:eu:resource:vps:é", InvalidUrn::Characters),
+            ("urn:v1:eu:resource:vps:*", InvalidUrn::Characters),
+        ] {
+            assert_eq!(Urn::parse(wrong), Err(why), "{wrong}");
+        }
+        assert_eq!(Urn::parse(&format!("{URN_PREFIX}resource:vps:{}", "a".repeat(512))), Err(InvalidUrn::TooLong));
+    }
+
+    #[test]
+    fn a_urn_is_taken_apart() {
+        let urn = Urn::parse("urn:v1:eu:resource:vps:a:b/c").expect("a URN");
+        assert_eq!((urn.kind(), urn.subtype(), urn.id()), (UrnKind::Resource, "vps", "a:b/c"));
+        let urn = Urn::resource_group("x");
+        assert_eq!((urn.kind(), urn.subtype(), urn.id()), (UrnKind::ResourceGroup, "", "x"));
+    }
+
+    #[test]
+    fn a_wildcard_stands_at_an_end_and_covers_the_kinds_that_may_be_named() {
+        let kinds = [UrnKind::Resource, UrnKind::ResourceGroup];
+        for good in ["*", "urn:*", "urn:v1:eu:res*", "urn:v1:eu:resource:vps:*", "*:0123", "*vps*"] {
+            assert!(parse_pattern(good, &kinds).is_ok(), "{good}");
+        }
+        for (wrong, why) in [
+            ("urn:v1:eu:*:vps", InvalidUrn::Star),
+            ("**", InvalidUrn::Star),
+            ("urn:v1:us:*", InvalidUrn::Prefix),
+            ("urn:v1:eu:identity:*", InvalidUrn::Kind),
+            ("urn:v1:eu:identity:account:a", InvalidUrn::Kind),
+            ("urn:v1:eu:resource:a b*", InvalidUrn::Characters),
+        ] {
+            assert_eq!(parse_pattern(wrong, &kinds), Err(why), "{wrong}");
+        }
+    }
+}
