@@ -39,7 +39,9 @@ pub fn router(state: ApiState) -> Router {
     let mut router = Router::new();
     for (path, routes) in paths {
         let routes: Arc<[&'static Route]> = routes.into();
-        for version in VERSIONS {
+        // Clients of OAuth2 ask where the old service answers, which is beside its API.
+        let beside = (path == TOKEN_PATH).then_some("");
+        for version in VERSIONS.into_iter().chain(beside) {
             let (state, routes) = (state.clone(), Arc::clone(&routes));
             let handler = any(move |request: Request| serve(state, routes, request));
             router = router.route(&format!("{version}{path}"), handler);
@@ -117,6 +119,12 @@ async fn pass(
     let params = path_params(parts).await?;
     let query = parse_query(parts.uri.query().unwrap_or_default())?;
     let project = match &caller {
+        Some(caller) if route.access != Access::Granted => {
+            record.resource = Some(Resource::Account(caller.account.clone()));
+            record.decision = Some(audit::Decision::Allowed);
+            record.reason = Some("it is about the caller alone".to_owned());
+            None
+        }
         Some(caller) => decide(state, route, caller, &params, record).await?,
         None => None,
     };
@@ -186,13 +194,22 @@ async fn authenticate(
         source_ip,
     };
     record.decision = Some(audit::Decision::Refused);
-    let caller = state.identity.authenticate(&signed, now).await?;
+    let caller = match bearer(parts).filter(|_| signed.application.is_none()) {
+        Some(token) => state.identity.authenticate_token(token, source_ip, now).await?,
+        None => state.identity.authenticate(&signed, now).await?,
+    };
     record.caller = Some(caller.clone());
-    if route.access == Access::Granted && !caller.may_call(route.method, without_version(parts.uri.path())) {
+    if route.access != Access::Own && !caller.may_call(route.method, without_version(parts.uri.path())) {
         record.reason = Some("no access rule of the credential grants the call".to_owned());
         return Err(ApiError::not_granted());
     }
     Ok(Some(caller))
+}
+
+/// The access token of a call (RFC 6750, section 2.1).
+fn bearer(parts: &Parts) -> Option<&str> {
+    let (scheme, token) = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
 /// Asks for the decision. A project that is not the caller's is one that does not exist.
@@ -216,13 +233,13 @@ async fn decide(
     record.decision = Some(decision.recorded());
     record.reason = Some(decision.reason.to_owned());
     let project = match &decision.resource {
-        Resource::Project(id) if decision.allowed => state.identity.project(id).await?,
-        _ => None,
+        Resource::Project(id) => state.identity.project(id).await?.filter(|project| project.account == caller.account),
+        Resource::Account(_) => None,
     };
     match (decision.allowed, given, &project) {
         (true, Some(_), Some(_)) | (true, None, _) => Ok(project),
-        (_, Some(id), _) => Err(ApiError::not_found("serviceName", id)),
-        (false, None, _) => Err(ApiError::forbidden(route.action)),
+        (_, Some(id), None) => Err(ApiError::not_found("serviceName", id)),
+        (false, _, _) => Err(ApiError::forbidden(route.action)),
     }
 }
 
@@ -320,7 +337,7 @@ fn entry(
         _ => cut(parts.uri.path(), 1024),
     };
     let (status, code, class) = match result {
-        Ok(_) => (StatusCode::OK, None, None),
+        Ok(reply) => (reply.status, None, None),
         Err(error) => (error.status, Some(error.code), Some(error.class.as_str())),
     };
     let mut detail = json!({
@@ -331,6 +348,7 @@ fn entry(
         "errorCode": code,
         "class": class,
         "reason": record.reason,
+        "proof": record.caller.as_ref().map(|caller| caller.proof.to_string()),
         "userAgent": parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).map(|text| cut(text, 256)),
     });
     if let (None, Value::Object(detail)) = (&record.caller, &mut detail)
@@ -353,13 +371,15 @@ fn entry(
 fn render(result: Result<Reply, ApiError>) -> Response {
     let (status, content_type, bytes, headers) = match result {
         Ok(reply) => match reply.body {
-            ReplyBody::Json(bytes) => (StatusCode::OK, JSON, bytes, reply.headers),
-            ReplyBody::Page(html) => (StatusCode::OK, HTML, html.into_bytes(), reply.headers),
+            ReplyBody::Json(bytes) => (reply.status, JSON, bytes, reply.headers),
+            ReplyBody::Page(html) => (reply.status, HTML, html.into_bytes(), reply.headers),
         },
         Err(error) => {
             let bytes = error.body().to_string().into_bytes();
             let allow = error.allow.and_then(|methods| HeaderValue::from_str(&methods).ok());
-            (error.status, JSON, bytes, allow.into_iter().map(|value| (header::ALLOW, value)).collect())
+            let allow = allow.map(|value| (header::ALLOW, value));
+            let scheme = error.authenticate.map(|text| (header::WWW_AUTHENTICATE, HeaderValue::from_static(text)));
+            (error.status, JSON, bytes, allow.into_iter().chain(scheme).collect())
         }
     };
     let mut response = Response::new(Body::from(bytes));
@@ -370,7 +390,7 @@ fn render(result: Result<Reply, ApiError>) -> Response {
     answer.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer.insert(
         header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+        HeaderValue::from_static("default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"),
     );
     answer.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     answer.extend(headers);
@@ -385,6 +405,7 @@ fn identified(mut response: Response, query_id: &str) -> Response {
 }
 
 const VERSIONS: [&str; 2] = ["/1.0", "/v1"];
+const TOKEN_PATH: &str = "/auth/oauth2/token";
 const JSON: &str = "application/json; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const LARGEST_BODY: usize = 1024 * 1024;

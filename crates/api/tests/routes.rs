@@ -20,9 +20,21 @@ fn filled(world: &World, path: &str) -> String {
         .replace("{name}", "no-such-bucket")
         .replace("{containerId}", "no-such-container")
         .replace("{objectKey}", "no%2Fsuch%2Fkey");
-    let filled = ["{token}", "{applicationId}", "{credentialId}", "{logId}", "{userId}", "{access}", "{roleId}"]
-        .iter()
-        .fold(filled, |path, name| path.replace(name, "999999"));
+    let filled = [
+        "{token}",
+        "{applicationId}",
+        "{credentialId}",
+        "{logId}",
+        "{userId}",
+        "{access}",
+        "{roleId}",
+        "{user}",
+        "{group}",
+        "{clientId}",
+        "{id}",
+    ]
+    .iter()
+    .fold(filled, |path, name| path.replace(name, "999999"));
     assert!(!filled.contains('{'), "a parameter that this test does not know: {path}");
     format!("/1.0{filled}")
 }
@@ -37,10 +49,10 @@ async fn every_route_refuses_who_does_not_sign_and_fails_for_nobody() {
         let answer = world.send(bare).await;
         match route.access {
             Access::Open => assert!(!answer.status.is_server_error(), "{route:?}: {answer:?}"),
-            Access::Own | Access::Granted => refused(&answer, 403, "INVALID_KEY"),
+            Access::Own | Access::Personal | Access::Granted => refused(&answer, 403, "INVALID_KEY"),
         }
         let now = Timestamp::now().as_second();
-        if route.access == Access::Granted {
+        if matches!(route.access, Access::Granted | Access::Personal) {
             let answer = world.send(signed(&narrow, method, &path, "", now)).await;
             refused(&answer, 403, "NOT_GRANTED_CALL");
         }

@@ -2,12 +2,14 @@
 //! the service and as its user, beside a service that runs or not.
 
 mod accounts;
+mod credential;
 mod doctor;
 mod engines;
 mod explain;
 mod first_run;
 mod key;
 mod store;
+mod user;
 
 use std::path::PathBuf;
 
@@ -35,6 +37,12 @@ pub enum OperatorCommand {
     /// Projects of accounts
     #[command(subcommand)]
     Project(accounts::ProjectCommand),
+    /// Users of accounts: people who log in
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// All credentials that are good now
+    #[command(subcommand)]
+    Credential(credential::CredentialCommand),
     /// Keys of the API and of the object store
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -59,6 +67,8 @@ pub async fn run(command: OperatorCommand, global: &Global) -> Result<(), Failur
     match command {
         OperatorCommand::Account(command) => accounts::account(command, global).await,
         OperatorCommand::Project(command) => accounts::project(command, global).await,
+        OperatorCommand::User(command) => user::user(command, global).await,
+        OperatorCommand::Credential(command) => credential::credential(command, global).await,
         OperatorCommand::Key(command) => key::key(command, global).await,
         OperatorCommand::Engine(command) => engines::engine(command, global).await,
         OperatorCommand::Store(command) => store::store(command, global).await,
