@@ -1,6 +1,6 @@
 //! `/auth`: the time, and the life of a consumer key.
 
-use identity::{AccessRule, Caller, Credential, CredentialRequest};
+use identity::{AccessRule, Caller, Credential, CredentialRequest, Proof, Who};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -65,7 +65,7 @@ fn read_request(body: CredentialBody) -> Result<CredentialRequest, ApiError> {
     if given.len() > MOST_RULES {
         return Err(ApiError::bad_field("allowedIPs", "at most 200 address blocks"));
     }
-    let allowed_ips = given.iter().map(|text| parse_block(text)).collect::<Result<Vec<_>, _>>()?;
+    let allowed_ips = given.iter().map(|text| parse_block("allowedIPs", text)).collect::<Result<Vec<_>, _>>()?;
     let redirection = body.redirection.filter(|text| !text.is_empty());
     if let Some(text) = &redirection {
         let good = text.len() <= 2048 && (text.starts_with("https://") || text.starts_with("http://"));
@@ -76,17 +76,20 @@ fn read_request(body: CredentialBody) -> Result<CredentialRequest, ApiError> {
     Ok(CredentialRequest { rules, allowed_ips, redirection })
 }
 
-fn parse_block(text: &str) -> Result<IpNet, ApiError> {
+/// An address or a block of them, as a client writes it in a field.
+pub(crate) fn parse_block(field: &str, text: &str) -> Result<IpNet, ApiError> {
     let block = text.parse::<IpNet>().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
     block.ok_or_else(|| {
         let cut: String = text.chars().take(80).collect();
-        ApiError::bad_field("allowedIPs", format!("'{cut}' is not an address or a block such as 192.0.2.0/24"))
+        ApiError::bad_field(field, format!("'{cut}' is not an address or a block such as 192.0.2.0/24"))
     })
 }
 
 /// The credential that the call was signed with.
 pub(crate) async fn current_credential(call: Call) -> Result<Reply, ApiError> {
-    let id = call.caller()?.credential;
+    let Proof::ConsumerKey { credential: id, .. } = call.caller()?.proof else {
+        return Err(ApiError::not_found("credentialId", "of this call"));
+    };
     let credential = call.api.identity.credential(id).await?;
     let credential = credential.ok_or_else(|| ApiError::not_found("credentialId", &id.to_string()))?;
     Reply::json(&describe(&credential, call.now))
@@ -110,49 +113,35 @@ pub(crate) fn describe(credential: &Credential, now: Timestamp) -> Value {
 
 /// Who the caller is.
 pub(crate) async fn details(call: Call) -> Result<Reply, ApiError> {
-    let Caller { account, rules, .. } = call.caller()?;
+    let caller = call.caller()?;
+    let Caller { account, who, rules, .. } = caller;
+    let (method, user, roles) = match who {
+        Who::Account => ("account", None, Vec::new()),
+        Who::User { login, role, .. } => ("user", Some(login), vec![role.as_str()]),
+        Who::Client { .. } => ("oauth2_client_credentials", None, Vec::new()),
+    };
     Reply::json(&json!({
         "account": account,
         "allowedRoutes": rules,
         "description": null,
-        "identities": [format!("urn:v1:eu:identity:account:{account}")],
-        "method": "account",
-        "roles": [],
-        "user": null,
+        "identities": caller.identities(),
+        "method": method,
+        "roles": roles,
+        "user": user,
     }))
 }
 
 /// Ends the credential that the call was signed with.
 pub(crate) async fn logout(call: Call) -> Result<Reply, ApiError> {
-    call.api.identity.expire_credential(call.caller()?.credential, &call.actor()).await?;
-    Reply::void()
-}
-
-/// The page that tells a person how to validate a consumer key. There are no passwords yet, so the page itself
-/// grants nothing; it says which command does.
-pub(crate) async fn validation_page(call: Call) -> Result<Reply, ApiError> {
-    let token = call.param("token")?;
-    let pending =
-        call.api.identity.pending(token).await?.ok_or_else(|| ApiError::not_found("token", "of this page"))?;
-    let mut rules = String::new();
-    for rule in &pending.rules {
-        rules.push_str(&format!("<li>{} {}</li>\n", rule.method.as_str(), escape(&rule.path)));
+    match &call.caller()?.proof {
+        Proof::ConsumerKey { credential, .. } => {
+            call.api.identity.expire_credential(*credential, &call.actor()).await?;
+        }
+        Proof::Token { hash } => {
+            call.api.identity.revoke_token(hash, &call.actor()).await?;
+        }
     }
-    let blocks = match &pending.allowed_ips {
-        None => "every address".to_owned(),
-        Some(blocks) => blocks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-    };
-    Ok(Reply::page(format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>Validate an API key · Casemate</title></head>\n\
-         <body>\n<h1>An application asks for access</h1>\n\
-         <p>Application {application} asks to make these calls, from {blocks}:</p>\n<ul>\n{rules}</ul>\n\
-         <p>To grant it, the operator runs on the machine of the service:</p>\n\
-         <pre>casemate key validate {token}</pre>\n\
-         <p>To refuse it, close this page: the request ends by itself after 24 hours.</p>\n</body>\n</html>\n",
-        application = pending.application,
-        blocks = escape(&blocks),
-        token = escape(token),
-    )))
+    Reply::void()
 }
 
 /// Grants a pending credential by one that is valid already, and may itself do all that is asked for.
@@ -167,22 +156,6 @@ pub(crate) async fn validate(call: Call) -> Result<Reply, ApiError> {
     let credential = call.api.identity.credential(id).await?;
     let credential = credential.ok_or_else(|| ApiError::not_found("credentialId", &id.to_string()))?;
     Reply::json(&describe(&credential, call.now))
-}
-
-/// Text as HTML.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 const MOST_RULES: usize = 200;

@@ -22,6 +22,10 @@ pub struct ApiError {
     pub details: BTreeMap<String, String>,
     /// What the header `Allow` says, where there is one.
     pub allow: Option<String>,
+    /// What the header `WWW-Authenticate` says, where there is one.
+    pub authenticate: Option<&'static str>,
+    /// The error as OAuth2 names it: then the body is that of RFC 6749, section 5.2.
+    pub oauth2: Option<&'static str>,
 }
 
 impl ApiError {
@@ -33,6 +37,8 @@ impl ApiError {
             message: message.into(),
             details: BTreeMap::new(),
             allow: None,
+            authenticate: None,
+            oauth2: None,
         }
     }
 
@@ -103,9 +109,35 @@ impl ApiError {
         )
     }
 
+    /// The body is not a form by its own word.
+    pub fn not_form() -> ApiError {
+        ApiError {
+            message: "The body of this request is application/x-www-form-urlencoded".to_owned(),
+            ..ApiError::not_json()
+        }
+    }
+
     /// More than there may be.
     pub fn too_many(message: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, "Client::TooManyRequests", "TOO_MANY_REQUESTS", message)
+    }
+
+    /// The access token is not good (RFC 6750, section 3.1).
+    pub fn invalid_token(message: String) -> ApiError {
+        let mut error = ApiError::new(StatusCode::UNAUTHORIZED, "Client::Unauthorized", "INVALID_CREDENTIAL", message);
+        error.authenticate = Some("Bearer realm=\"casemate\", error=\"invalid_token\"");
+        error
+    }
+
+    /// A request for a token failed, with this error of RFC 6749 and a status of 400 or 401.
+    pub fn oauth2(status: u16, error: &'static str, message: impl Into<String>) -> ApiError {
+        let (status, class) = match status {
+            401 => (StatusCode::UNAUTHORIZED, "Client::Unauthorized"),
+            _ => (StatusCode::BAD_REQUEST, "Client::BadRequest"),
+        };
+        let mut made = ApiError::new(status, class, "OAUTH2", message);
+        made.oauth2 = Some(error);
+        made
     }
 
     /// The credential's access rules do not grant this call.
@@ -170,6 +202,9 @@ impl ApiError {
 
     /// The body.
     pub(crate) fn body(&self) -> Value {
+        if let Some(error) = self.oauth2 {
+            return json!({ "error": error, "error_description": self.message });
+        }
         let reason = self.status.canonical_reason().unwrap_or_default();
         json!({
             "class": self.class,
@@ -210,6 +245,7 @@ impl From<Refusal> for ApiError {
             Refusal::InvalidCredential | Refusal::PendingCredential | Refusal::Timestamp | Refusal::Signature => {
                 "INVALID_CREDENTIAL"
             }
+            Refusal::InvalidToken => return ApiError::invalid_token(refusal.to_string()),
             Refusal::SourceIp => "FORBIDDEN",
             Refusal::Internal(cause) => return ApiError::internal(cause),
         };
@@ -221,11 +257,15 @@ impl From<identity::Error> for ApiError {
     fn from(error: identity::Error) -> ApiError {
         match &error {
             identity::Error::NotFound { kind, id } => ApiError::not_found(kind, id),
-            identity::Error::Exists { .. } | identity::Error::StillUsed { .. } => ApiError::conflict(error.to_string()),
+            identity::Error::Exists { .. }
+            | identity::Error::StillUsed { .. }
+            | identity::Error::InUse { .. }
+            | identity::Error::LocksOut { .. } => ApiError::conflict(error.to_string()),
             identity::Error::TooMany { .. } => ApiError::too_many(error.to_string()),
             identity::Error::Exceeds { .. } | identity::Error::AccessDenied { .. } => {
                 ApiError::refused(error.to_string())
             }
+            identity::Error::WrongCode => ApiError::refused(error.to_string()).detail("code", error.to_string()),
             identity::Error::Invalid { field, rule } => ApiError::bad_field(field, *rule),
             identity::Error::Policy(fault) => ApiError::bad_field("policy", fault.to_string()),
             identity::Error::Document(fault) => ApiError::bad_field(&fault.place, fault.problem.clone()),

@@ -40,7 +40,9 @@ pub fn router(state: ApiState) -> Router {
     for (path, routes) in paths {
         let routes: Arc<[&'static Route]> = routes.into();
         let versions: &[&str] = if path.starts_with("/v2/") { &[""] } else { &VERSIONS };
-        for version in versions {
+        // Clients of OAuth2 ask where the old service answers, which is beside its API.
+        let beside: &[&str] = if path == TOKEN_PATH { &[""] } else { &[] };
+        for version in versions.iter().chain(beside) {
             let (state, routes) = (state.clone(), Arc::clone(&routes));
             let handler = any(move |request: Request| serve(state, routes, request));
             router = router.route(&format!("{version}{path}"), handler);
@@ -187,13 +189,22 @@ async fn authenticate(
         source_ip,
     };
     record.decision = Some(audit::Decision::Refused);
-    let caller = state.identity.authenticate(&signed, now).await?;
+    let caller = match bearer(parts).filter(|_| signed.application.is_none()) {
+        Some(token) => state.identity.authenticate_token(token, source_ip, now).await?,
+        None => state.identity.authenticate(&signed, now).await?,
+    };
     record.caller = Some(caller.clone());
     if route.access != Access::Own && !caller.may_call(route.method, without_version(parts.uri.path())) {
         record.reason = Some("no access rule of the credential grants the call".to_owned());
         return Err(ApiError::not_granted());
     }
     Ok(Some(caller))
+}
+
+/// The access token of a call (RFC 6750, section 2.1).
+fn bearer(parts: &Parts) -> Option<&str> {
+    let (scheme, token) = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
 /// Asks for the decision. A project of another account is one that does not exist, unless its policies allow the call.
@@ -206,8 +217,8 @@ async fn decide(
     record: &mut Record,
 ) -> Result<Option<Project>, ApiError> {
     let without = match route.access {
-        Access::Own => Some("about the caller's own credential"),
-        Access::Filtered => Some("shows what is allowed alone"),
+        Access::Own | Access::Personal => Some("it is about the caller alone"),
+        Access::Filtered => Some("it shows what is allowed alone"),
         Access::Open | Access::Granted => None,
     };
     if let Some(reason) = without {
@@ -335,7 +346,7 @@ fn entry(
         _ => cut(parts.uri.path(), 1024),
     };
     let (status, code, class) = match result {
-        Ok(_) => (StatusCode::OK, None, None),
+        Ok(reply) => (reply.status, None, None),
         Err(error) => (error.status, Some(error.code), Some(error.class.as_str())),
     };
     let mut detail = json!({
@@ -347,6 +358,7 @@ fn entry(
         "class": class,
         "reason": record.reason,
         "identities": record.caller.as_ref().map(Caller::identities),
+        "proof": record.caller.as_ref().map(|caller| caller.proof.to_string()),
         "userAgent": parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).map(|text| cut(text, 256)),
     });
     if let (None, Value::Object(detail)) = (&record.caller, &mut detail)
@@ -369,13 +381,15 @@ fn entry(
 fn render(result: Result<Reply, ApiError>) -> Response {
     let (status, content_type, bytes, headers) = match result {
         Ok(reply) => match reply.body {
-            ReplyBody::Json(bytes) => (StatusCode::OK, JSON, bytes, reply.headers),
-            ReplyBody::Page(html) => (StatusCode::OK, HTML, html.into_bytes(), reply.headers),
+            ReplyBody::Json(bytes) => (reply.status, JSON, bytes, reply.headers),
+            ReplyBody::Page(html) => (reply.status, HTML, html.into_bytes(), reply.headers),
         },
         Err(error) => {
             let bytes = error.body().to_string().into_bytes();
             let allow = error.allow.and_then(|methods| HeaderValue::from_str(&methods).ok());
-            (error.status, JSON, bytes, allow.into_iter().map(|value| (header::ALLOW, value)).collect())
+            let allow = allow.map(|value| (header::ALLOW, value));
+            let scheme = error.authenticate.map(|text| (header::WWW_AUTHENTICATE, HeaderValue::from_static(text)));
+            (error.status, JSON, bytes, allow.into_iter().chain(scheme).collect())
         }
     };
     let mut response = Response::new(Body::from(bytes));
@@ -386,7 +400,7 @@ fn render(result: Result<Reply, ApiError>) -> Response {
     answer.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer.insert(
         header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+        HeaderValue::from_static("default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"),
     );
     answer.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     answer.extend(headers);
@@ -401,6 +415,7 @@ fn identified(mut response: Response, query_id: &str) -> Response {
 }
 
 const VERSIONS: [&str; 2] = ["/1.0", "/v1"];
+const TOKEN_PATH: &str = "/auth/oauth2/token";
 const JSON: &str = "application/json; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const LARGEST_BODY: usize = 1024 * 1024;

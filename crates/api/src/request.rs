@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use audit::Actor;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use identity::{Caller, Project};
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
@@ -113,6 +113,8 @@ pub(crate) fn parse_query(raw: &str) -> Result<Vec<(String, String)>, ApiError> 
 /// What a handler answers.
 #[derive(Debug)]
 pub(crate) struct Reply {
+    /// The status: 200, but for pages that refuse.
+    pub status: StatusCode,
     /// The body.
     pub body: ReplyBody,
     /// Headers beside those of every answer.
@@ -132,7 +134,7 @@ impl Reply {
     /// An answer with a body.
     pub fn json<T: Serialize>(value: &T) -> Result<Reply, ApiError> {
         let body = serde_json::to_vec(value).map_err(|fault| ApiError::internal(&fault))?;
-        Ok(Reply { body: ReplyBody::Json(body), headers: Vec::new() })
+        Ok(Reply { status: StatusCode::OK, body: ReplyBody::Json(body), headers: Vec::new() })
     }
 
     /// The answer of a route that has nothing to say: `null`, for SDKs read every body as JSON.
@@ -142,7 +144,13 @@ impl Reply {
 
     /// A page for a person.
     pub fn page(html: String) -> Reply {
-        Reply { body: ReplyBody::Page(html), headers: Vec::new() }
+        Reply { status: StatusCode::OK, body: ReplyBody::Page(html), headers: Vec::new() }
+    }
+
+    /// The same with another status.
+    pub fn with_status(mut self, status: StatusCode) -> Reply {
+        self.status = status;
+        self
     }
 
     /// The same with one more header.

@@ -33,6 +33,10 @@ fn filled(world: &World, path: &str) -> String {
         "{policyId}",
         "{groupId}",
         "{key}",
+        "{user}",
+        "{group}",
+        "{clientId}",
+        "{id}",
     ]
     .iter()
     .fold(filled, |path, name| path.replace(name, "999999"));
@@ -50,10 +54,10 @@ async fn every_route_refuses_who_does_not_sign_and_fails_for_nobody() {
         let answer = world.send(bare).await;
         match route.access {
             Access::Open => assert!(!answer.status.is_server_error(), "{route:?}: {answer:?}"),
-            Access::Own | Access::Granted | Access::Filtered => refused(&answer, 403, "INVALID_KEY"),
+            Access::Own | Access::Personal | Access::Granted | Access::Filtered => refused(&answer, 403, "INVALID_KEY"),
         }
         let now = Timestamp::now().as_second();
-        if matches!(route.access, Access::Granted | Access::Filtered) {
+        if matches!(route.access, Access::Granted | Access::Filtered | Access::Personal) {
             let answer = world.send(signed(&narrow, method, &path, "", now)).await;
             refused(&answer, 403, "NOT_GRANTED_CALL");
         }

@@ -34,6 +34,8 @@ pub struct Credential {
     pub application: i64,
     /// The account that granted it; `None` while nobody has.
     pub account: Option<AccountId>,
+    /// The number of the user of the account that granted it; `None`: the account itself.
+    pub person: Option<i64>,
     /// SHA-256 of the consumer key.
     pub key_hash: Vec<u8>,
     /// SHA-256 of the one-time validation token.
@@ -59,6 +61,8 @@ pub struct Credential {
 pub struct Grant {
     /// Who grants it.
     pub account: AccountId,
+    /// The user of the account that grants it; `None`: the account itself.
+    pub person: Option<i64>,
     /// Allowed addresses, a JSON list; `None` allows all.
     pub allowed_ips: Option<String>,
     /// When it ends.
@@ -107,12 +111,13 @@ pub async fn list_applications(db: &Db, of: Option<&AccountId>) -> Result<Vec<Ap
 pub async fn insert(tx: &mut Tx, credential: &Credential) -> Result<i64, Error> {
     let done = sqlx::query(
         "INSERT INTO credentials
-         (application, account, key_hash, token_hash, status, rules, allowed_ips, redirection, created, expiration,
-          last_use)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         (application, account, person, key_hash, token_hash, status, rules, allowed_ips, redirection, created,
+          expiration, last_use)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(credential.application)
     .bind(credential.account.as_ref().map(AccountId::as_str))
+    .bind(credential.person)
     .bind(&credential.key_hash)
     .bind(&credential.token_hash)
     .bind(&credential.status)
@@ -130,8 +135,8 @@ pub async fn insert(tx: &mut Tx, credential: &Credential) -> Result<i64, Error> 
 /// The credential of that hashed consumer key.
 pub async fn by_key(db: &Db, key_hash: &[u8]) -> Result<Option<Credential>, Error> {
     let row = sqlx::query(
-        "SELECT id, application, account, key_hash, token_hash, status, rules, allowed_ips, redirection, created, expiration,
-                last_use
+        "SELECT id, application, account, person, key_hash, token_hash, status, rules, allowed_ips, redirection, created,
+                expiration, last_use
          FROM credentials WHERE key_hash = ?",
     )
     .bind(key_hash)
@@ -143,8 +148,8 @@ pub async fn by_key(db: &Db, key_hash: &[u8]) -> Result<Option<Credential>, Erro
 /// The credential of that hashed validation token.
 pub async fn by_token(db: &Db, token_hash: &[u8]) -> Result<Option<Credential>, Error> {
     let row = sqlx::query(
-        "SELECT id, application, account, key_hash, token_hash, status, rules, allowed_ips, redirection, created, expiration,
-                last_use
+        "SELECT id, application, account, person, key_hash, token_hash, status, rules, allowed_ips, redirection, created,
+                expiration, last_use
          FROM credentials WHERE token_hash = ?",
     )
     .bind(token_hash)
@@ -156,8 +161,8 @@ pub async fn by_token(db: &Db, token_hash: &[u8]) -> Result<Option<Credential>, 
 /// The credential of that number.
 pub async fn find(db: &Db, id: i64) -> Result<Option<Credential>, Error> {
     let row = sqlx::query(
-        "SELECT id, application, account, key_hash, token_hash, status, rules, allowed_ips, redirection, created, expiration,
-                last_use
+        "SELECT id, application, account, person, key_hash, token_hash, status, rules, allowed_ips, redirection, created,
+                expiration, last_use
          FROM credentials WHERE id = ?",
     )
     .bind(id)
@@ -169,8 +174,8 @@ pub async fn find(db: &Db, id: i64) -> Result<Option<Credential>, Error> {
 /// The credentials that an account granted, or all, oldest first.
 pub async fn list(db: &Db, of: Option<&AccountId>) -> Result<Vec<Credential>, Error> {
     let rows = sqlx::query(
-        "SELECT id, application, account, key_hash, token_hash, status, rules, allowed_ips, redirection, created, expiration,
-                last_use
+        "SELECT id, application, account, person, key_hash, token_hash, status, rules, allowed_ips, redirection, created,
+                expiration, last_use
          FROM credentials
          WHERE ?1 IS NULL OR account = ?1 ORDER BY id",
     )
@@ -203,10 +208,11 @@ pub async fn delete_pending_before(tx: &mut Tx, before: Timestamp) -> Result<u64
 pub async fn grant(tx: &mut Tx, id: i64, grant: &Grant) -> Result<bool, Error> {
     let done = sqlx::query(
         "UPDATE credentials
-         SET status = 'validated', account = ?, allowed_ips = ?, expiration = ?, token_hash = NULL
+         SET status = 'validated', account = ?, person = ?, allowed_ips = ?, expiration = ?, token_hash = NULL
          WHERE id = ? AND status = 'pendingValidation'",
     )
     .bind(grant.account.as_str())
+    .bind(grant.person)
     .bind(&grant.allowed_ips)
     .bind(grant.expiration.map(micros))
     .bind(id)
@@ -237,6 +243,18 @@ pub async fn expire(tx: &mut Tx, id: i64) -> Result<bool, Error> {
     .execute(tx.connection())
     .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Ends all credentials that a user granted; their numbers.
+pub async fn expire_of_person(tx: &mut Tx, person: i64) -> Result<Vec<i64>, Error> {
+    let rows = sqlx::query(
+        "UPDATE credentials SET status = 'expired', token_hash = NULL
+         WHERE person = ? AND status = 'validated' RETURNING id",
+    )
+    .bind(person)
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter().map(|row| Ok(row.try_get("id")?)).collect()
 }
 
 /// Writes when credentials were last used.
@@ -270,6 +288,7 @@ fn credential(row: &SqliteRow) -> Result<Credential, Error> {
         id: row.try_get("id")?,
         application: row.try_get("application")?,
         account: account.map(|text| parse("credentials.account", text)).transpose()?,
+        person: row.try_get("person")?,
         key_hash: row.try_get("key_hash")?,
         token_hash: row.try_get("token_hash")?,
         status: row.try_get("status")?,

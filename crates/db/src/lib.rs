@@ -8,9 +8,14 @@ pub mod accounts;
 pub mod audit;
 pub mod credentials;
 pub mod iam;
+pub mod ip_restrictions;
 pub mod jobs;
+pub mod live;
+pub mod oauth2;
+pub mod people;
 pub mod project_users;
 pub mod s3_keys;
+pub mod second_factors;
 pub mod temporary_keys;
 pub mod user_tokens;
 

@@ -139,10 +139,15 @@ pub async fn set_enabled(tx: &mut Tx, project: &ProjectId, access: &str, enabled
     Ok(done.rows_affected() > 0)
 }
 
-/// Notes when keys were last used.
+/// Notes when keys, temporary ones among them, were last used.
 pub async fn touch(tx: &mut Tx, uses: &[(String, Timestamp)]) -> Result<(), Error> {
     for (access, at) in uses {
         sqlx::query("UPDATE s3_keys SET last_used = max(coalesce(last_used, 0), ?) WHERE access = ?")
+            .bind(micros(*at))
+            .bind(access)
+            .execute(tx.connection())
+            .await?;
+        sqlx::query("UPDATE s3_temporary_keys SET last_use = max(coalesce(last_use, 0), ?) WHERE access = ?")
             .bind(micros(*at))
             .bind(access)
             .execute(tx.connection())

@@ -41,6 +41,18 @@ pub async fn find(db: &Db, hash: &[u8]) -> Result<Option<(ProjectId, Holder, Tim
     )))
 }
 
+/// Notes when tokens were last used.
+pub async fn touch(tx: &mut Tx, uses: &[(Vec<u8>, Timestamp)]) -> Result<(), Error> {
+    for (hash, at) in uses {
+        sqlx::query("UPDATE user_tokens SET last_use = max(coalesce(last_use, 0), ?) WHERE hash = ?")
+            .bind(micros(*at))
+            .bind(hash)
+            .execute(tx.connection())
+            .await?;
+    }
+    Ok(())
+}
+
 /// Removes a token; whether it was there.
 pub async fn delete(tx: &mut Tx, hash: &[u8]) -> Result<bool, Error> {
     let done = sqlx::query("DELETE FROM user_tokens WHERE hash = ?").bind(hash).execute(tx.connection()).await?;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use model::AccountId;
 use zeroize::Zeroizing;
 
-use crate::{AccessRule, Caller, Error, Identity, accounts::dangling, random};
+use crate::{AccessRule, Caller, Error, Identity, Person, Proof, accounts::dangling, people::person_identity, random};
 
 /// An application, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +71,8 @@ pub struct Credential {
     pub application: i64,
     /// The account that granted it.
     pub account: Option<AccountId>,
+    /// The number of the user of the account that granted it; `None`: the account itself.
+    pub person: Option<i64>,
     /// Where it stands, as stored; [`Credential::status_at`] counts its expiry in.
     pub status: CredentialStatus,
     /// What it may call.
@@ -243,6 +245,7 @@ impl Identity {
             id: 0,
             application: application.id,
             account: account.cloned(),
+            person: None,
             key_hash: random::sha256(&consumer_key),
             token_hash: token.map(random::sha256),
             status: status.as_str().to_owned(),
@@ -270,11 +273,13 @@ impl Identity {
         Ok(pending.then_some(credential))
     }
 
-    /// Grants the credential of a token, as the operator: for `account`, or else the application's own.
+    /// Grants the credential of a token, as the operator: for `account`, or else the application's own, and there for the
+    /// user of that login, or else for the account itself.
     pub async fn validate(
         &self,
         token: &str,
         account: Option<&AccountId>,
+        login: Option<&str>,
         expiration: Option<Timestamp>,
         by: &Actor,
     ) -> Result<i64, Error> {
@@ -290,7 +295,31 @@ impl Identity {
                     .account
             }
         };
-        self.grant(pending, account, expiration, by).await
+        let person = match login {
+            Some(login) => {
+                let found = self.person(&account, login).await?;
+                Some(found.ok_or_else(|| Error::NotFound { kind: "user", id: login.to_owned() })?.id)
+            }
+            None => None,
+        };
+        self.grant(pending, account, person, expiration, by).await
+    }
+
+    /// Grants the credential of a token for a user who logged in for it.
+    pub async fn validate_as(
+        &self,
+        token: &str,
+        person: &Person,
+        expiration: Option<Timestamp>,
+        by: &Actor,
+    ) -> Result<i64, Error> {
+        let pending = self.pending(token).await?.ok_or_else(no_pending)?;
+        self.grant(pending, person.account.clone(), Some(person.id), expiration, &as_person(person, by)).await
+    }
+
+    /// Refuses the credential of a token for a user who logged in for it.
+    pub async fn refuse_as(&self, token: &str, person: &Person, by: &Actor) -> Result<i64, Error> {
+        self.refuse(token, &as_person(person, by)).await
     }
 
     /// Grants the credential of a token by one that is already valid. It gets no more than that one has: no wider
@@ -308,7 +337,11 @@ impl Identity {
                 return Err(Error::Exceeds { what: format!("{} {}", rule.method.as_str(), rule.path) });
             }
         }
-        let own = self.credential(caller.credential).await?.ok_or_else(no_pending)?;
+        // What a service account grants would be good longer than its own token.
+        let Proof::ConsumerKey { credential, .. } = caller.proof else {
+            return Err(Error::AccessDenied { what: "a consumer key is granted by a consumer key only".to_owned() });
+        };
+        let own = self.credential(credential).await?.ok_or_else(no_pending)?;
         pending.allowed_ips = match (own.allowed_ips, pending.allowed_ips) {
             (Some(own), Some(asked)) => {
                 if let Some(block) = asked.iter().find(|block| !own.iter().any(|mine| mine.contains(*block))) {
@@ -322,17 +355,19 @@ impl Identity {
             (Some(own), Some(asked)) => Some(own.min(asked)),
             (own, asked) => asked.or(own),
         };
-        self.grant(pending, caller.account.clone(), expiration, by).await
+        self.grant(pending, caller.account.clone(), own.person, expiration, by).await
     }
 
     async fn grant(
         &self,
         pending: Credential,
         account: AccountId,
+        person: Option<i64>,
         expiration: Option<Timestamp>,
         by: &Actor,
     ) -> Result<i64, Error> {
         let grant = db::credentials::Grant {
+            person,
             allowed_ips: blocks_to_json(pending.allowed_ips.as_deref().unwrap_or_default())?,
             expiration,
             account: account.clone(),
@@ -426,6 +461,7 @@ pub(crate) fn read(row: db::credentials::Credential) -> Result<Credential, Error
         id: row.id,
         application: row.application,
         account: row.account,
+        person: row.person,
         status,
         rules: serde_json::from_str(&row.rules).map_err(|_| Error::Damaged { what: "access rules" })?,
         allowed_ips,
@@ -434,6 +470,10 @@ pub(crate) fn read(row: db::credentials::Credential) -> Result<Credential, Error
         expiration: row.expiration,
         last_use: row.last_use,
     })
+}
+
+fn as_person(person: &Person, by: &Actor) -> Actor {
+    Actor { account: Some(person.account.clone()), identity: person_identity(&person.login), ..by.clone() }
 }
 
 fn blocks_to_json(blocks: &[IpNet]) -> Result<Option<String>, Error> {

@@ -6,17 +6,22 @@ use audit::Actor;
 use jiff::Timestamp;
 use model::{AccountId, ProjectId};
 
-use crate::{AccessRule, Error, Facts, Identity, Method, Question, Urn, UrnKind};
+use crate::{
+    AccessRule, Error, Facts, GroupRole, Identity, Method, Question, Urn, UrnKind, client_urn, group_urn,
+    people::person_identity,
+    service_accounts::{client_identity, token_id},
+    user_urn,
+};
 
 /// Somebody who proved who they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The account that they act for.
     pub account: AccountId,
-    /// The consumer credential that they used.
-    pub credential: i64,
-    /// The application that it was granted to.
-    pub application: i64,
+    /// As whom.
+    pub who: Who,
+    /// By what they proved it.
+    pub proof: Proof,
     /// What it may call.
     pub rules: Vec<AccessRule>,
     /// When it ends.
@@ -33,23 +38,76 @@ impl Caller {
 
     /// Whether they may do all that the account may.
     pub fn is_admin(&self) -> bool {
-        true
+        match &self.who {
+            Who::Account => true,
+            Who::User { role, .. } => *role == GroupRole::Admin,
+            Who::Client { .. } => false,
+        }
     }
 
     /// The URNs that policies name them by: their own first, then those of their groups.
     pub fn identities(&self) -> Vec<String> {
-        vec![Urn::account_identity(&self.account).to_string()]
+        let account = &self.account;
+        match &self.who {
+            Who::Account => vec![Urn::account_identity(account).to_string()],
+            Who::User { login, group, .. } => vec![user_urn(account, login), group_urn(account, group)],
+            Who::Client { id } => vec![client_urn(account, id)],
+        }
     }
 
-    /// The caller as the audit log names it.
+    /// The caller as the audit log names it: the account itself by its credential.
     pub fn actor(&self) -> Actor {
         Actor {
             account: Some(self.account.clone()),
-            identity: format!("credential/{}", self.credential),
+            identity: match &self.who {
+                Who::User { login, .. } => person_identity(login),
+                Who::Client { id } => client_identity(id),
+                Who::Account => self.proof.to_string(),
+            },
             source_ip: self.source_ip,
             request_id: None,
         }
     }
+}
+
+/// As whom somebody calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Who {
+    /// The account itself.
+    Account,
+    /// A user of the account.
+    User {
+        /// Its number.
+        id: i64,
+        /// Its name.
+        login: String,
+        /// Its group.
+        group: String,
+        /// What the group says that it may do.
+        role: GroupRole,
+    },
+    /// A service account.
+    Client {
+        /// Its id.
+        id: String,
+    },
+}
+
+/// By what somebody proved who they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// The signature of an application with a consumer key.
+    ConsumerKey {
+        /// The number of the consumer credential.
+        credential: i64,
+        /// The number of the application that it was granted to.
+        application: i64,
+    },
+    /// An access token.
+    Token {
+        /// SHA-256 of it.
+        hash: Vec<u8>,
+    },
 }
 
 /// What an action is done on.
@@ -68,6 +126,15 @@ impl Resource {
             (UrnKind::Resource, "account") => urn.id().parse().ok().map(Resource::Account),
             (UrnKind::Resource, "publicCloudProject") => urn.id().parse().ok().map(Resource::Project),
             _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Proof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Proof::ConsumerKey { credential, .. } => write!(f, "credential/{credential}"),
+            Proof::Token { hash } => write!(f, "token/{}", token_id(hash)),
         }
     }
 }

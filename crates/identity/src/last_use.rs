@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -21,6 +22,9 @@ pub(crate) struct LastUse {
 struct Unwritten {
     credentials: HashMap<i64, Timestamp>,
     keys: HashMap<String, Timestamp>,
+    clients: HashMap<String, Timestamp>,
+    tokens: HashMap<Vec<u8>, Timestamp>,
+    user_tokens: HashMap<Vec<u8>, Timestamp>,
 }
 
 impl LastUse {
@@ -63,27 +67,52 @@ impl LastUse {
         self.lock().keys.get(access).copied()
     }
 
+    /// Notes that a service account got a token.
+    pub(crate) fn note_client(&self, id: &str, at: Timestamp) {
+        self.lock().clients.insert(id.to_owned(), at);
+    }
+
+    /// When a service account last got a token, if that is not yet written.
+    pub(crate) fn of_client(&self, id: &str) -> Option<Timestamp> {
+        self.lock().clients.get(id).copied()
+    }
+
+    /// Notes the use of an access token, by its hash.
+    pub(crate) fn note_token(&self, hash: &[u8], at: Timestamp) {
+        self.lock().tokens.insert(hash.to_owned(), at);
+    }
+
+    /// Notes the use of a token of a user of a project, by its hash.
+    pub(crate) fn note_user_token(&self, hash: &[u8], at: Timestamp) {
+        self.lock().user_tokens.insert(hash.to_owned(), at);
+    }
+
     pub(crate) async fn flush(&self) -> Result<(), Error> {
-        let (credentials, keys) = {
+        let (credentials, keys, clients, tokens, user_tokens) = {
             let unwritten = self.lock();
-            let credentials: Vec<(i64, Timestamp)> = unwritten.credentials.iter().map(|(id, at)| (*id, *at)).collect();
-            let keys: Vec<(String, Timestamp)> = unwritten.keys.iter().map(|(id, at)| (id.clone(), *at)).collect();
-            (credentials, keys)
+            (
+                listed(&unwritten.credentials),
+                listed(&unwritten.keys),
+                listed(&unwritten.clients),
+                listed(&unwritten.tokens),
+                listed(&unwritten.user_tokens),
+            )
         };
-        if credentials.is_empty() && keys.is_empty() {
+        let nothing = credentials.is_empty() && keys.is_empty() && clients.is_empty() && tokens.is_empty();
+        if nothing && user_tokens.is_empty() {
             return Ok(());
         }
         let mut tx = self.db.begin().await?;
         db::credentials::touch(&mut tx, &credentials).await?;
         db::s3_keys::touch(&mut tx, &keys).await?;
+        db::oauth2::touch(&mut tx, &clients, &tokens).await?;
+        db::user_tokens::touch(&mut tx, &user_tokens).await?;
         tx.commit().await?;
         let mut unwritten = self.lock();
-        for (id, at) in credentials {
-            // What was used again meanwhile stays for the next time.
-            if unwritten.credentials.get(&id) == Some(&at) {
-                unwritten.credentials.remove(&id);
-            }
-        }
+        forget(&mut unwritten.credentials, &credentials);
+        forget(&mut unwritten.clients, &clients);
+        forget(&mut unwritten.tokens, &tokens);
+        forget(&mut unwritten.user_tokens, &user_tokens);
         for (access, _) in keys {
             unwritten.keys.remove(&access);
         }
@@ -92,6 +121,19 @@ impl LastUse {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Unwritten> {
         self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn listed<K: Clone>(uses: &HashMap<K, Timestamp>) -> Vec<(K, Timestamp)> {
+    uses.iter().map(|(name, at)| (name.clone(), *at)).collect()
+}
+
+/// What was used again meanwhile stays for the next time.
+fn forget<K: Eq + Hash>(uses: &mut HashMap<K, Timestamp>, written: &[(K, Timestamp)]) {
+    for (name, at) in written {
+        if uses.get(name) == Some(at) {
+            uses.remove(name);
+        }
     }
 }
 

@@ -14,15 +14,19 @@ mod cache;
 mod credentials;
 mod decision;
 mod iam;
+mod ip_restrictions;
 mod job_policy;
 mod last_use;
+mod live;
 mod passwords;
+mod people;
 mod policy;
 mod random;
 mod roles;
 mod rules;
 mod s3;
 mod sealing;
+mod service_accounts;
 mod signature;
 mod sts;
 mod tokens;
@@ -33,13 +37,19 @@ pub use bucket_roles::{BucketRole, NoBucketRole, merge_statement, role_statement
 pub use credentials::{
     Application, Credential, CredentialRequest, CredentialStatus, NewApplication, NewCredential, PendingCredential,
 };
-pub use decision::{Caller, Decision, Resource};
+pub use decision::{Caller, Decision, Proof, Resource, Who};
 pub use iam::{
     Actions, Body, Condition, Draft, Effect, Explanation, Facts, Failed, Iam, IamDocument, IamResource,
     InvalidDocument, InvalidUrn, Kind as IamKind, Leaf, Missed, Pattern, Permissions, Policy, Question, ResourceGroup,
     Ruling, URN_PREFIX, Urn, UrnKind, Verdict,
 };
+pub use ip_restrictions::{IpRestriction, IpRestrictions, IpRule};
 pub use job_policy::job_policy;
+pub use live::Live;
+pub use people::{
+    BackupCodes, Factor, FactorChange, Group, GroupChange, GroupRole, LogIn, LoggedIn, NewPerson, NewTotp, Person,
+    PersonChange, PersonStatus, Setup, SetupLink, TotpInfo, group_urn, user_urn,
+};
 pub use policy::{
     CONDITION_KEYS, PolicyError, S3Policy, S3Question, S3Step, S3Verdict, decide_s3, explain_s3, is_condition_key,
     is_s3_action,
@@ -47,6 +57,7 @@ pub use policy::{
 pub use roles::{USER_ROLES, UserRole};
 pub use rules::{AccessRule, InvalidRule, Method};
 pub use s3::{GrantUser, NewS3Key, S3Grant, S3KeyInfo, SandboxKeys, Scope};
+pub use service_accounts::{AccessToken, Client, ClientText, NewClient, client_urn};
 pub use signature::{Refusal, SignedRequest, WINDOW};
 pub use sts::{CallerIdentity, TemporaryKey};
 pub use tokens::UserToken;
@@ -63,6 +74,7 @@ use cache::Cache;
 use iam::Snapshots;
 use last_use::LastUse;
 use passwords::Passwords;
+use people::CommonPasswords;
 use policy::BucketPolicies;
 
 /// Accounts, credentials and decisions; a cheap handle.
@@ -74,6 +86,7 @@ pub struct Identity {
     uses: LastUse,
     cache: Arc<Cache>,
     passwords: Arc<Passwords>,
+    common_passwords: Arc<CommonPasswords>,
     bucket_policies: Arc<BucketPolicies>,
     iam: Arc<Snapshots>,
 }
@@ -88,6 +101,7 @@ impl Identity {
             keys,
             cache: Arc::default(),
             passwords: Arc::new(Passwords::new()),
+            common_passwords: Arc::new(CommonPasswords::new()),
             bucket_policies: Arc::default(),
             iam: Arc::default(),
         }
@@ -146,6 +160,21 @@ pub enum Error {
         what: String,
         /// By what.
         by: String,
+    },
+    /// It is in use, or may not be removed or changed as it stands.
+    #[error("{what}")]
+    InUse {
+        /// Why.
+        what: &'static str,
+    },
+    /// A code that is not right, or was used already.
+    #[error("the code is not right, or was used already")]
+    WrongCode,
+    /// A rule for addresses that would refuse the one from which it is made.
+    #[error("your own address ({address}) would be refused by it; nothing was changed")]
+    LocksOut {
+        /// From where it is made.
+        address: String,
     },
     /// More than there may be.
     #[error("{what}: at most {limit}")]

@@ -1,4 +1,4 @@
-//! Passwords of users of a project: Argon2id, a few at once, and tries that are counted so that nobody can guess for
+//! Passwords of users of projects and accounts: Argon2id, a few at once, and tries that are counted so that nobody can guess for
 //! long. Parameters: <https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html>
 
 use std::{
@@ -72,23 +72,40 @@ impl Passwords {
     /// Lets a try begin, or says when the next may. What is counted is counted for the address alone and for the user
     /// from that address, so that nobody can lock a user out from elsewhere.
     pub(crate) fn admit(&self, from: Option<IpAddr>, username: &str, now: Instant) -> Result<Try, Error> {
-        let source = source(from);
         let user: String = username.chars().take(64).collect();
-        let pair = format!("{source} {user}");
+        let pair = format!("{} {user}", source(from));
+        self.begin(from, pair, PAIR_EACH, PAIR_BURST, now)
+    }
+
+    /// Lets a try of a second factor begin, for a person who has given the right password: so what is counted for the
+    /// person is counted from all addresses together.
+    pub(crate) fn admit_code(&self, from: Option<IpAddr>, person: i64, now: Instant) -> Result<Try, Error> {
+        self.begin(from, format!("code of {person}"), CODE_EACH, CODE_BURST, now)
+    }
+
+    fn begin(
+        &self,
+        from: Option<IpAddr>,
+        name: String,
+        each: Duration,
+        burst: u32,
+        now: Instant,
+    ) -> Result<Try, Error> {
+        let source = source(from);
         let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
         if tries.under_way >= MOST_UNDER_WAY || tries.of_source.get(&source).copied().unwrap_or(0) >= MOST_OF_SOURCE {
             return Err(Error::TryLater { seconds: 1 });
         }
-        for (name, each, burst) in [(&source, SOURCE_EACH, SOURCE_BURST), (&pair, PAIR_EACH, PAIR_BURST)] {
+        for (name, each, burst) in [(&source, SOURCE_EACH, SOURCE_BURST), (&name, each, burst)] {
             if let Some(wait) = tries.wait(name, each, burst, now) {
                 return Err(Error::TryLater { seconds: wait.as_secs().saturating_add(1) });
             }
         }
         tries.count(&source, SOURCE_EACH, now);
-        tries.count(&pair, PAIR_EACH, now);
+        tries.count(&name, each, now);
         tries.under_way += 1;
         *tries.of_source.entry(source.clone()).or_default() += 1;
-        Ok(Try { tries: Arc::clone(&self.tries), source, pair })
+        Ok(Try { tries: Arc::clone(&self.tries), source, name, each })
     }
 
     async fn blocking<T: Send + 'static>(
@@ -111,7 +128,8 @@ impl Passwords {
 pub(crate) struct Try {
     tries: Arc<Mutex<Tries>>,
     source: String,
-    pair: String,
+    name: String,
+    each: Duration,
 }
 
 impl Try {
@@ -119,7 +137,7 @@ impl Try {
     pub(crate) fn succeeded(&self) {
         let mut tries = self.lock();
         tries.give_back(&self.source, SOURCE_EACH);
-        tries.give_back(&self.pair, PAIR_EACH);
+        tries.give_back(&self.name, self.each);
     }
 
     fn lock(&self) -> MutexGuard<'_, Tries> {
@@ -214,6 +232,9 @@ const SOURCE_BURST: u32 = 30;
 /// Wrong passwords for one user from one address: ten at once, then one in six seconds.
 const PAIR_EACH: Duration = Duration::from_secs(6);
 const PAIR_BURST: u32 = 10;
+/// Wrong codes of one person: ten at once, then one in a minute, of a million that there are.
+const CODE_EACH: Duration = Duration::from_secs(60);
+const CODE_BURST: u32 = 10;
 const MOST_NAMES: usize = 20_000;
 
 #[cfg(test)]
@@ -271,6 +292,20 @@ mod tests {
         drop(passwords.admit(ip("192.0.2.1"), "user-b", now).expect("admitted"));
         drop(passwords.admit(ip("192.0.2.1"), "user-a", now + PAIR_EACH).expect("admitted later"));
         assert!(passwords.admit(ip("192.0.2.1"), "user-a", now + PAIR_EACH).is_err());
+    }
+
+    #[test]
+    fn wrong_codes_are_bounded_for_a_person_from_all_addresses_together() {
+        let (passwords, now) = (Passwords::new(), Instant::now());
+        let from = |number: u32| ip(&format!("192.0.2.{number}"));
+        for number in 0..CODE_BURST {
+            drop(passwords.admit_code(from(number), 1, now).expect("admitted"));
+        }
+        let refused = passwords.admit_code(from(99), 1, now);
+        assert!(matches!(refused, Err(Error::TryLater { seconds }) if seconds <= 61), "{refused:?}");
+        drop(passwords.admit_code(from(99), 2, now).expect("another person"));
+        passwords.admit_code(from(98), 1, now + CODE_EACH).expect("admitted later").succeeded();
+        drop(passwords.admit_code(from(98), 1, now + CODE_EACH).expect("right ones do not count"));
     }
 
     #[test]

@@ -260,7 +260,6 @@ impl Identity {
     pub fn note_s3_use(&self, grant: &S3Grant) {
         if let Some(access) = &grant.access
             && grant.scope == Scope::Project
-            && grant.session_token.is_none()
         {
             self.uses.note_key(access, Timestamp::now());
         }

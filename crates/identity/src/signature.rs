@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 
-use crate::{Caller, CredentialStatus, Error, Identity, credentials, random};
+use crate::{Caller, CredentialStatus, Error, GroupRole, Identity, Proof, Who, credentials, random};
 
 /// How far a request's time may be from ours, each way.
 pub const WINDOW: Duration = Duration::from_secs(30);
@@ -43,6 +43,9 @@ pub enum Refusal {
     /// A consumer key that nobody has, or not with this application, or not any more.
     #[error("This credential is not valid")]
     InvalidCredential,
+    /// An access token that nobody has, or not any more.
+    #[error("This access token is not valid")]
+    InvalidToken,
     /// A consumer key that waits to be validated.
     #[error("This credential is not validated yet: open its validationUrl")]
     PendingCredential,
@@ -86,14 +89,18 @@ impl Identity {
         let credential = credentials::read(stored)?;
         match (credential.status_at(now), &credential.account) {
             (CredentialStatus::Validated, Some(account)) => {
-                if !credential.allows(request.source_ip) {
+                let who = match credential.person {
+                    Some(person) => self.active_user(person).await?.ok_or(Refusal::InvalidCredential)?,
+                    None => Who::Account,
+                };
+                if !credential.allows(request.source_ip) || !self.reached_from(account, request.source_ip).await? {
                     return Err(Refusal::SourceIp);
                 }
                 self.uses.note(credential.id, now);
                 Ok(Caller {
                     account: account.clone(),
-                    credential: credential.id,
-                    application: application.id,
+                    who,
+                    proof: Proof::ConsumerKey { credential: credential.id, application: application.id },
                     rules: credential.rules,
                     expiration: credential.expiration,
                     source_ip: request.source_ip,
@@ -102,6 +109,16 @@ impl Identity {
             (CredentialStatus::PendingValidation, _) => Err(Refusal::PendingCredential),
             _ => Err(Refusal::InvalidCredential),
         }
+    }
+}
+
+impl Identity {
+    /// The user of that number as a caller; `None` if it is gone or disabled.
+    async fn active_user(&self, id: i64) -> Result<Option<Who>, Error> {
+        let Some((person, role)) = db::people::find_by_id(&self.db, id).await? else { return Ok(None) };
+        let role = GroupRole::parse(&role).ok_or(Error::Damaged { what: "role of a group" })?;
+        let user = Who::User { id, login: person.login, group: person.group, role };
+        Ok(person.enabled.then_some(user))
     }
 }
 

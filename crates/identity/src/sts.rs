@@ -191,8 +191,9 @@ impl Identity {
         let mut tx = self.db.begin().await?;
         let keys = temporary_keys::delete_expired(&mut tx, now).await?;
         let tokens = db::user_tokens::delete_expired(&mut tx, now).await?;
+        let of_clients = db::oauth2::delete_expired_tokens(&mut tx, now).await?;
         tx.commit().await?;
-        Ok(keys + tokens)
+        Ok(keys + tokens + of_clients)
     }
 }
 

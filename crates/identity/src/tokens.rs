@@ -100,7 +100,12 @@ impl Identity {
                 grant
             }
         };
-        Ok(grant.filter(|grant| !grant.has_ended(Timestamp::now())))
+        let now = Timestamp::now();
+        let grant = grant.filter(|grant| !grant.has_ended(now));
+        if grant.is_some() {
+            self.uses.note_user_token(&hash, now);
+        }
+        Ok(grant)
     }
 
     /// Ends a token; whether it was there.

@@ -150,10 +150,10 @@ async fn a_credential_waits_until_somebody_who_may_grants_it() {
     let (secret, now, by) = (world.application.secret.as_str(), Timestamp::now().as_second(), Actor::operator());
     let pending = identity.request_credential(application, &everything(), &by).await.expect("asked");
     assert!(matches!(call(&world, secret, &pending.consumer_key, now, None).await, Err(Refusal::PendingCredential)));
-    identity.validate(&pending.token, None, None, &by).await.expect("granted");
+    identity.validate(&pending.token, None, None, None, &by).await.expect("granted");
     let caller = call(&world, secret, &pending.consumer_key, now, None).await.expect("a caller");
     assert!(
-        matches!(identity.validate(&pending.token, None, None, &by).await, Err(Error::NotFound { .. })),
+        matches!(identity.validate(&pending.token, None, None, None, &by).await, Err(Error::NotFound { .. })),
         "once only"
     );
 

@@ -78,6 +78,7 @@ pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Value,
+    pub text: String,
 }
 
 impl World {
@@ -134,6 +135,38 @@ impl World {
         credentials(&self.identity, &self.account, rules).await
     }
 
+    /// A credential that a user of this account granted, with every access rule.
+    pub async fn key_of_user(&self, login: &str) -> Credentials {
+        let by = Actor::operator();
+        let made = self.identity.create_application(&self.account, "app", "", &by).await.expect("an application");
+        let request = CredentialRequest { rules: AccessRule::everything(), ..CredentialRequest::default() };
+        let pending = self.identity.request_credential(&made.application, &request, &by).await.expect("asked");
+        self.identity.validate(&pending.token, None, Some(login), None, &by).await.expect("granted");
+        Credentials {
+            application: made.application.key.clone(),
+            secret: made.secret.to_string(),
+            consumer: pending.consumer_key.to_string(),
+        }
+    }
+
+    /// A signed call of somebody else than the account.
+    pub async fn call_as(&self, keys: &Credentials, method: &str, path: &str, body: &Value) -> Answer {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.send(signed(keys, method, path, &body, Timestamp::now().as_second())).await
+    }
+
+    /// Sends a form, as a browser does, unsigned.
+    pub async fn form(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let text: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+        self.send(form(path, &text.join("&"))).await
+    }
+
+    /// All that the audit log says, as one text.
+    pub async fn whole_log(&self) -> String {
+        let query = audit::Query { limit: 10_000, ..audit::Query::default() };
+        format!("{:?}", self.audit.list(&query).await.expect("rows"))
+    }
+
     /// A path below this project.
     pub fn path(&self, rest: &str) -> String {
         format!("/1.0/cloud/project/{}{rest}", self.project)
@@ -178,14 +211,20 @@ impl World {
     }
 
     /// Any request.
-    pub async fn send(&self, mut request: Request<Body>) -> Answer {
-        let peer: std::net::SocketAddr = "192.0.2.7:4711".parse().expect("an address");
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        self.send_from(HERE, request).await
+    }
+
+    /// Any request, from that address.
+    pub async fn send_from(&self, address: &str, mut request: Request<Body>) -> Answer {
+        let peer = std::net::SocketAddr::new(address.parse().expect("an address"), 4711);
         request.extensions_mut().insert(ConnectInfo(peer));
         let response = self.router.clone().oneshot(request).await.expect("an answer");
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("a body").to_bytes();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Answer { status: parts.status, headers: parts.headers, body }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Answer { status: parts.status, headers: parts.headers, body, text }
     }
 
     /// What a client sends to submit a job with these parameters.
@@ -228,6 +267,30 @@ async fn credentials(identity: &Identity, account: &AccountId, rules: Vec<Access
     }
 }
 
+/// The request by which a browser sends a form of its own page.
+pub fn form(path: &str, text: &str) -> Request<Body> {
+    Request::builder()
+        .method("POST")
+        .uri(path)
+        .header("host", "api.example.org")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("sec-fetch-site", "same-origin")
+        .header("origin", "null")
+        .body(Body::from(text.to_owned()))
+        .expect("a request")
+}
+
+/// An unsigned request to read.
+pub fn get(path: &str) -> Request<Body> {
+    Request::builder().uri(path).header("host", "api.example.org").body(Body::empty()).expect("a request")
+}
+
+/// Text as forms have it.
+pub fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric();
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
 /// A request signed as the SDKs do.
 pub fn signed(keys: &Credentials, method: &str, path: &str, body: &str, at: i64) -> Request<Body> {
     let text = format!("{}+{}+{method}+{BASE}{path}+{body}+{at}", keys.secret, keys.consumer);
@@ -259,4 +322,6 @@ fn engine(dir: &Path, version: &str) {
     std::fs::write(home.join("manifest.json"), manifest.to_string()).expect("a manifest");
 }
 
+/// From where calls come.
+pub const HERE: &str = "192.0.2.7";
 pub const BASE: &str = "https://api.example.org";

@@ -34,6 +34,28 @@ pub enum AccountCommand {
         #[command(flatten)]
         data: DataArgs,
     },
+    /// Say whether each user of an account needs a second factor to log in
+    SecondFactor {
+        /// Whose users
+        #[arg(value_name = "ACCOUNT")]
+        id: AccountId,
+        /// They need one; who has none gets one at the next log-in
+        #[arg(long, conflicts_with = "optional", required_unless_present = "optional")]
+        required: bool,
+        /// They may have one
+        #[arg(long)]
+        optional: bool,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Remove all rules on from where an account is reached: for who locked itself out
+    LiftIpRestrictions {
+        /// Whose rules
+        #[arg(value_name = "ACCOUNT")]
+        id: AccountId,
+        #[command(flatten)]
+        data: DataArgs,
+    },
 }
 
 /// Verbs of projects.
@@ -86,6 +108,26 @@ pub async fn account(command: AccountCommand, global: &Global) -> Result<(), Fai
                     ]
                 };
                 output::table(&["account", "name", "email", "created"], &accounts.iter().map(row).collect::<Vec<_>>())
+            })?;
+            office.close().await
+        }
+        AccountCommand::SecondFactor { id, required, optional: _, data } => {
+            let office = Office::open(global, &data).await?;
+            let made = office.identity.require_second_factor(&id, required, &office.by).await;
+            made.doing(format!("cannot change account {id}"))?;
+            output::print(global.output, &json!({ "account": id, "secondFactorRequired": required }), || {
+                let need = if required { "need" } else { "may have" };
+                format!("users of account {id} {need} a second factor")
+            })?;
+            office.close().await
+        }
+        AccountCommand::LiftIpRestrictions { id, data } => {
+            let office = Office::open(global, &data).await?;
+            let id = office.account(Some(id)).await?;
+            let gone = office.identity.lift_ip_restrictions(&id, &office.by).await;
+            let gone = gone.doing(format!("cannot remove the address rules of {id}"))?;
+            output::print(global.output, &json!({ "account": id, "rulesRemoved": gone }), || {
+                format!("account {id} is reached from everywhere; {gone} rules removed")
             })?;
             office.close().await
         }

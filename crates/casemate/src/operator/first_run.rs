@@ -1,4 +1,5 @@
-//! The first start over a data directory: an account, a project and keys, so that the first job can be submitted.
+//! The first start over a data directory: an account with its administrator, a project and keys, so that the first job can
+//! be submitted.
 
 use std::{
     collections::BTreeMap,
@@ -9,8 +10,9 @@ use std::{
 };
 
 use clap::Args;
-use identity::{AccessRule, CredentialRequest};
+use identity::{AccessRule, CredentialRequest, GroupRole, NewPerson};
 use model::{AccountId, ProjectId};
+use zeroize::Zeroizing;
 
 use super::Office;
 use crate::{
@@ -48,7 +50,9 @@ pub async fn first_run(args: FirstRunArgs) -> Result<(), Failure> {
         // Its place is taken before anything is made, so that a start that was cut short is made good by the next.
         write_private(&begun, "")?;
         let made = office.make_all().await?;
+        let link = office.first_administrator().await?;
         write_whole(&file, &made)?;
+        println!("administrator: open {} once, within 24 hours, and choose a password", link.as_str());
     }
     office.close().await
 }
@@ -79,6 +83,22 @@ impl Office {
             return Ok(project.id);
         }
         Ok(self.identity.create_project(account, "First project", &self.by).await.doing(what)?.id)
+    }
+
+    /// The first user, who may do all in the first account, with the link by which it sets its password.
+    async fn first_administrator(&self) -> Result<Zeroizing<String>, Failure> {
+        let what = "cannot make the first administrator";
+        let account = self.first_account().await?;
+        if self.identity.person(&account, ADMINISTRATOR).await.doing(what)?.is_none() {
+            let new = NewPerson {
+                login: ADMINISTRATOR.to_owned(),
+                description: "First administrator".to_owned(),
+                group: GroupRole::Admin.as_str().to_owned(),
+                ..NewPerson::default()
+            };
+            self.identity.create_person(&account, new, &self.by).await.doing(what)?;
+        }
+        Ok(self.setup_link(&account, ADMINISTRATOR).await?.0)
     }
 
     /// The ports may be others than at the last start.
@@ -120,6 +140,7 @@ fn write_private(file: &Path, text: &str) -> Result<(), Failure> {
 }
 
 const ACCOUNT: &str = "first-casemate";
+const ADMINISTRATOR: &str = "admin";
 const NAME: &str = "first keys";
 const HEAD: &str = "\
 # Client configuration of Casemate, made at the first start. Keep it secret.

@@ -45,6 +45,9 @@ pub enum KeyCommand {
         /// The account that grants it; the application's own when not given
         #[arg(long, value_name = "ACCOUNT")]
         account: Option<AccountId>,
+        /// The user of the account that grants it; the account itself when not given
+        #[arg(long, value_name = "LOGIN")]
+        user: Option<String>,
         /// When it ends: a time by RFC 3339 or a duration such as P30D; never when not given
         #[arg(long, value_name = "WHEN", value_parser = parse_end)]
         expires: Option<Timestamp>,
@@ -95,9 +98,10 @@ pub async fn key(command: KeyCommand, global: &Global) -> Result<(), Failure> {
         KeyCommand::Create(args) => create(*args, global).await,
         KeyCommand::List { account, data } => list(account, &data, global).await,
         KeyCommand::Revoke { key, data } => revoke(&key, &data, global).await,
-        KeyCommand::Validate { token, account, expires, data } => {
+        KeyCommand::Validate { token, account, user, expires, data } => {
             let office = Office::open(global, &data).await?;
-            let id = office.identity.validate(&token, account.as_ref(), expires, &office.by).await;
+            let (account, user) = (account.as_ref(), user.as_deref());
+            let id = office.identity.validate(&token, account, user, expires, &office.by).await;
             let id = id
                 .doing("cannot grant the key")
                 .map_err(|failure| failure.help("a token is good once, for 24 hours"))?;

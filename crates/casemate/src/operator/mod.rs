@@ -3,6 +3,7 @@
 
 mod accounts;
 mod audit;
+mod credential;
 mod doctor;
 mod engines;
 mod explain;
@@ -10,6 +11,7 @@ mod first_run;
 mod iam;
 mod key;
 mod store;
+mod user;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -37,6 +39,12 @@ pub enum OperatorCommand {
     /// Projects of accounts
     #[command(subcommand)]
     Project(accounts::ProjectCommand),
+    /// Users of accounts: people who log in
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// All credentials that are good now
+    #[command(subcommand)]
+    Credential(credential::CredentialCommand),
     /// Keys of the API and of the object store
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -67,6 +75,8 @@ pub async fn run(command: OperatorCommand, global: &Global) -> Result<ExitCode, 
     match command {
         OperatorCommand::Account(command) => accounts::account(command, global).await?,
         OperatorCommand::Project(command) => accounts::project(command, global).await?,
+        OperatorCommand::User(command) => user::user(command, global).await?,
+        OperatorCommand::Credential(command) => credential::credential(command, global).await?,
         OperatorCommand::Key(command) => key::key(command, global).await?,
         OperatorCommand::Iam(command) => iam::iam(command, global).await?,
         OperatorCommand::Engine(command) => engines::engine(command, global).await?,

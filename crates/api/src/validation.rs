@@ -1,0 +1,169 @@
+//! `/auth/validate/{token}`: the page on which a person grants a consumer key that an application asked for. It keeps no
+//! session: what is decided is decided by the password that comes with it, so no other site can decide in a person's name.
+
+use http::StatusCode;
+use identity::{Credential, LogIn, LoggedIn};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    ApiError, pages,
+    pages::{escape, field, value},
+    request::{Call, Reply},
+};
+
+/// The page.
+pub(crate) async fn page(call: Call) -> Result<Reply, ApiError> {
+    let token = call.param("token")?;
+    let Some(pending) = call.api.identity.pending(token).await? else { return Ok(gone()) };
+    let action = format!("{token}/login");
+    Ok(pages::page(TITLE, &body(&call, &pending, &action, &Wish::default()).await?))
+}
+
+/// What the form sends: login, password and decision.
+pub(crate) async fn submit(call: Call) -> Result<Reply, ApiError> {
+    let fields = pages::read_form(&call)?;
+    let token = call.param("token")?;
+    let Some(pending) = call.api.identity.pending(token).await? else { return Ok(gone()) };
+    let mut wish = Wish { login: value(&fields, "login").to_owned(), ..Wish::default() };
+    let grant = match value(&fields, "decision") {
+        "grant" => true,
+        "refuse" => false,
+        _ => {
+            wish.why = "Say whether you grant or refuse it.".to_owned();
+            return again(&call, &pending, StatusCode::BAD_REQUEST, &wish).await;
+        }
+    };
+    let Some(days) = DAYS.iter().find(|(days, _)| *days == value(&fields, "days")).map(|(days, _)| *days) else {
+        wish.why = "Say until when it is granted.".to_owned();
+        return again(&call, &pending, StatusCode::BAD_REQUEST, &wish).await;
+    };
+    let given = LogIn {
+        name: &wish.login,
+        password: value(&fields, "password"),
+        code: value(&fields, "code"),
+        new_password: value(&fields, "new_password"),
+        from: call.source_ip,
+        user_agent: call.header("user-agent").unwrap_or_default(),
+    };
+    let outcome = match call.api.identity.log_in(&given).await {
+        Ok(outcome) => outcome,
+        Err(identity::Error::TryLater { seconds }) => {
+            wish.why = format!("Too many tries. The next one is heard in {seconds} s.");
+            return again(&call, &pending, StatusCode::TOO_MANY_REQUESTS, &wish).await;
+        }
+        Err(cause) => return Err(cause.into()),
+    };
+    wish.why = match outcome {
+        LoggedIn::Done(person) if grant => {
+            let expiration = end(call.now, days);
+            call.api.identity.validate_as(token, &person, expiration, &call.actor()).await?;
+            return Ok(granted(&pending));
+        }
+        LoggedIn::Done(person) => {
+            call.api.identity.refuse_as(token, &person, &call.actor()).await?;
+            return Ok(pages::page("Refused", "<p>The application gets no access.</p>\n"));
+        }
+        LoggedIn::Refused => "The login or the password is not right, or may not be used from here.".to_owned(),
+        LoggedIn::CodeWanted if given.code.is_empty() => "Give a one-time code too, or a backup code.".to_owned(),
+        LoggedIn::CodeWanted => "The code is not right, or was used already.".to_owned(),
+        LoggedIn::NewPasswordWanted(rule) => {
+            wish.new_password = true;
+            let rule = rule.map(|rule| format!(" It is not good enough: {rule}.")).unwrap_or_default();
+            format!("Your password has to be changed now: give a new one.{rule}")
+        }
+        LoggedIn::Enrol(totp) => {
+            wish.enrol = format!(
+                "<p>Your account wants one-time codes. Put this secret into an authenticator app, and give a code of it:\
+                 <br><code>{}</code><br><code>{}</code></p>\n",
+                escape(&totp.secret),
+                escape(&totp.uri)
+            );
+            "Give a one-time code of the secret below.".to_owned()
+        }
+    };
+    again(&call, &pending, StatusCode::FORBIDDEN, &wish).await
+}
+
+/// The page once more, because nothing was decided.
+async fn again(call: &Call, pending: &Credential, status: StatusCode, wish: &Wish) -> Result<Reply, ApiError> {
+    Ok(pages::refusal(status, TITLE, &body(call, pending, "login", wish).await?))
+}
+
+/// What the page says beside what the application asks for.
+#[derive(Default)]
+struct Wish {
+    /// The login that was given.
+    login: String,
+    /// Why nothing was decided yet.
+    why: String,
+    /// Whether a new password is wanted.
+    new_password: bool,
+    /// How to begin with one-time codes, as HTML.
+    enrol: String,
+}
+
+async fn body(call: &Call, pending: &Credential, action: &str, wish: &Wish) -> Result<String, ApiError> {
+    let applications = call.api.identity.applications(None).await?;
+    let name = applications.into_iter().find(|one| one.id == pending.application).map(|one| one.name);
+    let mut rules = String::new();
+    for rule in &pending.rules {
+        rules.push_str(&format!("<li><code>{} {}</code></li>\n", rule.method.as_str(), escape(&rule.path)));
+    }
+    let blocks = match &pending.allowed_ips {
+        None => "every address".to_owned(),
+        Some(blocks) => blocks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let why = match wish.why.as_str() {
+        "" => String::new(),
+        why => format!("<p role=\"alert\">{}</p>\n", escape(why)),
+    };
+    let options: String = DAYS.iter().map(|(days, text)| format!("<option value=\"{days}\">{text}</option>")).collect();
+    let new_password = match wish.new_password {
+        true => field("new_password", "New password, 12 characters at least", "password", "new-password", "", false),
+        false => String::new(),
+    };
+    let fields = format!(
+        "{}{}{}{new_password}\
+         <p><label for=\"days\">Granted for</label><br>\n<select id=\"days\" name=\"days\">{options}</select></p>\n\
+         <p><button name=\"decision\" value=\"grant\">Grant</button>\n\
+         <button name=\"decision\" value=\"refuse\">Refuse</button></p>\n",
+        field("login", "Login (ACCOUNT/USER)", "text", "username", &wish.login, true),
+        field("password", "Password", "password", "current-password", "", true),
+        field("code", "One-time code or backup code, if you have any", "text", "one-time-code", "", false),
+    );
+    Ok(format!(
+        "{why}<p>The application <strong>{name}</strong> (number {number}) asks to make these calls in your name, from {blocks}:</p>\n\
+         <ul>\n{rules}</ul>\n{enrol}{form}<p>Grant it only if you sent the application here yourself.</p>\n",
+        name = escape(name.as_deref().unwrap_or_default()),
+        number = pending.application,
+        blocks = escape(&blocks),
+        enrol = wish.enrol,
+        form = pages::form(action, &fields),
+    ))
+}
+
+fn granted(pending: &Credential) -> Reply {
+    let back = match &pending.redirection {
+        Some(url) => format!(
+            "<p>The application asks you to go on at <a rel=\"noreferrer\" href=\"{0}\">{0}</a>.</p>\n",
+            escape(url)
+        ),
+        None => String::new(),
+    };
+    pages::page("Granted", &format!("<p>The application has access now. You can close this page.</p>\n{back}"))
+}
+
+/// One answer for a token that never was, was used, or is too old.
+fn gone() -> Reply {
+    let body = "<p>It was used, or its time is over. The application has to ask again.</p>\n";
+    pages::refusal(StatusCode::NOT_FOUND, "This link is not good", body)
+}
+
+fn end(now: Timestamp, days: &str) -> Option<Timestamp> {
+    let days: i64 = days.parse().ok()?;
+    Some(now + SignedDuration::from_hours(24 * days))
+}
+
+const TITLE: &str = "An application asks for access";
+const DAYS: [(&str, &str); 4] =
+    [("1", "1 day"), ("30", "30 days"), ("365", "1 year"), ("unlimited", "as long as it is not revoked")];

@@ -1,0 +1,87 @@
+//! All that is good, in one list, and the end of each kind of it (CTL-5).
+
+mod support;
+
+use axum::body::Body;
+use http::{Request, StatusCode};
+use identity::{ClientText, Error, Live, NewPerson};
+use jiff::Timestamp;
+use serde_json::Value;
+use support::{World, signed};
+
+async fn listed(world: &World, kind: &str) -> Vec<Live> {
+    let all = world.identity.live_credentials(Some(&world.account)).await.expect("listed");
+    all.into_iter().filter(|live| live.kind == kind).collect()
+}
+
+#[tokio::test]
+async fn each_kind_is_listed_with_its_last_use_and_ends_at_once() {
+    let world = World::new().await;
+    let (identity, by) = (&world.identity, audit::Actor::operator());
+    let new = NewPerson { login: "root".to_owned(), group: "ADMIN".to_owned(), ..NewPerson::default() };
+    identity.create_person(&world.account, new, &by).await.expect("a user");
+    let link = identity.create_setup(&world.account, "root", &by).await.expect("a link");
+    let of_user = world.key_of_user("root").await;
+    let text = ClientText { name: "ci".to_owned(), ..ClientText::default() };
+    let client = identity.create_client(&world.account, text, &by).await.expect("a client");
+    let token = identity.issue_token(&client.client.id, &client.secret, None).await.expect("asked").expect("a token");
+    let user = identity.create_user_with_password(&world.project, "d", &[], &by).await.expect("a user");
+    let key = identity.create_s3_key(&world.project, Some(user.user.id), &by).await.expect("a key");
+    let grant = identity.find_s3_key(&key.access).await.expect("read").expect("there");
+    let session = identity.session_token(&grant, Some(900), &by).await.expect("a session");
+    let user_token = identity.make_user_token(&world.project, user.user.id, &by).await.expect("a token");
+
+    // Each is used, and then listed with that.
+    let own = || signed(&world.keys, "GET", "/1.0/auth/details", "", Timestamp::now().as_second());
+    let users = || signed(&of_user, "GET", "/1.0/auth/details", "", Timestamp::now().as_second());
+    let by_token = || {
+        let request = Request::builder().uri("/1.0/auth/details");
+        request.header("authorization", format!("Bearer {}", *token.token)).body(Body::empty()).expect("a request")
+    };
+    for request in [own(), users(), by_token()] {
+        assert_eq!(world.send(request).await.status, StatusCode::OK);
+    }
+    identity.note_s3_use(&grant);
+    let of_session = identity.find_s3_key(&session.access).await.expect("read").expect("there");
+    identity.note_s3_use(&of_session);
+    assert!(identity.find_user_token(&user_token.token).await.expect("read").is_some());
+    identity.flush().await.expect("written");
+    let all = identity.live_credentials(None).await.expect("listed");
+    let kinds: Vec<&str> = all.iter().map(|live| live.kind.as_str()).collect();
+    assert_eq!(kinds, ["client", "key", "key", "s3", "session", "setup", "token", "user-token"]);
+    for live in &all {
+        assert_eq!(live.account, world.account);
+        assert_eq!(live.last_use.is_some(), live.kind != "setup", "{live:?}");
+        let ends = matches!(live.kind.as_str(), "session" | "setup" | "token" | "user-token");
+        assert_eq!(live.expires.is_some(), ends, "{live:?}");
+    }
+    let secrets = [&client.secret, &token.token, &key.secret, &user_token.token, &link.token];
+    let shown = format!("{all:?}");
+    assert!(secrets.iter().all(|secret| !shown.contains(secret.as_str())), "{shown}");
+    let other = "cd5678-casemate".parse().expect("an account");
+    assert!(identity.live_credentials(Some(&other)).await.expect("listed").is_empty());
+
+    // The dependent ones first: the end of what made them would be theirs too.
+    for kind in ["user-token", "token", "session", "s3", "client", "setup"] {
+        let one = listed(&world, kind).await.pop().expect("listed");
+        identity.revoke(kind, &one.id, &by).await.unwrap_or_else(|fault| panic!("{kind}: {fault}"));
+        assert!(listed(&world, kind).await.is_empty(), "{kind}");
+        let again = identity.revoke(kind, &one.id, &by).await;
+        assert!(matches!(again, Err(Error::NotFound { .. })), "{kind}: {again:?}");
+    }
+    assert!(identity.find_user_token(&user_token.token).await.expect("read").is_none());
+    assert!(identity.find_s3_key(&session.access).await.expect("read").is_none());
+    assert!(identity.find_s3_key(&key.access).await.expect("read").is_none());
+    assert_eq!(world.send(by_token()).await.status, StatusCode::UNAUTHORIZED);
+    assert!(identity.issue_token(&client.client.id, &client.secret, None).await.expect("asked").is_none());
+    assert!(identity.find_setup(&link.token).await.expect("read").is_none());
+    let of_root = listed(&world, "key").await.into_iter().find(|live| live.holder == "root").expect("listed");
+    identity.revoke("key", &of_root.id, &by).await.expect("ended");
+    assert_eq!(world.send(users()).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(world.send(own()).await.status, StatusCode::OK, "another stays");
+    for (kind, id) in [("key", "x"), ("key", "999"), ("token", "zz"), ("token", ""), ("nothing", "1"), ("s3", "")] {
+        assert!(matches!(identity.revoke(kind, id, &by).await, Err(Error::NotFound { .. })), "{kind}:{id}");
+    }
+    assert!(world.whole_log().await.contains("credential.revoked"));
+    assert_eq!(world.call("GET", "/1.0/me", &Value::Null).await.status, StatusCode::OK);
+}

@@ -1,0 +1,174 @@
+//! Log-ins of users: password, second factor, address. What is wrong is told to nobody who could learn from it: who does not
+//! have the right password hears one answer, after the same time, whether there is such a user or not.
+
+use std::{net::IpAddr, time::Instant};
+
+use audit::{Actor, Entry};
+use model::AccountId;
+use zeroize::Zeroizing;
+
+use super::{
+    NewTotp, Person, password, resource,
+    second_factor::{ENABLED, Factor, FactorChange},
+    setup::{password_changed, person_identity, words},
+};
+use crate::{Error, Identity, passwords::Try};
+
+/// What a person gives to log in.
+#[derive(Debug, Clone, Copy)]
+pub struct LogIn<'a> {
+    /// `ACCOUNT/LOGIN`.
+    pub name: &'a str,
+    /// The password.
+    pub password: &'a str,
+    /// A one-time code or a backup code; empty if none is given.
+    pub code: &'a str,
+    /// The password that takes the place of one that must be changed; empty if none is given.
+    pub new_password: &'a str,
+    /// From where.
+    pub from: Option<IpAddr>,
+    /// By which program.
+    pub user_agent: &'a str,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum LoggedIn {
+    /// It is this user.
+    Done(Person),
+    /// It is nobody that may come in.
+    Refused,
+    /// The password is right, and a code is wanted too, or another one.
+    CodeWanted,
+    /// The password is right, and has to be changed; why the new one that was given is not good.
+    NewPasswordWanted(Option<&'static str>),
+    /// The password is right, and this generator has to be validated by a code of it, which is given with the next try.
+    Enrol(NewTotp),
+}
+
+impl Identity {
+    /// Lets a user in, or says what is wanted. Too many wrong tries from an address: [`Error::TryLater`].
+    pub async fn log_in(&self, given: &LogIn<'_>) -> Result<LoggedIn, Error> {
+        let (account, login) = given.name.split_once('/').unwrap_or((given.name, ""));
+        if given.name.len() > LONGEST || given.password.len() > LONGEST || given.code.len() > LONGEST {
+            return Ok(LoggedIn::Refused);
+        }
+        let attempt = self.passwords.admit(given.from, given.name, Instant::now())?;
+        let (person, hash) = match db::people::find(&self.db, account, login).await? {
+            Some((person, hash)) => (Some(person), hash),
+            None => (None, None),
+        };
+        let right = self.passwords.verify(Zeroizing::new(given.password.to_owned()), hash).await?;
+        let (person, why) = match person {
+            None => (None, "there is no such user"),
+            Some(person) if !right => (Some(person), "the password is wrong"),
+            Some(person) if !person.enabled => (Some(person), "the user is disabled"),
+            Some(person) if !self.reached_from(&person.account, given.from).await? => {
+                (Some(person), "the account does not let that address in")
+            }
+            Some(person) => return self.admit_person(person, given, attempt).await,
+        };
+        self.audit.record(failed(given, person.as_ref().map(|person| &person.account), why)).await?;
+        Ok(LoggedIn::Refused)
+    }
+
+    /// The rest of the way for one whose password is right.
+    async fn admit_person(&self, mut person: Person, given: &LogIn<'_>, attempt: Try) -> Result<LoggedIn, Error> {
+        let by = Actor {
+            account: Some(person.account.clone()),
+            identity: person_identity(&person.login),
+            source_ip: given.from,
+            request_id: None,
+        };
+        let mut new_hash = None;
+        if person.change_password {
+            let chosen = Zeroizing::new(given.new_password.to_owned());
+            if chosen.is_empty() {
+                attempt.succeeded();
+                return Ok(LoggedIn::NewPasswordWanted(None));
+            }
+            if *chosen == given.password {
+                return Ok(LoggedIn::NewPasswordWanted(Some("another than the one that it takes the place of")));
+            }
+            match password::check(&self.common_passwords, &chosen, &words(&person)) {
+                Ok(()) => new_hash = Some(self.passwords.hash(chosen).await?),
+                Err(Error::Invalid { rule, .. }) => return Ok(LoggedIn::NewPasswordWanted(Some(rule))),
+                Err(fault) => return Err(fault),
+            }
+        }
+        let has_factor = self.totps(person.id).await?.iter().any(|totp| totp.status == ENABLED);
+        let mut enrolled = None;
+        if !has_factor && self.is_second_factor_required(&person.account).await? {
+            let pending = self.pending_totp(&person, &by).await?;
+            if given.code.is_empty() {
+                attempt.succeeded();
+                return Ok(LoggedIn::Enrol(pending));
+            }
+            match self.change_totp(person.id, pending.id, FactorChange::Validate, given.code, given.from, &by).await {
+                Ok(()) => enrolled = Some(Factor::Totp),
+                Err(Error::WrongCode) => return Ok(LoggedIn::Enrol(pending)),
+                Err(fault) => return Err(fault),
+            }
+        }
+        if has_factor && given.code.is_empty() {
+            attempt.succeeded();
+            return Ok(LoggedIn::CodeWanted);
+        }
+        let code_attempt = match has_factor {
+            true => Some(self.passwords.admit_code(given.from, person.id, Instant::now())?),
+            false => None,
+        };
+        let mut tx = self.db.begin().await?;
+        let factor = match has_factor {
+            true => match self.use_code(&mut tx, &person, given.code).await? {
+                Some(factor) => Some(factor),
+                None => {
+                    drop(tx);
+                    self.audit.record(failed(given, Some(&person.account), "the code is wrong or was used")).await?;
+                    return Ok(LoggedIn::CodeWanted);
+                }
+            },
+            false => enrolled,
+        };
+        if let Some(hash) = new_hash {
+            db::people::set_password(&mut tx, person.id, &hash, crate::now()).await?;
+            person.change_password = false;
+            self.audit.record_in(&mut tx, &password_changed(by.clone(), &person)).await?;
+        }
+        self.audit.record_in(&mut tx, &succeeded(by, &person, factor, given)).await?;
+        tx.commit().await?;
+        attempt.succeeded();
+        if let Some(attempt) = code_attempt {
+            attempt.succeeded();
+        }
+        Ok(LoggedIn::Done(person))
+    }
+}
+
+/// What the audit log says of a log-in, with the words of the old service.
+fn succeeded(by: Actor, person: &Person, factor: Option<Factor>, given: &LogIn<'_>) -> Entry {
+    let mut entry = Entry::new(by, "account.user.loggedIn", resource(person));
+    entry.detail = serde_json::json!({
+        "type": "LOGIN_SUCCESS",
+        "authDetails": { "userDetails": { "type": "USER", "user": person.login } },
+        "loginSuccessDetails": {
+            "mfaType": factor.map_or("NONE", Factor::as_str),
+            "userAgent": given.user_agent.chars().take(256).collect::<String>(),
+        },
+    });
+    entry
+}
+
+fn failed(given: &LogIn<'_>, account: Option<&AccountId>, why: &str) -> Entry {
+    let by = Actor { account: account.cloned(), ..Actor::anonymous(given.from) };
+    let name: String = given.name.chars().take(160).collect();
+    // A person may have put the password where the name belongs.
+    let resource = if account.is_some() { format!("login/{name}") } else { "login".to_owned() };
+    let mut entry = Entry::new(by, "account.user.loginFailed", resource);
+    entry.decision = audit::Decision::Refused;
+    "refused".clone_into(&mut entry.result);
+    entry.detail = serde_json::json!({ "reason": why });
+    entry
+}
+
+const LONGEST: usize = 1024;

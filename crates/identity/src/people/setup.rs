@@ -1,0 +1,100 @@
+//! Set-up links: how a person gets its first password, or another when it has lost the old one. Nobody else ever knows it.
+
+use std::time::Duration;
+
+use audit::{Actor, Entry};
+use jiff::Timestamp;
+use model::AccountId;
+use zeroize::Zeroizing;
+
+use super::{Person, no_person, password, resource};
+use crate::{Error, Identity, random};
+
+/// A new one-time token: the only time that it is shown.
+#[derive(Debug)]
+pub struct SetupLink {
+    /// The token: 64 hexadecimal digits.
+    pub token: Zeroizing<String>,
+    /// Until when it is good.
+    pub expires: Timestamp,
+}
+
+/// Whose password a one-time token sets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setup {
+    /// The account.
+    pub account: AccountId,
+    /// The login.
+    pub login: String,
+}
+
+impl Identity {
+    /// Makes a one-time token by which a user sets a password within 24 hours; one of before is good no more.
+    pub async fn create_setup(&self, account: &AccountId, login: &str, by: &Actor) -> Result<SetupLink, Error> {
+        let token = random::hex::<32>()?;
+        let expires = crate::now() + GOOD_FOR;
+        let mut tx = self.db.begin().await?;
+        let person = self.person(account, login).await?.ok_or_else(|| no_person(login))?;
+        db::people::insert_setup(&mut tx, &random::sha256(&token), person.id, expires).await?;
+        let entry = Entry::new(by.clone(), "account.user.setup.created", resource(&person));
+        self.audit.record_in(&mut tx, &entry).await?;
+        tx.commit().await?;
+        Ok(SetupLink { token, expires })
+    }
+
+    /// Whose password a one-time token sets; `None` if there is none such, it was used, or its time is over.
+    pub async fn find_setup(&self, token: &str) -> Result<Option<Setup>, Error> {
+        let person = self.person_of_setup(token).await?;
+        Ok(person.map(|person| Setup { account: person.account, login: person.login }))
+    }
+
+    /// Sets the password of a token's user, and uses up the token.
+    pub async fn use_setup(&self, token: &str, chosen: Zeroizing<String>, by: &Actor) -> Result<Setup, Error> {
+        let gone = || Error::NotFound { kind: "set-up link", id: "of this token".to_owned() };
+        let person = self.person_of_setup(token).await?.ok_or_else(gone)?;
+        password::check(&self.common_passwords, &chosen, &words(&person))?;
+        let hash = self.passwords.hash(chosen).await?;
+        let mut tx = self.db.begin().await?;
+        // Of two that come at once, the second finds it used.
+        if !db::people::delete_setup(&mut tx, &random::sha256(token)).await? {
+            return Err(gone());
+        }
+        db::people::set_password(&mut tx, person.id, &hash, crate::now()).await?;
+        let by =
+            Actor { account: Some(person.account.clone()), identity: person_identity(&person.login), ..by.clone() };
+        self.audit.record_in(&mut tx, &password_changed(by, &person)).await?;
+        tx.commit().await?;
+        Ok(Setup { account: person.account, login: person.login })
+    }
+
+    async fn person_of_setup(&self, token: &str) -> Result<Option<Person>, Error> {
+        if token.len() != 64 {
+            return Ok(None);
+        }
+        let found = db::people::find_setup(&self.db, &random::sha256(token), Timestamp::now()).await?;
+        let Some(id) = found else { return Ok(None) };
+        Ok(db::people::find_by_id(&self.db, id).await?.map(|(person, _)| person))
+    }
+}
+
+/// A user as the audit log names it.
+pub(crate) fn person_identity(login: &str) -> String {
+    format!("person/{login}")
+}
+
+/// What a password may not be made of.
+pub(crate) fn words(person: &Person) -> [&str; 3] {
+    [&person.login, &person.email, person.account.as_str()]
+}
+
+/// What the audit log says of a new password, with the words of the old service.
+pub(crate) fn password_changed(by: Actor, person: &Person) -> Entry {
+    let mut entry = Entry::new(by, "account.user.password.changed", resource(person));
+    entry.detail = serde_json::json!({
+        "type": "USER_PASSWORD_CHANGED",
+        "userPasswordChangedDetails": { "user": person.login },
+    });
+    entry
+}
+
+const GOOD_FOR: Duration = Duration::from_secs(24 * 3600);
