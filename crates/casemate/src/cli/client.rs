@@ -226,7 +226,8 @@ fn refusal(status: StatusCode, body: &Value, what: &str) -> Failure {
     let mut failure = Failure::new(format!("{what} ({status})"));
     match details {
         Some(details) => {
-            for (field, text) in details {
+            // By name, whatever order they came in.
+            for (field, text) in details.iter().collect::<std::collections::BTreeMap<_, _>>() {
                 failure =
                     failure.cause(super::output::printable(&format!("{field}: {}", text.as_str().unwrap_or_default())));
             }
