@@ -5,8 +5,8 @@ use futures::future::BoxFuture;
 use identity::Method;
 
 use crate::{
-    ApiError, auth, capabilities, client_files, containers, iam, ip_restrictions, jobs_routes, logs, me, oauth2, people,
-    project,
+    ApiError, auth, capabilities, client_files, containers, iam, ip_restrictions, jobs_routes, logs, me, oauth2,
+    people, project,
     request::{Call, Reply},
     roles, s3_keys, second_factors, setup, storage, tokens, users, validation,
 };
@@ -198,8 +198,8 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Put "/v2/iam/resource/{resourceURN}", "account:apiovh:iam/resource/edit", iam::edit_resource),
     route!(Granted Post "/v2/iam/resource/{resourceURN}/tag", "account:apiovh:iam/resource/tag/create", iam::add_tag),
     route!(Granted Delete "/v2/iam/resource/{resourceURN}/tag/{key}", "account:apiovh:iam/resource/tag/delete", iam::delete_tag),
-    route!(Granted Post "/v2/iam/resource/{resourceURN}/authorization/check", "account:apiovh:iam/resource/authorization/check", iam::check_resource),
-    route!(Granted Post "/v2/iam/authorization/check", "account:apiovh:iam/authorization/check", iam::check),
+    route!(Personal Post "/v2/iam/resource/{resourceURN}/authorization/check", "account:apiovh:iam/resource/authorization/check", iam::check_resource),
+    route!(Personal Post "/v2/iam/authorization/check", "account:apiovh:iam/authorization/check", iam::check),
     route!(Granted Get "/v2/iam/reference/action", "account:apiovh:iam/reference/action/get", iam::reference_actions),
     route!(Granted Get "/v2/iam/reference/resource/type", "account:apiovh:iam/reference/resource/type/get", iam::reference_types),
 ];

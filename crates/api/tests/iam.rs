@@ -254,3 +254,48 @@ async fn who_is_not_the_owner_may_what_a_policy_says_and_no_more() {
     world.done("DELETE", &policy_path, &Value::Null).await;
     refused(&call("GET", path).await, 404, "NOT_FOUND");
 }
+
+#[tokio::test]
+async fn users_and_their_groups_may_what_policies_say_and_are_listed_what_they_may_see() {
+    let world = World::new().await;
+    let user = json!({
+        "login": "alice", "email": "a@example.org", "description": "", "group": "ops team", "password": "correct horse battery",
+    });
+    world.done("POST", "/1.0/me/identity/group", &json!({ "name": "ops team", "role": "NONE" })).await;
+    world.done("POST", "/1.0/me/identity/user", &user).await;
+    let alice = world.key_of_user("alice").await;
+    let call = |method: &'static str, path: String, body: Value| {
+        let (world, alice) = (&world, &alice);
+        async move { world.call_as(alice, method, &path, &body).await }
+    };
+    let project = format!("urn:v1:eu:resource:publicCloudProject:{}", world.project);
+    let jobs = world.path("/dataProcessing/jobs");
+    let check = with_urn("/v2/iam/resource/{}/authorization/check", &project);
+    let asked = json!({ "actions": ["publicCloudProject:apiovh:get", "publicCloudProject:apiovh:user/create"] });
+    let projects = "/1.0/cloud/project".to_owned();
+    assert_eq!(call("GET", projects.clone(), Value::Null).await.body, json!([]));
+    refused(&call("GET", jobs.clone(), Value::Null).await, 403, "FORBIDDEN");
+    assert_eq!(call("POST", check.clone(), asked.clone()).await.body["authorizedActions"], json!([]));
+    refused(&call("POST", "/v2/iam/policy".to_owned(), policy("mine")).await, 403, "FORBIDDEN");
+
+    let mut sent = policy("ops");
+    sent["identities"] = json!(["urn:v1:eu:identity:group:ab1234-casemate/ops%20team"]);
+    sent["permissions"]["except"] = json!([{ "action": "publicCloudProject:apiovh:user/*" }]);
+    world.done("POST", "/v2/iam/policy", &sent).await;
+    assert_eq!(call("GET", projects.clone(), Value::Null).await.body, json!([world.project]));
+    assert_eq!(call("GET", jobs.clone(), Value::Null).await.status, StatusCode::OK);
+    let rights = call("POST", check, asked).await.body;
+    assert_eq!(rights["authorizedActions"], json!(["publicCloudProject:apiovh:get"]));
+    assert_eq!(rights["unauthorizedActions"], json!(["publicCloudProject:apiovh:user/create"]));
+    let answer = call("POST", world.path("/user"), json!({})).await;
+    refused(&answer, 403, "FORBIDDEN");
+    assert_eq!(answer.body["details"]["unauthorizedActionsByIAM"], "publicCloudProject:apiovh:user/create");
+
+    let mut no = policy("not alice");
+    no["permissions"] = json!({ "deny": [{ "action": "publicCloudProject:apiovh:dataProcessing/*" }] });
+    world.done("POST", "/v2/iam/policy", &no).await;
+    refused(&call("GET", jobs, Value::Null).await, 403, "FORBIDDEN");
+    // Who moves to the group of administrators may do all that the account may.
+    world.done("PUT", "/1.0/me/identity/user/alice", &json!({ "group": "ADMIN" })).await;
+    assert_eq!(call("GET", world.path("/user"), Value::Null).await.status, StatusCode::OK);
+}

@@ -57,7 +57,7 @@ async fn every_route_refuses_who_does_not_sign_and_fails_for_nobody() {
             Access::Own | Access::Personal | Access::Granted | Access::Filtered => refused(&answer, 403, "INVALID_KEY"),
         }
         let now = Timestamp::now().as_second();
-        if matches!(route.access, Access::Granted | Access::Filtered | Access::Personal) {
+        if !matches!(route.access, Access::Open | Access::Own) {
             let answer = world.send(signed(&narrow, method, &path, "", now)).await;
             refused(&answer, 403, "NOT_GRANTED_CALL");
         }
@@ -334,4 +334,42 @@ async fn every_call_is_in_the_audit_log_with_its_decision() {
     let query = audit::Query { request_id: Some(id), limit: 10, ..audit::Query::default() };
     let rows = world.audit.list(&query).await.expect("rows");
     assert_eq!((rows[0].decision.as_str(), rows[0].result.as_str()), ("refused", "404"));
+}
+
+/// The table of rights: each route that asks for a decision, and each way in which policies can speak.
+#[tokio::test]
+async fn every_route_that_asks_for_a_decision_obeys_policies() {
+    let world = World::new().await;
+    let user = json!({
+        "login": "alice", "email": "a@example.org", "description": "", "group": "DEFAULT", "password": "correct horse battery",
+    });
+    world.done("POST", "/1.0/me/identity/user", &user).await;
+    let alice = world.key_of_user("alice").await;
+    let rights = |policy: Value| {
+        json!({
+            "name": "matrix", "identities": [format!("urn:v1:eu:identity:user:{}/alice", world.account)],
+            "resources": [{ "urn": "urn:v1:eu:resource:*" }], "permissions": policy["permissions"], "expiredAt": policy["expiredAt"],
+        })
+    };
+    let made = world.done("POST", "/v2/iam/policy", &rights(json!({ "permissions": {} }))).await;
+    let policy = format!("/v2/iam/policy/{}", made["id"].as_str().expect("an id"));
+    for route in ROUTES.iter().filter(|route| route.access == Access::Granted) {
+        let (method, path) = (route.method.as_str(), filled(&world, route.path));
+        let action = json!([{ "action": route.action }]);
+        let all = json!([{ "action": "*" }]);
+        for (way, may, rights_of_it) in [
+            ("nothing allows", false, json!({ "permissions": {} })),
+            ("another allows", false, json!({ "permissions": { "allow": all, "except": action } })),
+            ("it is allowed", true, json!({ "permissions": { "allow": action } })),
+            ("all is allowed", true, json!({ "permissions": { "allow": all } })),
+            ("it is denied", false, json!({ "permissions": { "allow": all, "deny": action } })),
+            ("it expired", false, json!({ "permissions": { "allow": all }, "expiredAt": "2020-01-01T00:00:00Z" })),
+        ] {
+            world.done("PUT", &policy, &rights(rights_of_it)).await;
+            let answer = world.call_as(&alice, method, &path, &json!({})).await;
+            let refused = answer.body["details"]["unauthorizedActionsByIAM"] == route.action;
+            assert_eq!(!refused, may, "{route:?}, {way}: {answer:?}");
+            assert!(may || answer.status == StatusCode::FORBIDDEN, "{route:?}, {way}: {answer:?}");
+        }
+    }
 }

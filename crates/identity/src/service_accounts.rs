@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use model::AccountId;
 use zeroize::Zeroizing;
 
-use crate::{AccessRule, Caller, Error, Identity, Proof, Refusal, Who, accounts::dangling, random};
+use crate::{AccessRule, Caller, Error, Identity, Proof, Refusal, Urn, Who, accounts::dangling, random};
 
 /// A service account, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,7 +228,7 @@ impl Identity {
 
 /// The URN of a service account.
 pub fn client_urn(account: &AccountId, id: &str) -> String {
-    format!("urn:v1:eu:identity:credential:{account}/oauth2-{id}")
+    Urn::credential(account, id).to_string()
 }
 
 /// A service account as the audit log names it.

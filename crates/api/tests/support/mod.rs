@@ -185,12 +185,6 @@ impl World {
         credentials(&self.identity, &account, AccessRule::everything()).await
     }
 
-    /// A call signed by these keys.
-    pub async fn call_as(&self, keys: &Credentials, method: &str, path: &str, body: &Value) -> Answer {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        self.send(signed(keys, method, path, &body, Timestamp::now().as_second())).await
-    }
-
     /// A signed call that must succeed; its body.
     pub async fn done(&self, method: &str, path: &str, body: &Value) -> Value {
         let answer = self.call(method, path, body).await;

@@ -2,7 +2,7 @@
 
 use audit::{Audit, Query, Row};
 use clap::{Args, Subcommand};
-use identity::{Explanation, Facts, Question, Resource, Ruling, Urn, UrnKind};
+use identity::{Explanation, Facts, Group, GroupRole, Question, Resource, Ruling, Urn, UrnKind};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ pub struct ExplainArgs {
     /// Who calls: the URN of an account, a user or a service account
     #[arg(long, value_name = "URN", required_unless_present = "request", conflicts_with = "request")]
     identity: Option<String>,
-    /// A group that it is in, by its URN; may be given more than once
+    /// A group that it is in, by its URN; may be given more than once. That of a user is known
     #[arg(long, value_name = "URN", conflicts_with = "request")]
     group: Vec<String>,
     /// The action, such as publicCloudProject:apiovh:dataProcessing/jobs/create
@@ -59,9 +59,17 @@ async fn explain(args: ExplainArgs, global: &Global) -> Result<(), Failure> {
     let asked = match &args.request {
         Some(id) => recorded(&office, id).await?,
         None => {
-            let identity = args.identity.into_iter().chain(args.group);
+            let mut identities = vec![identity_urn(&args.identity.unwrap_or_default())?];
+            for group in &args.group {
+                identities.push(identity_urn(group)?);
+            }
+            if args.group.is_empty()
+                && let Some(group) = group_of(&office, &identities[0]).await?
+            {
+                identities.push(identity::group_urn(&group.account, &group.name));
+            }
             Asked {
-                identities: identity.map(|urn| identity_urn(&urn)).collect::<Result<_, Failure>>()?,
+                identities,
                 action: args.action.unwrap_or_default(),
                 resource: args.resource.unwrap_or_default(),
                 facts: Facts { at: args.at.unwrap_or_else(Timestamp::now), source_ip: args.source_ip },
@@ -155,13 +163,30 @@ async fn tell(office: &Office, asked: &Asked) -> Result<Explanation, Failure> {
         ));
     };
     if asked.identities.first().is_some_and(|identity| *identity == Urn::account_identity(&owner).to_string()) {
-        return Ok(Explanation::of_account());
+        return Ok(Explanation::unbounded("an account may do everything on what is its own"));
+    }
+    if let Some(first) = asked.identities.first()
+        && let Some(group) = group_of(office, first).await?
+        && group.account == owner
+        && group.role == GroupRole::Admin.as_str()
+    {
+        return Ok(Explanation::unbounded("a user in a group of the role ADMIN may do all that its account may"));
     }
     let iam = office.identity.iam_at(&owner, asked.facts.at).await.doing("cannot read the policies")?;
     let identities: Vec<&str> = asked.identities.iter().map(String::as_str).collect();
     let question =
         Question { identities: &identities, action: &asked.action, resource: &asked.resource, facts: asked.facts };
     iam.explain(&question).doing("cannot evaluate the policies")
+}
+
+/// The group that a user is in now.
+async fn group_of(office: &Office, urn: &str) -> Result<Option<Group>, Failure> {
+    let Some(urn) = Urn::parse(urn).ok().filter(|urn| urn.subtype() == "user") else { return Ok(None) };
+    let Some((account, login)) = urn.id().split_once('/') else { return Ok(None) };
+    let Ok(account) = account.parse() else { return Ok(None) };
+    let doing = "cannot read the user";
+    let Some(person) = office.identity.person(&account, login).await.doing(doing)? else { return Ok(None) };
+    office.identity.group(&account, &person.group).await.doing(doing)
 }
 
 fn identity_urn(text: &str) -> Result<String, Failure> {

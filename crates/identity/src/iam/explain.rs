@@ -31,8 +31,8 @@ pub struct Missed {
 }
 
 impl Explanation {
-    /// That of the account itself, which no policy bounds.
-    pub fn of_account() -> Explanation {
+    /// That of who is bound by no policy; `why` says it in a sentence.
+    pub fn unbounded(why: &str) -> Explanation {
         Explanation {
             allowed: true,
             deciding: Vec::new(),

@@ -78,6 +78,21 @@ impl Urn {
         Urn { text: format!("{URN_PREFIX}identity:account:{account}") }
     }
 
+    /// The URN of a user of an account.
+    pub fn user(account: &AccountId, login: &str) -> Urn {
+        Urn { text: format!("{URN_PREFIX}identity:user:{account}/{}", encoded(login)) }
+    }
+
+    /// The URN of a group of an account.
+    pub fn group(account: &AccountId, name: &str) -> Urn {
+        Urn { text: format!("{URN_PREFIX}identity:group:{account}/{}", encoded(name)) }
+    }
+
+    /// The URN of a service account, by its id.
+    pub fn credential(account: &AccountId, id: &str) -> Urn {
+        Urn { text: format!("{URN_PREFIX}identity:credential:{account}/oauth2-{}", encoded(id)) }
+    }
+
     /// The URN of an account as what is acted on.
     pub fn account(account: &AccountId) -> Urn {
         Urn { text: format!("{URN_PREFIX}resource:account:{account}") }
@@ -204,6 +219,18 @@ fn check_name(name: &str) -> Result<(), InvalidUrn> {
     if name.is_empty() { Err(InvalidUrn::Characters) } else { check_name_or_empty(name) }
 }
 
+/// A name as it stands in a URN.
+fn encoded(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match char::from(byte) {
+            c if is_unreserved(byte) || PLAIN.contains(c) => text.push(c),
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}
+
 /// The characters of RFC 3986 `pchar` and `/` without `*`, which is the wildcard.
 fn check_name_or_empty(name: &str) -> Result<(), InvalidUrn> {
     let mut bytes = name.bytes();
@@ -220,8 +247,7 @@ fn check_name_or_empty(name: &str) -> Result<(), InvalidUrn> {
                     _ => false,
                 }
             }
-            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'+' | b',' | b';' | b'=' | b':' | b'@' | b'/' => true,
-            byte => is_unreserved(byte),
+            byte => is_unreserved(byte) || PLAIN.contains(char::from(byte)),
         };
         if !good {
             return Err(InvalidUrn::Characters);
@@ -234,6 +260,8 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
+/// What stands for itself beside what is unreserved.
+const PLAIN: &str = "!$&'()+,;=:@/";
 const LONGEST: usize = 512;
 
 #[cfg(test)]
@@ -276,6 +304,18 @@ mod tests {
             assert_eq!(Urn::parse(wrong), Err(why), "{wrong}");
         }
         assert_eq!(Urn::parse(&format!("{URN_PREFIX}resource:vps:{}", "a".repeat(512))), Err(InvalidUrn::TooLong));
+    }
+
+    #[test]
+    fn the_urn_of_any_name_is_valid_and_its_own() {
+        let account: AccountId = "ab1234-casemate".parse().expect("an account");
+        let names = ["alice@example.org", "on call/é", "100%", "a*b", "\u{1}"];
+        for name in names {
+            for urn in [Urn::user(&account, name), Urn::group(&account, name), Urn::credential(&account, name)] {
+                assert_eq!(Urn::parse(urn.as_str()), Ok(urn.clone()), "{name}");
+            }
+        }
+        assert_eq!(Urn::group(&account, "on call").as_str(), "urn:v1:eu:identity:group:ab1234-casemate/on%20call");
     }
 
     #[test]

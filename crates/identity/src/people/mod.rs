@@ -22,7 +22,7 @@ use model::AccountId;
 use zeroize::Zeroizing;
 
 use crate::{
-    Error, Identity,
+    Error, Identity, Urn,
     accounts::{dangling, exists},
 };
 
@@ -198,12 +198,12 @@ impl Identity {
 
 /// The URN of a user.
 pub fn user_urn(account: &AccountId, login: &str) -> String {
-    format!("urn:v1:eu:identity:user:{account}/{login}")
+    Urn::user(account, login).to_string()
 }
 
 /// The URN of a group.
 pub fn group_urn(account: &AccountId, name: &str) -> String {
-    format!("urn:v1:eu:identity:group:{account}/{name}")
+    Urn::group(account, name).to_string()
 }
 
 fn check_login(login: &str) -> Result<(), Error> {
