@@ -23,9 +23,52 @@ pub struct ApiError {
     /// What the header `Allow` says, where there is one.
     pub allow: Option<String>,
     /// What the header `WWW-Authenticate` says, where there is one.
-    pub authenticate: Option<&'static str>,
+    pub authenticate: Option<Scheme>,
     /// The error as OAuth2 names it: then the body is that of RFC 6749, section 5.2.
-    pub oauth2: Option<&'static str>,
+    pub oauth2: Option<OAuth2Fault>,
+}
+
+/// How a caller is asked to prove who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// By the id and secret of a service account.
+    Basic,
+    /// By an access token, another than the one that was sent.
+    Bearer,
+}
+
+impl Scheme {
+    /// The value of `WWW-Authenticate`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Basic => "Basic realm=\"casemate\"",
+            Scheme::Bearer => "Bearer realm=\"casemate\", error=\"invalid_token\"",
+        }
+    }
+}
+
+/// Why no token is given (RFC 6749, section 5.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OAuth2Fault {
+    /// The request is malformed.
+    InvalidRequest,
+    /// The service account is not known, or did not prove who it is.
+    InvalidClient,
+    /// The way to a token is none of this service.
+    UnsupportedGrantType,
+    /// The scope is none of this service.
+    InvalidScope,
+}
+
+impl OAuth2Fault {
+    fn as_str(self) -> &'static str {
+        match self {
+            OAuth2Fault::InvalidRequest => "invalid_request",
+            OAuth2Fault::InvalidClient => "invalid_client",
+            OAuth2Fault::UnsupportedGrantType => "unsupported_grant_type",
+            OAuth2Fault::InvalidScope => "invalid_scope",
+        }
+    }
 }
 
 impl ApiError {
@@ -125,19 +168,21 @@ impl ApiError {
     /// The access token is not good (RFC 6750, section 3.1).
     pub fn invalid_token(message: String) -> ApiError {
         let mut error = ApiError::new(StatusCode::UNAUTHORIZED, "Client::Unauthorized", "INVALID_CREDENTIAL", message);
-        error.authenticate = Some("Bearer realm=\"casemate\", error=\"invalid_token\"");
+        error.authenticate = Some(Scheme::Bearer);
         error
     }
 
-    /// A request for a token failed, with this error of RFC 6749 and a status of 400 or 401.
-    pub fn oauth2(status: u16, error: &'static str, message: impl Into<String>) -> ApiError {
-        let (status, class) = match status {
-            401 => (StatusCode::UNAUTHORIZED, "Client::Unauthorized"),
-            _ => (StatusCode::BAD_REQUEST, "Client::BadRequest"),
+    /// A request for a token failed.
+    pub fn oauth2(fault: OAuth2Fault, message: impl Into<String>) -> ApiError {
+        let is_client = fault == OAuth2Fault::InvalidClient;
+        let (status, class) = match is_client {
+            true => (StatusCode::UNAUTHORIZED, "Client::Unauthorized"),
+            false => (StatusCode::BAD_REQUEST, "Client::BadRequest"),
         };
-        let mut made = ApiError::new(status, class, "OAUTH2", message);
-        made.oauth2 = Some(error);
-        made
+        let mut error = ApiError::new(status, class, "OAUTH2", message);
+        error.authenticate = is_client.then_some(Scheme::Basic);
+        error.oauth2 = Some(fault);
+        error
     }
 
     /// The credential's access rules do not grant this call.
@@ -202,8 +247,8 @@ impl ApiError {
 
     /// The body.
     pub(crate) fn body(&self) -> Value {
-        if let Some(error) = self.oauth2 {
-            return json!({ "error": error, "error_description": self.message });
+        if let Some(fault) = self.oauth2 {
+            return json!({ "error": fault.as_str(), "error_description": self.message });
         }
         let reason = self.status.canonical_reason().unwrap_or_default();
         json!({

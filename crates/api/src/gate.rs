@@ -388,7 +388,8 @@ fn render(result: Result<Reply, ApiError>) -> Response {
             let bytes = error.body().to_string().into_bytes();
             let allow = error.allow.and_then(|methods| HeaderValue::from_str(&methods).ok());
             let allow = allow.map(|value| (header::ALLOW, value));
-            let scheme = error.authenticate.map(|text| (header::WWW_AUTHENTICATE, HeaderValue::from_static(text)));
+            let scheme = error.authenticate;
+            let scheme = scheme.map(|scheme| (header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme.as_str())));
             (error.status, JSON, bytes, allow.into_iter().chain(scheme).collect())
         }
     };

@@ -7,7 +7,9 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
-    ApiError, pages, percent,
+    ApiError,
+    error::OAuth2Fault,
+    pages, percent,
     request::{Call, Reply},
 };
 
@@ -78,7 +80,7 @@ pub(crate) async fn delete(call: Call) -> Result<Reply, ApiError> {
 pub(crate) async fn token(call: Call) -> Result<Reply, ApiError> {
     let kind = call.header("content-type").unwrap_or_default();
     let is_form = kind.split(';').next().is_some_and(|kind| kind.trim() == "application/x-www-form-urlencoded");
-    let malformed = |text: &str| ApiError::oauth2(400, "invalid_request", text);
+    let malformed = |text: &str| ApiError::oauth2(OAuth2Fault::InvalidRequest, text);
     if !is_form {
         return Err(malformed("The body is application/x-www-form-urlencoded"));
     }
@@ -92,19 +94,18 @@ pub(crate) async fn token(call: Call) -> Result<Reply, ApiError> {
     match pages::value(&fields, "grant_type") {
         "client_credentials" => {}
         "" => return Err(malformed("grant_type is missing")),
-        _ => return Err(ApiError::oauth2(400, "unsupported_grant_type", "grant_type is client_credentials")),
+        _ => return Err(ApiError::oauth2(OAuth2Fault::UnsupportedGrantType, "grant_type is client_credentials")),
     }
     if !matches!(pages::value(&fields, "scope"), "" | "all") {
-        return Err(ApiError::oauth2(400, "invalid_scope", "scope is all"));
+        return Err(ApiError::oauth2(OAuth2Fault::InvalidScope, "scope is all"));
     }
     let made = match named {
         Some((id, secret)) => call.api.identity.issue_token(&id, &secret, call.source_ip).await?,
         None => None,
     };
     let Some(made) = made else {
-        let mut refused = ApiError::oauth2(401, "invalid_client", "The client is not known by this id and secret");
-        refused.authenticate = Some("Basic realm=\"casemate\"");
-        return Err(refused);
+        let message = "The client is not known by this id and secret";
+        return Err(ApiError::oauth2(OAuth2Fault::InvalidClient, message));
     };
     Reply::json(&json!({
         "access_token": *made.token,
