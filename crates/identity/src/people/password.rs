@@ -59,7 +59,7 @@ pub(crate) fn check(common: &CommonPasswords, password: &str, words: &[&str]) ->
 fn unrepeated(text: &str) -> &str {
     let ends = text.char_indices().map(|(at, _)| at).skip(1);
     let word = |end: &usize| {
-        text.len() % end == 0 && text.as_bytes().chunks(*end).all(|part| part == &text.as_bytes()[..*end])
+        text.len().is_multiple_of(*end) && text.as_bytes().chunks(*end).all(|part| part == &text.as_bytes()[..*end])
     };
     let mut ends = ends.filter(word);
     ends.next().map_or(text, |end| &text[..end])

@@ -91,7 +91,7 @@ mod tests {
         let secret = base32(b"12345678901234567890");
         assert_eq!(*secret, "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ");
         for (second, code) in [
-            (59, "287082"),
+            (59_i64, "287082"),
             (1_111_111_109, "081804"),
             (1_111_111_111, "050471"),
             (1_234_567_890, "005924"),
