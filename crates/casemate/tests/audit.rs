@@ -95,11 +95,9 @@ fn an_auditor_finds_the_log_whole_proves_an_entry_and_sees_each_change() {
     );
 
     let named = |found: &Value, place: &str, number: &str| {
-        let holds = |finding: &Value| {
-            finding["place"] == place
-                && finding["from"].to_string() == number
-                && finding["through"].to_string() == number
-        };
+        let number: u64 = number.parse().expect("a number");
+        let holds =
+            |finding: &Value| finding["place"] == place && finding["from"] == number && finding["through"] == number;
         assert!(found["findings"].as_array().is_some_and(|list| list.iter().any(holds)), "{number}: {found}");
     };
     let database = data.join("db/casemate.sqlite");

@@ -38,9 +38,7 @@ impl Explanation {
             deciding: Vec::new(),
             spoke: Vec::new(),
             missed: Vec::new(),
-            change: vec![
-                "nothing: an account may do everything on what is its own, and no policy bounds it".to_owned(),
-            ],
+            change: vec![format!("nothing: {why}, and no policy bounds it")],
         }
     }
 }
