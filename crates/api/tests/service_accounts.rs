@@ -135,7 +135,8 @@ async fn a_token_is_its_service_account_which_may_nothing_until_a_policy_says_so
     let (id, secret) = client(&world).await;
     let token = token(&world, &id, &secret).await;
     let bearer = format!("Bearer {token}");
-    for path in ["/1.0/me", "/1.0/cloud/project", CLIENTS, &world.path("")] {
+    assert_eq!(call(&world, "GET", "/1.0/cloud/project", &bearer).await.body, json!([]), "it sees none");
+    for path in ["/1.0/me", CLIENTS, &world.path("")] {
         let answer = call(&world, "GET", path, &bearer).await;
         refused(&answer, 403, "FORBIDDEN");
         assert_eq!(answer.body["message"], "User not granted for this request", "{path}");
