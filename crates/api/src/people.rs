@@ -53,7 +53,7 @@ pub(crate) async fn edit_user(call: Call) -> Result<Reply, ApiError> {
         description: Option<String>,
         group: Option<String>,
     }
-    let person = find_user(&call).await?;
+    let person = changed_user(&call).await?;
     let Body { email, description, group } = call.json()?;
     if let Some(group) = group.as_ref().filter(|group| **group != person.group) {
         may_make_member(&call, group).await?;
@@ -65,22 +65,22 @@ pub(crate) async fn edit_user(call: Call) -> Result<Reply, ApiError> {
 
 /// Removes a user, and ends the credentials that it granted.
 pub(crate) async fn delete_user(call: Call) -> Result<Reply, ApiError> {
-    let (account, login) = (&call.caller()?.account, call.param("user")?);
-    call.api.identity.delete_person(account, login, &call.actor()).await?;
+    let person = changed_user(&call).await?;
+    call.api.identity.delete_person(&person.account, &person.login, &call.actor()).await?;
     Reply::void()
 }
 
 /// Lets a user log in again.
 pub(crate) async fn enable_user(call: Call) -> Result<Reply, ApiError> {
-    let (account, login) = (&call.caller()?.account, call.param("user")?);
-    call.api.identity.enable_person(account, login, &call.actor()).await?;
+    let person = changed_user(&call).await?;
+    call.api.identity.enable_person(&person.account, &person.login, &call.actor()).await?;
     Reply::void()
 }
 
 /// Lets a user log in no more.
 pub(crate) async fn disable_user(call: Call) -> Result<Reply, ApiError> {
-    let (account, login) = (&call.caller()?.account, call.param("user")?);
-    call.api.identity.disable_person(account, login, &call.actor()).await?;
+    let person = changed_user(&call).await?;
+    call.api.identity.disable_person(&person.account, &person.login, &call.actor()).await?;
     Reply::void()
 }
 
@@ -114,7 +114,7 @@ pub(crate) async fn group(call: Call) -> Result<Reply, ApiError> {
 
 /// Changes a group: description, role. What the schema has as read-only is ignored.
 pub(crate) async fn edit_group(call: Call) -> Result<Reply, ApiError> {
-    let group = find_group(&call).await?;
+    let group = changed_group(&call).await?;
     let body: Map<String, Value> = call.json()?;
     let description = match body.get("description") {
         None => None,
@@ -136,8 +136,8 @@ pub(crate) async fn edit_group(call: Call) -> Result<Reply, ApiError> {
 
 /// Removes a group that has no users.
 pub(crate) async fn delete_group(call: Call) -> Result<Reply, ApiError> {
-    let (account, name) = (&call.caller()?.account, call.param("group")?);
-    call.api.identity.delete_group(account, name, &call.actor()).await?;
+    let group = changed_group(&call).await?;
+    call.api.identity.delete_group(&group.account, &group.name, &call.actor()).await?;
     Reply::void()
 }
 
@@ -153,6 +153,20 @@ async fn find_group(call: &Call) -> Result<Group, ApiError> {
     found.ok_or_else(|| ApiError::not_found("group", name))
 }
 
+/// The user that is to be changed. Who may change users does not get at administrators by it.
+async fn changed_user(call: &Call) -> Result<Person, ApiError> {
+    let person = find_user(call).await?;
+    may_make_member(call, &person.group).await?;
+    Ok(person)
+}
+
+/// The group that is to be changed; one of administrators by them alone.
+async fn changed_group(call: &Call) -> Result<Group, ApiError> {
+    let group = find_group(call).await?;
+    may_give(call, role_of(&group.role)?)?;
+    Ok(group)
+}
+
 /// Who may make users does not become an administrator by it.
 async fn may_make_member(call: &Call, group: &str) -> Result<(), ApiError> {
     let found = call.api.identity.group(&call.caller()?.account, group).await?;
@@ -162,7 +176,7 @@ async fn may_make_member(call: &Call, group: &str) -> Result<(), ApiError> {
 
 fn may_give(call: &Call, role: GroupRole) -> Result<(), ApiError> {
     match role == GroupRole::Admin && !call.caller()?.is_admin() {
-        true => Err(ApiError::refused("Only who may do all that the account may can give that to others")),
+        true => Err(ApiError::refused("Only who may do all that the account may can give that to others, or take it")),
         false => Ok(()),
     }
 }

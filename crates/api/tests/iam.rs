@@ -299,3 +299,44 @@ async fn users_and_their_groups_may_what_policies_say_and_are_listed_what_they_m
     world.done("PUT", "/1.0/me/identity/user/alice", &json!({ "group": "ADMIN" })).await;
     assert_eq!(call("GET", world.path("/user"), Value::Null).await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn who_may_manage_users_does_not_get_at_administrators_by_it() {
+    let world = World::new().await;
+    let password = "correct horse battery";
+    for (login, group) in [("root", "ADMIN"), ("helper", "DEFAULT"), ("guest", "UNPRIVILEGED")] {
+        let user = json!({ "login": login, "group": group, "password": password });
+        world.done("POST", "/1.0/me/identity/user", &user).await;
+    }
+    world.done("POST", "/1.0/me/identity/group", &json!({ "name": "bosses", "role": "ADMIN" })).await;
+    let mut sent = policy("help desk");
+    sent["identities"] = json!(["urn:v1:eu:identity:user:ab1234-casemate/helper"]);
+    sent["resources"] = json!([{ "urn": "urn:v1:eu:resource:account:ab1234-casemate" }]);
+    sent["permissions"] = json!({ "allow": [{ "action": "account:apiovh:me/identity/*" }] });
+    world.done("POST", "/v2/iam/policy", &sent).await;
+    let helper = world.key_of_user("helper").await;
+    let (root, guest) = ("/1.0/me/identity/user/root", "/1.0/me/identity/user/guest");
+    for (method, path, body) in [
+        ("PUT", root.to_owned(), json!({ "email": "helper@example.org" })),
+        ("PUT", root.to_owned(), json!({ "group": "DEFAULT" })),
+        ("POST", format!("{root}/disable"), Value::Null),
+        ("POST", format!("{root}/enable"), Value::Null),
+        ("DELETE", root.to_owned(), Value::Null),
+        ("PUT", guest.to_owned(), json!({ "group": "ADMIN" })),
+        ("PUT", "/1.0/me/identity/group/bosses".to_owned(), json!({ "role": "NONE" })),
+        ("DELETE", "/1.0/me/identity/group/bosses".to_owned(), Value::Null),
+    ] {
+        let answer = world.call_as(&helper, method, &path, &body).await;
+        refused(&answer, 403, "FORBIDDEN");
+        let why = "Only who may do all that the account may can give that to others, or take it";
+        assert_eq!(answer.body["message"], why, "{method} {path}");
+    }
+    let kept = world.done("GET", root, &Value::Null).await;
+    assert_eq!((&kept["group"], &kept["email"]), (&json!("ADMIN"), &json!("")));
+    for (method, path) in [("POST", format!("{guest}/disable")), ("DELETE", guest.to_owned())] {
+        let answer = world.call_as(&helper, method, &path, &Value::Null).await;
+        assert_eq!(answer.status, StatusCode::OK, "{method} {path}: {answer:?}");
+    }
+    let kept = world.done("GET", "/1.0/me/identity/group/bosses", &Value::Null).await;
+    assert_eq!(kept["role"], "ADMIN");
+}
