@@ -541,7 +541,8 @@ async fn open(dir: &Path) -> Store {
     }
 }
 
-fn keys(dir: &Path) -> Arc<Keys> {
+/// Keys below `dir`, with those of the project.
+pub fn keys(dir: &Path) -> Arc<Keys> {
     let keys = Keys::open(&dir.join("keys")).unwrap();
     let account = "account".parse().unwrap();
     if keys.create_account(&account).is_ok() {
@@ -550,11 +551,13 @@ fn keys(dir: &Path) -> Arc<Keys> {
     Arc::new(keys)
 }
 
-fn project() -> ProjectId {
+/// Whose store it is.
+pub fn project() -> ProjectId {
     "a".repeat(32).parse().unwrap()
 }
 
-fn target(key: &str) -> Target {
+/// An object of the bucket `data`.
+pub fn target(key: &str) -> Target {
     Target { project: project(), bucket: "data".parse().unwrap(), key: key.to_owned() }
 }
 

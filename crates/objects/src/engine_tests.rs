@@ -13,8 +13,6 @@ use std::{
 use audit::Audit;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
-use keys::Keys;
-use model::ProjectId;
 use redb::ReadableTableMetadata as _;
 use tokio_util::sync::CancellationToken;
 
@@ -22,10 +20,11 @@ use crate::{
     CheckOptions, Error, NewBucket, Store,
     clock::Clock,
     compact::Pace,
+    crash::{keys, project, target},
     index::{Index, OBJECTS, OUTBOX, UPLOADS, Writing},
     lifecycle::{Expire, LifecycleRule},
     log::{HEADER, Log, OPENING, Position, Reader},
-    put::{Condition, Target, Writes},
+    put::{Condition, Writes},
     rows::{UploadRow, Versioning},
     seal::{self, Body},
     segments,
@@ -403,23 +402,6 @@ async fn get(store: &Store, key: &str) -> Result<Vec<u8>, Error> {
     let size = opened.row.size;
     let parts: Vec<Bytes> = store.source(opened, 0..size).await?.stream().await?.try_collect().await?;
     Ok(parts.concat())
-}
-
-fn keys(dir: &Path) -> Arc<Keys> {
-    let keys = Keys::open(&dir.join("keys")).unwrap();
-    let account = "account".parse().unwrap();
-    if keys.create_account(&account).is_ok() {
-        keys.create_project(&project(), &account).unwrap();
-    }
-    Arc::new(keys)
-}
-
-fn project() -> ProjectId {
-    "a".repeat(32).parse().unwrap()
-}
-
-fn target(key: &str) -> Target {
-    Target { project: project(), bucket: "data".parse().unwrap(), key: key.to_owned() }
 }
 
 fn data(size: usize) -> Vec<u8> {
