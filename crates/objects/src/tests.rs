@@ -7,43 +7,24 @@ use std::{
     fs::{self, OpenOptions},
     os::unix::fs::{FileExt as _, PermissionsExt as _},
     path::Path,
-    sync::Arc,
 };
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use keys::Keys;
-use model::ProjectId;
 use proptest::prelude::*;
 use redb::ReadableDatabase as _;
 
 use crate::{
     Error, NewBucket, Store,
+    crash::{keys, project, target},
     index::{self, OBJECTS},
     list::{self, Query},
-    put::{Condition, Target, Writes},
+    put::{Condition, Writes},
     rows::{self, Data, ObjectRow, Piece, Place},
     seal,
     store::Limits,
     uploads::{Check, Wanted},
 };
-
-fn project() -> ProjectId {
-    "a".repeat(32).parse().unwrap()
-}
-
-fn target(key: &str) -> Target {
-    Target { project: project(), bucket: "data".parse().unwrap(), key: key.to_owned() }
-}
-
-fn keys(dir: &Path) -> Arc<Keys> {
-    let keys = Keys::open(&dir.join("keys")).unwrap();
-    let account = "account".parse().unwrap();
-    if keys.create_account(&account).is_ok() {
-        keys.create_project(&project(), &account).unwrap();
-    }
-    Arc::new(keys)
-}
 
 async fn open(dir: &Path) -> Store {
     let limits = Limits { segment_file: 1 << 20, ..Limits::default() };

@@ -14,17 +14,18 @@ use std::{
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use keys::Keys;
-use model::{BucketName, ProjectId};
+use model::BucketName;
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use crate::{
     Error, NewBucket, Store, VersionId,
     clock::Clock,
+    crash::{project, target},
     lifecycle::{Due, Expire, Filter, LifecycleRule, Look, Noncurrent, Plan, Walk, check_rules},
     list::{VersionEntry, VersionQuery},
     lock,
-    put::{Condition, Removal, Tag, Target, Writes},
+    put::{Condition, Removal, Tag, Writes},
     rows::{
         self, BucketRow, DefaultRetention, Kind, LockSettings, Mode, ObjectRow, Period, Retention, Sealing, Tags,
         UploadRow, VersionRow, Versioning,
@@ -34,16 +35,8 @@ use crate::{
     versions::{Found, Removed},
 };
 
-fn project() -> ProjectId {
-    "a".repeat(32).parse().unwrap()
-}
-
 fn bucket() -> BucketName {
     "data".parse().unwrap()
-}
-
-fn target(key: &str) -> Target {
-    Target { project: project(), bucket: bucket(), key: key.to_owned() }
 }
 
 /// A store with a clock that the test moves, and a bucket.
