@@ -80,6 +80,7 @@ pub(crate) fn describe(job: &Job) -> Value {
         "startDate": job.started,
         "endDate": job.ended,
         "status": job.status,
+        "placement": job.spec.placement,
         "ttl": job.spec.ttl,
         "returnCode": return_code(job),
         "notebook": null,
@@ -172,8 +173,8 @@ fn with_faults_of_values(mut faults: Faults, request: &JobRequest, rules: &SpecR
 
 const FIELDS: [&str; 7] = ["containerName", "engine", "engineParameters", "engineVersion", "name", "region", "ttl"];
 /// Fields of a job that clients may send along, for they send the type that they read.
-const SHOWN_ONLY: [&str; 8] =
-    ["id", "status", "creationDate", "startDate", "endDate", "returnCode", "notebook", "reason"];
+const SHOWN_ONLY: [&str; 10] =
+    ["id", "status", "creationDate", "startDate", "endDate", "returnCode", "notebook", "reason", "fault", "placement"];
 /// More than there may be, so that the bound is told by the room that sets it.
 const MOST_PARAMETERS: usize = 100;
 /// So many unknown fields are told; a body may have a hundred thousand.

@@ -56,6 +56,31 @@ fn python_and_java_jobs_run_on_each_engine_version() {
 }
 
 #[test]
+fn a_job_in_one_container_gives_the_same_results() {
+    let stack = Stack::start();
+    let made = stack.run(&["bucket", "create", "tables"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    for version in versions() {
+        let id = stack.submit(&[
+            program("table.py").to_str().expect("path"),
+            "--engine-version",
+            &version,
+            "--placement",
+            "auto",
+            "tables",
+            "1000",
+        ]);
+        let job = stack.wait(&id);
+        let log = stack.logs(&id);
+        assert_eq!((&job["status"], &job["placement"]), (&"COMPLETED".into(), &"single".into()), "{job} {log}");
+        assert!(log.contains("ROWS 1000") && log.contains("WEEKS [0, 1, 2, 3, 4, 5, 6]"), "{log}");
+        assert!(stack.keys("tables", "table/").iter().any(|key| key.ends_with(".parquet")));
+        let nodes = stack.keys("odp-logs", &format!("{id}/"));
+        assert!(nodes.iter().all(|key| key.starts_with(&format!("{id}/driver/"))), "{nodes:?}");
+    }
+}
+
+#[test]
 fn wait_exits_with_the_return_code_of_the_job() {
     let stack = Stack::start();
     let output = stack.run(&["job", "submit", "--wait", program("exit_code.py").to_str().expect("path"), "7"]);

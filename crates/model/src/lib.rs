@@ -6,6 +6,7 @@ mod fault;
 mod ids;
 mod job;
 mod log;
+mod placement;
 mod sizing;
 mod spec;
 mod status;
@@ -19,6 +20,7 @@ pub use ids::{
 };
 pub use job::{Attempt, Blame, EndReason, Job};
 pub use log::{LogId, LogLine, LogStream};
+pub use placement::Placement;
 pub use sizing::{NodeSize, Sizing};
 pub use spec::{EngineParameter, JobRequest, JobSpec, PARAMETERS, Parameter, Program, SpecRules};
 pub use status::{IllegalTransition, JobEvent, JobStatus};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BucketName, Cores, EngineVersion, Faults, MiB, NodeSize, Region, Sizing, StorageAccess, Ttl};
+use crate::{BucketName, Cores, EngineVersion, Faults, MiB, NodeSize, Placement, Region, Sizing, StorageAccess, Ttl};
 
 /// A submit request as the client sent it: texts, nothing checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,8 +58,11 @@ pub struct JobSpec {
     pub program: Program,
     /// The program's arguments.
     pub arguments: Vec<String>,
-    /// How large it is.
+    /// How large it is, as it is placed: a job in one container has no executors.
     pub sizing: Sizing,
+    /// How its work is spread.
+    #[serde(default)]
+    pub placement: Placement,
     /// Maven coordinates of packages.
     pub packages: Vec<String>,
     /// Maven repositories beside the default one.
@@ -148,7 +151,7 @@ const fn number(
 }
 
 /// Every parameter of the Spark engine. What is not here is refused by name.
-pub const PARAMETERS: [Parameter; 16] = [
+pub const PARAMETERS: [Parameter; 17] = [
     Parameter {
         kind: "enum",
         regex: Some("^(java|python)$"),
@@ -177,6 +180,16 @@ pub const PARAMETERS: [Parameter; 16] = [
         "Memory of each executor beside its heap, MiB; default max(384, memory/10)",
     ),
     number("executor_num", Some("1"), 1, 10, "Number of executors"),
+    Parameter {
+        kind: "enum",
+        default: Some("cluster"),
+        regex: Some("^(cluster|single|auto)$"),
+        ..text(
+            "placement",
+            false,
+            "cluster: driver and executors apart; single: one container with the cores and memory of all, which starts sooner; auto: single where all fit into one node",
+        )
+    },
     text("packages", false, "Maven coordinates group:artifact:version, separated by commas"),
     text("repositories", false, "Maven repositories beside the default one, separated by commas"),
     text("properties_file", false, "Path in the container of a Spark properties file"),
@@ -217,7 +230,7 @@ impl JobSpec {
             text.parse::<Ttl>().map_err(|fault| faults.add("ttl", Some(text), "odp.job.ttl.invalid", fault.rule)).ok()
         });
         let given = Given::read(&request.parameters, &mut faults);
-        let sizing = given.sizing(&mut faults);
+        let (placement, sizing) = given.placement(given.sizing(&mut faults), &mut faults);
         let program = given.program(&mut faults);
         let arguments = given.arguments(&mut faults);
         let properties_file = given.key("properties_file", &mut faults);
@@ -242,6 +255,7 @@ impl JobSpec {
             program,
             arguments,
             sizing,
+            placement,
             packages,
             repositories,
             properties_file,
@@ -376,6 +390,30 @@ impl<'a> Given<'a> {
         let executor = self.node("executor", faults);
         let executors = self.number("executor_num", faults).unwrap_or(1);
         Sizing { driver, executor, executors: u32::try_from(executors).unwrap_or(1) }
+    }
+
+    /// How the work is spread, and the sizing as it is placed.
+    fn placement(&self, spread: Sizing, faults: &mut Faults) -> (Placement, Sizing) {
+        let one = spread.gathered();
+        let fits = u64::from(one.driver.cores.0) <= MAX_CORES && one.driver.total_memory().0 <= MAX_NODE;
+        match self.get("placement") {
+            None | Some("cluster") => (Placement::Cluster, spread),
+            Some("auto") if !fits => (Placement::Cluster, spread),
+            Some("auto" | "single") if fits => (Placement::Single, one),
+            Some("single") => {
+                let message = format!(
+                    "driver and executors together have {} cores and {}; one container has at most {MAX_CORES} cores and {MAX_NODE} MiB",
+                    one.driver.cores,
+                    one.driver.total_memory()
+                );
+                faults.add("placement", Some("single"), "odp.job.placement.tooBig", message);
+                (Placement::Cluster, spread)
+            }
+            other => {
+                faults.add("placement", other, "odp.job.placement.unsupportedValue", "cluster, single or auto");
+                (Placement::Cluster, spread)
+            }
+        }
     }
 
     fn node(&self, role: &'static str, faults: &mut Faults) -> NodeSize {
@@ -573,6 +611,24 @@ const MAX_VALUES: usize = 128 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_is_placed_in_one_container_where_it_fits_and_only_when_it_is_asked_for() {
+        let placed = |placement: &[(&str, &str)], executors: &str| {
+            let code = [("job_type", "python"), ("main_application_code", "a.py"), ("executor_num", executors)];
+            let size = [("executor_cores", "4"), ("executor_memory", "4096")];
+            let parameters = [&code[..], &size[..], placement].concat();
+            JobSpec::parse(&request(&parameters), &rules()).map(|spec| (spec.placement, spec.sizing.executors))
+        };
+        assert_eq!(placed(&[], "2"), Ok((Placement::Cluster, 2)));
+        assert_eq!(placed(&[("placement", "single")], "3"), Ok((Placement::Single, 0)));
+        assert_eq!(placed(&[("placement", "auto")], "3"), Ok((Placement::Single, 0)));
+        assert_eq!(placed(&[("placement", "auto")], "4"), Ok((Placement::Cluster, 4)), "17 cores");
+        for (word, executors, kind) in [("single", "4", "tooBig"), ("local", "1", "unsupportedValue")] {
+            let faults = placed(&[("placement", word)], executors).expect_err("a fault");
+            assert!(format!("{faults:?}").contains(&format!("odp.job.placement.{kind}")), "{faults:?}");
+        }
+    }
 
     fn rules() -> SpecRules {
         SpecRules {

@@ -53,6 +53,9 @@ pub struct SubmitArgs {
     /// Number of executors, 1 to 10 [default: 1]
     #[arg(long, visible_alias = "num-executors", value_name = "NUMBER")]
     executors: Option<String>,
+    /// cluster, single (one container with the cores and memory of all) or auto [default: cluster]
+    #[arg(long, value_name = "PLACEMENT")]
+    placement: Option<String>,
     /// How long the job may run, such as PT30M or P1D; no bound when not given
     #[arg(long, value_name = "DURATION")]
     ttl: Option<String>,
@@ -235,6 +238,7 @@ fn request(args: &SubmitArgs, code: &Code, client: &Client) -> Value {
         ("executor_memory", size(&args.executor_memory)),
         ("executor_memory_overhead", size(&args.executor_memory_overhead)),
         ("executor_num", args.executors.clone()),
+        ("placement", args.placement.clone()),
         ("packages", args.packages.clone()),
         ("repositories", args.repositories.clone()),
         ("properties_file", code.properties.clone()),

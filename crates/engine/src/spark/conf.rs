@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{MiB, NodeSize};
+use model::{MiB, NodeSize, Placement};
 
 use super::{DriverContext, properties};
 use crate::Error;
@@ -67,16 +67,33 @@ fn spark_defaults(context: &DriverContext, user: &BTreeMap<String, String>) -> S
     let mut all: BTreeMap<&str, String> = DEFAULTS.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     all.insert("spark.app.name", context.spec.name.clone());
     all.extend(user.iter().filter(|(name, _)| !is_ours(name)).map(|(name, value)| (name.as_str(), value.clone())));
-    let sizing = &context.spec.sizing;
-    let (driver, executor) = (sizing.driver, sizing.executor);
+    let driver = context.spec.sizing.driver;
     for (name, value) in [
-        ("spark.master", format!("k8s://{}", context.pods_url)),
         ("spark.submit.deployMode", "client".to_owned()),
         ("spark.driver.host", "127.0.0.1".to_owned()),
         ("spark.driver.bindAddress", "127.0.0.1".to_owned()),
         ("spark.driver.cores", driver.cores.to_string()),
         ("spark.driver.memory", format!("{}m", driver.memory.0)),
         ("spark.driver.memoryOverhead", format!("{}m", driver.overhead.0)),
+    ] {
+        all.insert(name, value);
+    }
+    match context.spec.placement {
+        Placement::Cluster => cluster(context, user, &mut all),
+        // Nothing outside the JVM speaks to it, so there is nobody to authenticate.
+        Placement::Single => {
+            all.insert("spark.master", format!("local[{}]", driver.cores));
+            all.insert("spark.dynamicAllocation.enabled", "false".to_owned());
+        }
+    }
+    all.iter().map(|(name, value)| properties::line(name, value)).collect()
+}
+
+/// What a driver needs to have executors by the pods API.
+fn cluster(context: &DriverContext, user: &BTreeMap<String, String>, all: &mut BTreeMap<&str, String>) {
+    let executor = context.spec.sizing.executor;
+    for (name, value) in [
+        ("spark.master", format!("k8s://{}", context.pods_url)),
         ("spark.executor.cores", executor.cores.to_string()),
         ("spark.executor.memory", format!("{}m", executor.memory.0)),
         ("spark.executor.memoryOverhead", format!("{}m", executor.overhead.0)),
@@ -100,8 +117,7 @@ fn spark_defaults(context: &DriverContext, user: &BTreeMap<String, String>) -> S
     ] {
         all.insert(name, value);
     }
-    executors(sizing.executors, user, &mut all);
-    all.iter().map(|(name, value)| properties::line(name, value)).collect()
+    executors(context.spec.sizing.executors, user, all);
 }
 
 /// A fixed number of executors, or as many as there is work for where the user asks for it; never more than the sizing.

@@ -9,7 +9,7 @@ mod properties;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use model::{JobSpec, Program, Sizing};
+use model::{JobSpec, Placement, Program, Sizing};
 
 pub use conf::{ConfFile, conf_files, overridden, unsupported};
 
@@ -52,7 +52,7 @@ pub struct Launch {
 /// The driver's process.
 pub fn driver(context: &DriverContext) -> Launch {
     let spec = context.spec;
-    let mut argv = java(context.engine, "driver");
+    let mut argv = java(context.engine, driver_archive(spec.placement));
     argv.push(format!("-Xmx{}m", spec.sizing.driver.memory.0));
     argv.extend(conf::MODULE_OPTIONS.iter().map(|option| (*option).to_owned()));
     argv.extend(["@/conf/driver.args", CLASS_PATH].map(str::to_owned));
@@ -109,6 +109,14 @@ pub fn executor(wish: &PodWish, engine: &Installed, sizing: &Sizing, region: &st
     let mut env: Vec<(String, String)> = wish.env.iter().filter(|(name, _)| !taken(name)).cloned().collect();
     env.extend(ours);
     Launch { argv, env, cwd: WORK.to_owned() }
+}
+
+/// The name of the class-data archive of a driver's JVM: one that does all of the work loads what an executor loads too.
+pub(crate) fn driver_archive(placement: Placement) -> &'static str {
+    match placement {
+        Placement::Cluster => "driver",
+        Placement::Single => "single",
+    }
 }
 
 /// The JVM and the options that the platform gives it.

@@ -89,6 +89,22 @@ fn the_files_of_a_job() {
 }
 
 #[test]
+fn a_job_in_one_container_has_the_cores_and_the_memory_of_all() {
+    let one = spec(&[&JAVA[..], &[("placement", "single"), ("executor_cores", "2")]].concat());
+    let hostile = "spark.master k8s://elsewhere\nspark.dynamicAllocation.enabled=true\nspark.executor.instances=9\n";
+    let (argv, files) = with(&one, |context| (driver(context).argv, conf_files(context, Some(hostile))));
+    let defaults = file(&files.expect("files"), "spark-defaults.conf");
+    assert!(argv.contains(&"-Xmx4096m".to_owned()), "{argv:?}");
+    for line in ["spark.master=local[7]", "spark.driver.memory=4096m", "spark.dynamicAllocation.enabled=false"] {
+        assert!(defaults.lines().any(|known| known == line), "{line}: {defaults}");
+    }
+    assert!(
+        !defaults.contains("k8s") && !defaults.contains("kubernetes") && !defaults.contains("instances"),
+        "{defaults}"
+    );
+}
+
+#[test]
 fn a_program_without_an_extension_is_run_as_python() {
     let odd = spec(&[("job_type", "python"), ("main_application_code", "main"), ("arguments", "x")]);
     let argv = with(&odd, driver).argv;
