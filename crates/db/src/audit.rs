@@ -129,9 +129,17 @@ pub async fn set_through(tx: &mut Tx, source: &str, through: i64) -> Result<(), 
     Ok(())
 }
 
-/// Reads entries, newest first.
+/// Reads entries, newest first: by number, and those of one account by time.
 pub async fn list(db: &Db, query: &Query) -> Result<Vec<Row>, Error> {
     let nanos = |at: Timestamp| i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX);
+    if let (Some(account), None) = (&query.account, &query.request_id) {
+        let calls = list_of_account(db, CALLS_OF_ACCOUNT, account, query).await?;
+        let mut rows = list_of_account(db, REST_OF_ACCOUNT, account, query).await?;
+        rows.extend(calls);
+        rows.sort_unstable_by_key(|row| std::cmp::Reverse((row.at, row.id)));
+        rows.truncate(query.limit as usize);
+        return Ok(rows);
+    }
     let rows = sqlx::query(
         "SELECT id, at, account, identity, source_ip, action, resource, decision, result, request_id, detail
          FROM audit
@@ -150,6 +158,41 @@ pub async fn list(db: &Db, query: &Query) -> Result<Vec<Row>, Error> {
     .await?;
     rows.iter().map(row_of).collect()
 }
+
+/// The entries of one account that a statement has. A page goes on before the entry of the number `before`; where there
+/// is none, with numbers below it.
+async fn list_of_account(db: &Db, statement: &'static str, account: &str, query: &Query) -> Result<Vec<Row>, Error> {
+    let nanos = |at: Timestamp| i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX);
+    let before: Option<(i64, i64)> = sqlx::query_as("SELECT at, id FROM audit WHERE id = ?1")
+        .bind(query.before)
+        .fetch_optional(db.readers())
+        .await?;
+    let rows = sqlx::query(statement)
+        .bind(account)
+        .bind(query.from.map_or(i64::MIN, nanos))
+        .bind(query.to.map_or(i64::MAX, |to| nanos(to).saturating_sub(1)))
+        .bind(before.map_or(i64::MAX, |(at, _)| at))
+        .bind(before.map_or(i64::MAX, |(_, id)| id))
+        .bind(query.before.filter(|_| before.is_none()).unwrap_or(i64::MAX))
+        .bind(&query.action)
+        .bind(query.limit)
+        .fetch_all(db.readers())
+        .await?;
+    rows.iter().map(row_of).collect()
+}
+
+const CALLS_OF_ACCOUNT: &str =
+    "SELECT id, at, account, identity, source_ip, action, resource, decision, result, request_id, detail
+     FROM audit
+     WHERE account = ?1 AND instr(action, ':apiovh:') > 0 AND at >= ?2 AND at <= min(?3, ?4)
+       AND NOT (at = ?4 AND id >= ?5) AND id < ?6 AND (?7 IS NULL OR action = ?7)
+     ORDER BY at DESC, id DESC LIMIT ?8";
+const REST_OF_ACCOUNT: &str =
+    "SELECT id, at, account, identity, source_ip, action, resource, decision, result, request_id, detail
+     FROM audit
+     WHERE account = ?1 AND instr(action, ':apiovh:') = 0 AND at >= ?2 AND at <= min(?3, ?4)
+       AND NOT (at = ?4 AND id >= ?5) AND id < ?6 AND (?7 IS NULL OR action = ?7)
+     ORDER BY at DESC, id DESC LIMIT ?8";
 
 fn row_of(row: &SqliteRow) -> Result<Row, Error> {
     let at: i64 = row.try_get("at")?;
@@ -204,14 +247,14 @@ impl View {
             }
             View::CallsOn { .. } => {
                 "SELECT at, id FROM audit
-                 WHERE resource = ?1 AND account = ?6
+                 WHERE substr(resource, -32) = substr(?1, -32) AND resource = ?1 AND account = ?6
                    AND (instr(action, ':apiovh:') > 0 OR action = 'iam.authorization.checked')
                    AND action <> 'iam.authorization.checked'
                    AND at >= ?2 AND at <= ?3 AND NOT (at = ?3 AND id >= ?4) ORDER BY at DESC, id DESC LIMIT ?5"
             }
             View::AskedOf { .. } => {
                 "SELECT at, id FROM audit
-                 WHERE resource = ?1 AND account = ?6
+                 WHERE substr(resource, -32) = substr(?1, -32) AND resource = ?1 AND account = ?6
                    AND (instr(action, ':apiovh:') > 0 OR action = 'iam.authorization.checked')
                    AND at >= ?2 AND at <= ?3 AND NOT (at = ?3 AND id >= ?4) ORDER BY at DESC, id DESC LIMIT ?5"
             }
@@ -270,10 +313,11 @@ pub async fn askers(db: &Db, resource: &str) -> Result<Vec<String>, Error> {
 /// From one account to the next in the index, however many entries each has.
 const ASKERS: &str = "WITH RECURSIVE asker (account) AS (
          SELECT min(account) FROM audit
-         WHERE resource = ?1 AND (instr(action, ':apiovh:') > 0 OR action = 'iam.authorization.checked')
+         WHERE substr(resource, -32) = substr(?1, -32) AND resource = ?1 AND account IS NOT NULL
+           AND (instr(action, ':apiovh:') > 0 OR action = 'iam.authorization.checked')
          UNION ALL
          SELECT (SELECT min(account) FROM audit
-                 WHERE resource = ?1 AND account > asker.account
+                 WHERE substr(resource, -32) = substr(?1, -32) AND resource = ?1 AND account > asker.account
                    AND (instr(action, ':apiovh:') > 0 OR action = 'iam.authorization.checked'))
          FROM asker WHERE account IS NOT NULL
      )
@@ -593,6 +637,29 @@ mod tests {
         (dir, db)
     }
 
+    #[tokio::test]
+    async fn entries_of_an_account_are_listed_page_by_page() {
+        let (_dir, db) = many(3_000).await;
+        let of_mine = |n: i64| n % 50 == 1;
+        let mut query = Query { account: Some("mine".to_owned()), limit: 7, ..Query::default() };
+        let mut found = Vec::new();
+        loop {
+            let page = list(&db, &query).await.expect("a page");
+            let Some(last) = page.last() else { break };
+            query.before = Some(last.id);
+            found.extend(page.iter().map(|row| row.id));
+        }
+        assert_eq!(found, (1..=3_000).rev().filter(|n| of_mine(*n)).collect::<Vec<_>>());
+        let time = |at| Some(Timestamp::from_nanosecond(at).expect("a time"));
+        let within = Query { before: None, limit: 1_000, from: time(500), to: time(1_000), ..query.clone() };
+        let found: Vec<i64> = list(&db, &within).await.expect("rows").iter().map(|row| row.id).collect();
+        assert_eq!(found, (1_000..2_000).rev().filter(|n| of_mine(*n)).collect::<Vec<_>>());
+        let none = Query { action: Some("job.running".to_owned()), ..within.clone() };
+        assert!(list(&db, &none).await.expect("rows").is_empty());
+        let never = Query { before: Some(9_999), limit: 1, ..within };
+        assert_eq!(list(&db, &never).await.expect("rows").len(), 1, "a number that no entry has");
+    }
+
     async fn plan(db: &Db, statement: &str) -> Vec<String> {
         let statement = format!("EXPLAIN QUERY PLAN {statement}");
         let steps = sqlx::query(sqlx::AssertSqlSafe(statement)).fetch_all(db.readers()).await.expect("a plan");
@@ -607,11 +674,11 @@ mod tests {
             (View::CallsOf(text()), "audit_calls_of_account (account=? AND at>? AND at<?)"),
             (
                 View::CallsOn { resource: text(), by: text() },
-                "audit_asked_of_resource (resource=? AND account=? AND at>? AND at<?)",
+                "audit_asked_of_resource (<expr>=? AND account=? AND at>? AND at<?)",
             ),
             (
                 View::AskedOf { resource: text(), by: text() },
-                "audit_asked_of_resource (resource=? AND account=? AND at>? AND at<?)",
+                "audit_asked_of_resource (<expr>=? AND account=? AND at>? AND at<?)",
             ),
             (View::OfProject(text()), "audit_of_project (<expr>=? AND at>? AND at<?)"),
             (View::SecurityOf(text()), "audit_security_of_account (account=? AND at>? AND at<?)"),
@@ -620,10 +687,17 @@ mod tests {
             let [step] = &steps[..] else { panic!("{view:?}: {steps:?}") };
             assert!(step.starts_with("SEARCH audit USING") && step.ends_with(index), "{view:?}: {step}");
         }
+        for (statement, index) in [
+            (CALLS_OF_ACCOUNT, "audit_calls_of_account (account=? AND at>? AND at<?)"),
+            (REST_OF_ACCOUNT, "audit_rest_of_account (account=? AND at>? AND at<?)"),
+        ] {
+            let steps = plan(&db, statement).await;
+            assert!(steps.len() == 1 && steps[0].ends_with(index), "{steps:?}");
+        }
         let steps = plan(&db, ASKERS).await;
         let of_log: Vec<&String> = steps.iter().filter(|step| step.contains(" audit ")).collect();
         assert_eq!(of_log.len(), 2, "{steps:?}");
-        assert!(of_log.iter().all(|step| step.contains("audit_asked_of_resource (resource=?")), "{steps:?}");
+        assert!(of_log.iter().all(|step| step.contains("audit_asked_of_resource (<expr>=?")), "{steps:?}");
     }
 
     #[tokio::test]
