@@ -6,6 +6,7 @@
 
 mod audit_views;
 mod auth;
+mod billing;
 mod capabilities;
 mod client_files;
 mod containers;
