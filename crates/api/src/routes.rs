@@ -5,8 +5,8 @@ use futures::future::BoxFuture;
 use identity::Method;
 
 use crate::{
-    ApiError, auth, billing, capabilities, client_files, containers, iam, ip_restrictions, jobs_routes, logs, me,
-    oauth2, people, project,
+    ApiError, audit_views, auth, billing, capabilities, client_files, containers, iam, ip_restrictions, jobs_routes,
+    logs, me, oauth2, people, project,
     request::{Call, Reply},
     roles, s3_keys, second_factors, setup, storage, tokens, users, validation,
 };
@@ -100,8 +100,10 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Get "/me/api/credential", "account:apiovh:me/api/credential/get", me::credentials),
     route!(Granted Get "/me/api/credential/{credentialId}", "account:apiovh:me/api/credential/get", me::credential),
     route!(Granted Delete "/me/api/credential/{credentialId}", "account:apiovh:me/api/credential/delete", me::expire_credential),
-    route!(Granted Get "/me/api/logs/self", "account:apiovh:me/api/logs/self/get", me::calls),
-    route!(Granted Get "/me/api/logs/self/{logId}", "account:apiovh:me/api/logs/self/get", me::one_call),
+    route!(Granted Get "/me/api/logs/self", "account:apiovh:me/api/logs/self/get", audit_views::calls),
+    route!(Granted Get "/me/api/logs/self/{logId}", "account:apiovh:me/api/logs/self/get", audit_views::one_call),
+    route!(Granted Get "/me/api/logs/services", "account:apiovh:me/api/logs/services/get", audit_views::service_calls),
+    route!(Granted Get "/me/api/logs/services/{logId}", "account:apiovh:me/api/logs/services/get", audit_views::one_service_call),
     route!(Granted Get "/me/api/oauth2/client", "account:apiovh:me/api/oauth2/client/get", oauth2::list),
     route!(Granted Post "/me/api/oauth2/client", "account:apiovh:me/api/oauth2/client/create", oauth2::create),
     route!(Granted Get "/me/api/oauth2/client/{clientId}", "account:apiovh:me/api/oauth2/client/get", oauth2::show),
@@ -119,8 +121,10 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Delete "/me/identity/user/{user}", "account:apiovh:me/identity/user/delete", people::delete_user),
     route!(Granted Post "/me/identity/user/{user}/disable", "account:apiovh:me/identity/user/disable", people::disable_user),
     route!(Granted Post "/me/identity/user/{user}/enable", "account:apiovh:me/identity/user/enable", people::enable_user),
+    route!(Granted Get "/me/logs/audit", "account:apiovh:me/logs/audit/get", audit_views::security),
     route!(Filtered Get "/cloud/project", "publicCloudProject:apiovh:get", project::list),
     route!(Granted Get "/cloud/project/{serviceName}", "publicCloudProject:apiovh:get", project::show),
+    route!(Granted Get "/cloud/project/{serviceName}/logs", "publicCloudProject:apiovh:logs/get", audit_views::of_project),
     route!(Granted Get "/cloud/project/{serviceName}/region", "publicCloudProject:apiovh:region/get", project::regions),
     route!(Granted Get "/cloud/project/{serviceName}/region/{regionName}", "publicCloudProject:apiovh:region/get", project::region),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/authorization", "publicCloudProject:apiovh:dataProcessing/authorization/get", project::authorization),
@@ -184,6 +188,7 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Post "/cloud/project/{serviceName}/user/{userId}/s3Credentials/{access}/rotate", "publicCloudProject:apiovh:user/s3Credentials/rotate", s3_keys::rotate),
     route!(Granted Post "/cloud/project/{serviceName}/user/{userId}/s3Credentials/{access}/secret", "publicCloudProject:apiovh:user/s3Credentials/secret/display", s3_keys::secret),
     route!(Granted Post "/cloud/project/{serviceName}/user/{userId}/token", "publicCloudProject:apiovh:user/token/create", tokens::create),
+    route!(Granted Get "/v2/iam/log", "account:apiovh:iam/log/get", audit_views::evaluations),
     route!(Granted Get "/v2/iam/policy", "account:apiovh:iam/policy/get", iam::policies),
     route!(Granted Post "/v2/iam/policy", "account:apiovh:iam/policy/create", iam::create_policy),
     route!(Granted Get "/v2/iam/policy/{policyId}", "account:apiovh:iam/policy/get", iam::policy),
