@@ -14,7 +14,8 @@ use crate::{
 /// Lines of the log, oldest first. `from` is a time (RFC 3339, or `now-2h`); `after` and `node` are ours: only lines
 /// with a greater id than `after`, and only those of one node or of `all` (the driver's where none is named).
 ///
-/// An answer is bounded; a reader that goes on `after` the last id loses no line.
+/// An answer is bounded; a reader that goes on `after` the last id loses no line. `last` asks for the newest lines
+/// instead, at most 1000, which are found without reading those before.
 pub(crate) async fn read(call: Call) -> Result<Reply, ApiError> {
     let id = job_id(&call)?;
     let project = &call.project()?.id;
@@ -26,7 +27,12 @@ pub(crate) async fn read(call: Call) -> Result<Reply, ApiError> {
         Some("all") => None,
         Some(text) => Some(text.parse().map_err(|_| ApiError::bad_field("node", "'driver', 'executor-N' or 'all'"))?),
     };
-    let mut query = LogQuery { from, after, node, max_lines: MOST_LINES, max_bytes: MOST_BYTES };
+    let last = call.query("last").filter(|text| !text.is_empty()).map(parse_last).transpose()?;
+    if last.is_some() && (from.is_some() || after.is_some()) {
+        return Err(ApiError::bad_field("last", "given alone, without from and after"));
+    }
+    let (max_lines, newest) = (last.unwrap_or(MOST_LINES), last.is_some());
+    let mut query = LogQuery { from, after, node, max_lines, max_bytes: MOST_BYTES, newest };
     let mut logs = call.api.jobs.logs(project, id, &query).await?;
     if let (Some(from), None) = (from, after) {
         // The old client asks again from the whole second of the last line that it saw. An answer that ended within
@@ -81,6 +87,11 @@ fn parse_after(text: &str) -> Result<LogId, ApiError> {
     text.parse().map(LogId).map_err(|_| ApiError::bad_field("after", "the id of a line, a whole number"))
 }
 
+fn parse_last(text: &str) -> Result<usize, ApiError> {
+    let number = text.parse().ok().filter(|number| (1..=MOST_NEWEST).contains(number));
+    number.ok_or_else(|| ApiError::bad_field("last", format!("a whole number of lines from 1 to {MOST_NEWEST}")))
+}
+
 /// A time by RFC 3339, or `now`, or `now-` and a number with `s`, `m`, `h`, `d` or `w`.
 fn parse_from(text: &str, now: Timestamp) -> Result<LogId, ApiError> {
     let wrong =
@@ -119,6 +130,7 @@ fn without_zone(text: &str) -> Option<Timestamp> {
 
 const SECOND: u64 = 1_000_000_000;
 const MOST_LINES: usize = 5_000;
+const MOST_NEWEST: usize = 1_000;
 const MOST_BYTES: usize = 1024 * 1024;
 /// More than the writer of the log gives the ids of one second, three bytes for each that is not UTF-8 included.
 const MOST_OF_A_SECOND: usize = 32 * 1024 * 1024;

@@ -4,16 +4,18 @@ use std::{
     io::{self, Write as _},
     os::unix::{fs::OpenOptionsExt as _, net::UnixDatagram},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 /// A place that checkpoints are sent to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Target {
     /// A file, such as on a medium that can be written once: notes are appended.
     File(PathBuf),
@@ -23,6 +25,34 @@ pub enum Target {
     SyslogTcp(String),
     /// A program elsewhere: the note is the body of a POST. It needs no secret, since the note is signed.
     Webhook(url::Url),
+    /// A place that another room reaches.
+    Elsewhere(Elsewhere),
+}
+
+/// A place that another room reaches; the binary joins them.
+#[derive(Clone)]
+pub struct Elsewhere {
+    /// What the log calls it; without secrets.
+    pub name: String,
+    /// At most one checkpoint in this time: the newest then.
+    pub every: Duration,
+    /// Sends one; returns when it is kept there.
+    pub send: Arc<dyn Fn(Sent) -> BoxFuture<'static, io::Result<()>> + Send + Sync>,
+}
+
+/// A checkpoint as a place gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// How many entries it is of.
+    pub size: u64,
+    /// The whole note.
+    pub note: String,
+}
+
+impl std::fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Elsewhere").field("name", &self.name).field("every", &self.every).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Display for Target {
@@ -33,6 +63,7 @@ impl std::fmt::Display for Target {
             Target::SyslogTcp(address) => write!(f, "syslog tcp://{address}"),
             // What stands behind the host may be a secret of the caller.
             Target::Webhook(url) => write!(f, "webhook {}", url.origin().ascii_serialization()),
+            Target::Elsewhere(place) => f.write_str(&place.name),
         }
     }
 }
@@ -44,6 +75,10 @@ pub async fn run(target: Target, mut newest: watch::Receiver<String>, stop: Canc
         let note = newest.borrow_and_update().clone();
         if !deliver(&target, note, &mut newest, &stop).await {
             return;
+        }
+        if let Target::Elsewhere(place) = &target {
+            // At the end the last one is sent without waiting.
+            stop.run_until_cancelled(tokio::time::sleep(place.every)).await;
         }
     }
 }
@@ -96,6 +131,11 @@ pub async fn send(target: &Target, note: &str) -> io::Result<()> {
             let mut stream = TcpStream::connect(address).await?;
             stream.write_all(format!("{} {message}", message.len()).as_bytes()).await?;
             stream.shutdown().await
+        }
+        Target::Elsewhere(place) => {
+            let size = note.lines().nth(1).and_then(|size| size.parse().ok());
+            let size = size.ok_or_else(|| io::Error::other("the checkpoint has no size"))?;
+            (place.send)(Sent { size, note: note.to_owned() }).await
         }
         Target::Webhook(url) => {
             let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(DEADLINE);
@@ -207,6 +247,39 @@ mod tests {
         drop(newest);
         running.await.expect("ended");
         assert_eq!(std::fs::read(place.join("checkpoints")).expect("a file"), b"two\n");
+    }
+
+    #[tokio::test]
+    async fn another_room_gets_the_newest_by_its_size_until_it_is_kept_and_the_last_at_the_end() {
+        let (sent, mut received) = tokio::sync::mpsc::unbounded_channel();
+        let fails = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let send = move |checkpoint: Sent| -> BoxFuture<'static, io::Result<()>> {
+            let (sent, fails) = (sent.clone(), Arc::clone(&fails));
+            Box::pin(async move {
+                let failed = fails.swap(false, std::sync::atomic::Ordering::SeqCst);
+                let _ = sent.send((failed, checkpoint));
+                if failed { Err(io::Error::other("the bucket is away")) } else { Ok(()) }
+            })
+        };
+        let every = Duration::from_secs(3600);
+        let place = Target::Elsewhere(Elsewhere { name: "s3 kept".to_owned(), every, send: Arc::new(send) });
+        assert_eq!(place.to_string(), "s3 kept");
+        let (newest, watched) = watch::channel(String::new());
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(run(place, watched, stop.clone()));
+        newest.send_replace("origin\n7\nroot\n".to_owned());
+        for failed in [true, false] {
+            let (was, checkpoint) = received.recv().await.expect("a try");
+            assert_eq!((was, checkpoint.size, checkpoint.note.as_str()), (failed, 7, "origin\n7\nroot\n"));
+        }
+        // Within its time nothing is sent but at the end, and then the newest.
+        newest.send_replace("origin\n8\nroot\n".to_owned());
+        newest.send_replace("origin\n9\nroot\n".to_owned());
+        drop(newest);
+        stop.cancel();
+        running.await.expect("ended");
+        assert_eq!(received.recv().await.map(|(_, checkpoint)| checkpoint.size), Some(9));
+        assert_eq!(received.recv().await, None);
     }
 
     #[tokio::test]

@@ -224,14 +224,74 @@ pub enum AuditTarget {
         /// Where: `https`, or `http` with an address of loopback.
         url: url::Url,
     },
+    /// Kept as an object of its own, named by the number of entries, in a bucket with object lock.
+    S3(S3Target),
+}
+
+/// A bucket that keeps checkpoints, in this service's store or in one of `external_s3`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct S3Target {
+    /// The project whose bucket it is; for a bucket in this service's store, which is made if it is not there.
+    #[serde(default)]
+    pub project: Option<ProjectId>,
+    /// The name of the service in `external_s3`; for a bucket there.
+    #[serde(default)]
+    pub external: Option<String>,
+    /// The bucket. Elsewhere by its own name, without a prefix; it must be there and have object lock.
+    pub bucket: String,
+    /// Days that each checkpoint is kept by the mode COMPLIANCE: 1 to 36500.
+    pub lock_days: u32,
+    /// At most one checkpoint in so many seconds.
+    #[serde(default = "one_minute")]
+    pub every_seconds: u32,
+}
+
+fn one_minute() -> u32 {
+    60
+}
+
+impl S3Target {
+    /// As the object store takes it.
+    pub fn archive(&self) -> Result<objects::Archive, Failure> {
+        let place = |what: String| Failure::new(format!("audit.send_to: {what}"));
+        if !(1..=MOST_LOCK_DAYS).contains(&self.lock_days) {
+            return Err(place(format!("lock_days is {}", self.lock_days)).help(format!("1 to {MOST_LOCK_DAYS}")));
+        }
+        match (&self.project, &self.external) {
+            (Some(project), None) => {
+                let bucket = self
+                    .bucket
+                    .parse()
+                    .map_err(|cause| place(format!("the bucket is '{}'", self.bucket)).cause(cause))?;
+                Ok(objects::Archive::Here { project: project.clone(), bucket })
+            }
+            (None, Some(external)) => {
+                Ok(objects::Archive::There { external: external.clone(), bucket: self.bucket.clone() })
+            }
+            _ => Err(place(format!("the bucket '{}' is nowhere, or in two places", self.bucket))
+                .help("either `project`, for this service's store, or `external`, for one of external_s3")),
+        }
+    }
 }
 
 impl AuditSettings {
-    fn check(&self) -> Result<(), Failure> {
+    fn check(&self, external: &[ExternalS3]) -> Result<(), Failure> {
         if self.retention_days == Some(0) {
             return Err(Failure::new("audit.retention_days is 0").help("at least 1; leave it out to keep all entries"));
         }
-        self.targets().map(drop)
+        for target in &self.send_to {
+            let AuditTarget::S3(bucket) = target else {
+                target.plain()?;
+                continue;
+            };
+            bucket.archive()?;
+            let known = |name: &String| external.iter().any(|external| external.name == *name);
+            if let Some(name) = bucket.external.as_ref().filter(|name| !known(name)) {
+                return Err(Failure::new(format!("audit.send_to: there is no external_s3 '{name}'")));
+            }
+        }
+        Ok(())
     }
 
     /// As the sealer takes it.
@@ -239,19 +299,28 @@ impl AuditSettings {
         let retention = self.retention_days.map(|days| Duration::from_secs(u64::from(days) * 24 * 3600));
         audit::Options { retention, ..audit::Options::default() }
     }
+}
 
-    /// Where checkpoints are sent.
-    pub fn targets(&self) -> Result<Vec<audit::send::Target>, Failure> {
-        let target = |target: &AuditTarget| match target {
-            AuditTarget::File { path } if path.is_absolute() => Ok(audit::send::Target::File(path.clone())),
+impl AuditTarget {
+    /// As the room of the log takes it; `None` for a bucket, which another room reaches.
+    pub fn plain(&self) -> Result<Option<audit::send::Target>, Failure> {
+        let target = match self {
+            AuditTarget::S3(_) => return Ok(None),
+            AuditTarget::File { path } if path.is_absolute() => audit::send::Target::File(path.clone()),
             AuditTarget::File { path } => {
-                Err(Failure::new(format!("audit.send_to: the file is {}", path.display())).help("an absolute path"))
+                return Err(
+                    Failure::new(format!("audit.send_to: the file is {}", path.display())).help("an absolute path")
+                );
             }
-            AuditTarget::Webhook { url } if is_private(url) => Ok(audit::send::Target::Webhook(url.clone())),
-            AuditTarget::Webhook { url } => Err(Failure::new(format!("audit.send_to: the webhook is {url}"))
-                .help("an https:// URL, or http:// with an address of loopback")),
+            AuditTarget::Webhook { url } if is_private(url) => audit::send::Target::Webhook(url.clone()),
+            // What stands behind the host may be a secret of the receiver.
+            AuditTarget::Webhook { url } => {
+                let origin = url.origin().ascii_serialization();
+                return Err(Failure::new(format!("audit.send_to: the webhook is at {origin}"))
+                    .help("an https:// URL, or http:// with an address of loopback"));
+            }
             AuditTarget::Syslog { address } if address.starts_with('/') => {
-                Ok(audit::send::Target::SyslogUnix(address.into()))
+                audit::send::Target::SyslogUnix(address.into())
             }
             AuditTarget::Syslog { address } => {
                 let server = address.strip_prefix("tcp://");
@@ -262,10 +331,10 @@ impl AuditSettings {
                     Failure::new(format!("audit.send_to: the address of syslog is '{address}'"))
                         .help("the absolute path of a socket such as /dev/log, or tcp://HOST:PORT")
                 })?;
-                Ok(audit::send::Target::SyslogTcp(server.to_owned()))
+                audit::send::Target::SyslogTcp(server.to_owned())
             }
         };
-        self.send_to.iter().map(target).collect()
+        Ok(Some(target))
     }
 }
 
@@ -374,7 +443,7 @@ impl Config {
                 return Err(Failure::new(format!("two entries of webhook are named '{}'", webhook.name)));
             }
         }
-        self.audit.check()?;
+        self.audit.check(&self.external_s3)?;
         if !UID_BASES.contains(&self.warden.uid_base) {
             return Err(Failure::new(format!("warden.uid_base is {}", self.warden.uid_base)).help(format!(
                 "a number from {} to {}: sandboxes get user ids from there on, which nobody else may have",
@@ -455,6 +524,9 @@ impl Service {
     }
 }
 
+/// Of object lock.
+const MOST_LOCK_DAYS: u32 = 36_500;
+
 /// Leaves room for the digits of the project and the bucket's own name.
 const LONGEST_PREFIX: usize = 24;
 
@@ -516,7 +588,8 @@ mod tests {
         let config = config.expect("a configuration");
         config.check().expect("good");
         assert_eq!(config.audit.options().retention, Some(Duration::from_secs(90 * 86_400)));
-        let places: Vec<String> = config.audit.targets().expect("good").iter().map(ToString::to_string).collect();
+        let plain = |target: &AuditTarget| target.plain().expect("good").expect("no bucket").to_string();
+        let places: Vec<String> = config.audit.send_to.iter().map(plain).collect();
         assert_eq!(
             places,
             [
@@ -535,6 +608,29 @@ mod tests {
         ] {
             let config = read(&format!("[audit]\n{wrong}\n")).expect("TOML");
             assert!(config.check().expect_err(wrong).to_string().contains("audit."), "{wrong}");
+        }
+        let project = "0123456789abcdef0123456789abcdef";
+        let service = "[[external_s3]]\nname = 'far'\nendpoint = 'https://s3.example.org'\naccess_key = 'a'\n\
+                       secret_key_file = '/x'\n";
+        for (bucket, place) in [
+            (format!("project = '{project}', lock_days = 1"), Some(format!("s3 project {project} bucket kept"))),
+            ("external = 'far', lock_days = 36500".to_owned(), Some("s3 far bucket kept".to_owned())),
+            ("external = 'farther', lock_days = 1".to_owned(), None),
+            (format!("project = '{project}', external = 'far', lock_days = 1"), None),
+            ("lock_days = 1".to_owned(), None),
+            ("external = 'far', lock_days = 0".to_owned(), None),
+            ("external = 'far', lock_days = 36501".to_owned(), None),
+        ] {
+            let config = read(&format!("[audit]\nsend_to = [{{ kind = 's3', bucket = 'kept', {bucket} }}]\n{service}"));
+            let config = config.expect("TOML");
+            let AuditTarget::S3(target) = &config.audit.send_to[0] else { panic!("{bucket}") };
+            match place {
+                Some(place) => {
+                    config.check().expect("good");
+                    assert_eq!((target.archive().expect("good").to_string(), target.every_seconds), (place, 60));
+                }
+                None => assert!(config.check().expect_err("refused").to_string().contains("audit."), "{bucket}"),
+            }
         }
         for unknown in ["send_to = [{ kind = 'pigeon' }]", "send_to = [{ kind = 'file', path = '/a', mode = 1 }]"] {
             assert!(read(&format!("[audit]\n{unknown}\n")).is_err(), "{unknown}");

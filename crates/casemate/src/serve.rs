@@ -21,10 +21,10 @@ use tower::ServiceExt as _;
 
 use crate::{
     access::KeyAccess,
-    config::{Config, ExternalS3, WebhookSettings},
+    config::{AuditTarget, Config, ExternalS3, WebhookSettings},
     failure::{Doing, Failure},
     listener::{self, Connection},
-    wiring::Wiring,
+    wiring::{self, Wiring},
 };
 
 /// Runs the service until `stop` resolves; jobs that run then go on without it. `inherited` are the API's and the
@@ -55,7 +55,8 @@ pub async fn run(
             secure: config.s3.tls.is_some(),
         },
     );
-    let wiring = Arc::new(Wiring::new(rooms.identity.clone(), rooms.store.clone(), gate.clone(), halt.child_token()));
+    let surroundings =
+        Arc::new(Wiring::new(rooms.identity.clone(), rooms.store.clone(), gate.clone(), halt.child_token()));
     let engines = Arc::new(Engines::open(&config.engines()).doing("cannot read the engines")?);
     let objects_url = config.s3.public_urls(s3_address).swap_remove(0);
     let jobs = Jobs::new(jobs::Parts {
@@ -64,7 +65,7 @@ pub async fn run(
         keys: Arc::clone(&rooms.keys),
         warden: warden::Client::new(&config.warden_socket()),
         engines: Arc::clone(&engines),
-        surroundings: wiring.clone(),
+        surroundings: surroundings.clone(),
         config: job_config(&config, &objects_url),
     });
     let router = api::router(api::ApiState {
@@ -86,9 +87,15 @@ pub async fn run(
     let sealer = Sealer::new(rooms.db.clone(), &config.data.join("audit"), key, config.audit.options());
     // Their end is after that of all who write entries.
     let (end_sealing, end_sending) = (CancellationToken::new(), CancellationToken::new());
-    let targets = config.audit.targets()?.into_iter();
-    let sending: Vec<_> =
-        targets.map(|target| tokio::spawn(audit::send::run(target, sealer.newest(), end_sending.clone()))).collect();
+    let mut sending = Vec::new();
+    for target in &config.audit.send_to {
+        let target = match (target.plain()?, target) {
+            (Some(target), _) => target,
+            (None, AuditTarget::S3(bucket)) => wiring::checkpoints_to(rooms.store.clone(), bucket)?,
+            (None, _) => continue,
+        };
+        sending.push(tokio::spawn(audit::send::run(target, sealer.newest(), end_sending.clone())));
+    }
     let sealing = tokio::spawn(sealer.run(end_sealing.clone()));
 
     let handing_over = tokio::spawn({
@@ -133,7 +140,7 @@ pub async fn run(
     telling.await.doing("the webhooks ended badly")?.doing("the webhooks could not be called")?;
     scrubbing.await.doing("the check of what is stored ended badly")?;
     expiring.await.doing("the removal of expired keys ended badly")?;
-    wiring.closed().await;
+    surroundings.closed().await;
     handing_over.await.doing("the audit entries of the object store ended badly")?;
     end_sealing.cancel();
     sealing.await.doing("the sealing of the audit log ended badly")?;

@@ -1,19 +1,23 @@
-//! Joins rooms that do not know each other: what jobs need of the object store and of identities. Holds no rule of its
-//! own.
+//! Joins rooms that do not know each other: what jobs need of the object store and of identities, and checkpoints of
+//! the audit log that go into buckets. Holds no rule of its own.
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
+use audit::send::{Elsewhere, Sent, Target};
 use identity::Identity;
+use jiff::{SignedDuration, Timestamp};
 use jobs::{BoxError, JobKeys, S3Pair, Surroundings};
 use model::{BucketName, JobSpec, ProjectId, SandboxId};
 use objects::{Gate, NewBucket, Store, Via};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::listener;
+use crate::{config::S3Target, failure::Failure, listener};
 
 /// What jobs reach beside them.
 pub struct Wiring {
@@ -94,4 +98,21 @@ impl Surroundings for Wiring {
             gate.cancel();
         }
     }
+}
+
+/// A bucket as a place for checkpoints: each is an object, named by how many entries it is of, so that names sort by
+/// size.
+pub fn checkpoints_to(store: Store, settings: &S3Target) -> Result<Target, Failure> {
+    let to = Arc::new(settings.archive()?);
+    let (name, lock) = (to.to_string(), SignedDuration::from_hours(i64::from(settings.lock_days) * 24));
+    let send = move |Sent { size, note }: Sent| -> futures::future::BoxFuture<'static, io::Result<()>> {
+        let (store, to) = (store.clone(), Arc::clone(&to));
+        Box::pin(async move {
+            let until = Timestamp::now().checked_add(lock).unwrap_or(Timestamp::MAX);
+            let key = format!("checkpoints/{size:020}");
+            store.archive(&to, &key, note.as_bytes(), until).await.map_err(io::Error::other)
+        })
+    };
+    let every = Duration::from_secs(settings.every_seconds.into());
+    Ok(Target::Elsewhere(Elsewhere { name, every, send: Arc::new(send) }))
 }

@@ -182,7 +182,7 @@ fn filter(field: JobField, op: FilterOp, values: &[&str]) -> Filter {
 }
 
 fn all_lines() -> LogQuery {
-    LogQuery { from: None, after: None, node: None, max_lines: 100, max_bytes: 1 << 20 }
+    LogQuery { from: None, after: None, node: None, max_lines: 100, max_bytes: 1 << 20, newest: false }
 }
 
 #[tokio::test]

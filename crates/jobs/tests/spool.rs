@@ -57,7 +57,7 @@ fn write(dir: &Path, key: &Key, batches: &[Batch]) -> Vec<LogLine> {
 }
 
 fn all() -> Query {
-    Query { max_lines: usize::MAX, max_bytes: usize::MAX, ..Query::default() }
+    Query::everything()
 }
 
 fn segment(dir: &Path) -> PathBuf {
@@ -91,6 +91,11 @@ proptest! {
             prop_assert_eq!(paged, expected.iter().filter(of_node).cloned().collect::<Vec<_>>());
         }
         let middle = expected[expected.len() / 2].id;
+        for wanted in [None, Some(NodeName::driver()), Some(NodeName::executor(2))] {
+            let of_node = reader.read(&Query { node: wanted.clone(), ..all() }).expect("read");
+            let query = Query { node: wanted, max_lines: page, newest: true, ..all() };
+            prop_assert_eq!(&reader.read(&query).expect("read")[..], &of_node[of_node.len().saturating_sub(page)..]);
+        }
         let from = reader.read(&Query { from: Some(middle), ..all() }).expect("read");
         prop_assert_eq!(&from[..], &expected[expected.len() / 2..]);
     }
@@ -207,6 +212,46 @@ fn a_log_of_many_segments_is_found_by_id() {
         *seconds.entry(id / 1_000_000_000).or_default() += 1024;
     }
     assert!(seconds.len() > 1 && seconds.values().all(|bytes| *bytes < 8 << 20), "{seconds:?}");
+}
+
+#[test]
+fn the_newest_lines_of_a_long_log_are_found_from_its_end() {
+    let dir = tempfile::tempdir().expect("directory");
+    let key = Key::random().expect("key");
+    let mut writer = Writer::create(dir.path(), &key, || 1_000_000).expect("writer");
+    // Of two nodes in turn, a hundred lines a frame.
+    for batch in 0..10_000_u32 {
+        let lines: String = (0..100).map(|line| format!("line {} of many\n", batch * 100 + line)).collect();
+        let node = if batch % 2 == 0 { NodeName::driver() } else { NodeName::executor(1) };
+        writer.append(&node, LogStream::Stdout, lines.as_bytes()).expect("written");
+    }
+    writer.flush().expect("durable");
+    let reader = Reader::open(dir.path(), &key);
+    let newest = |node: Option<NodeName>, max_lines, max_bytes| {
+        let lines = reader.read(&Query { node, max_lines, max_bytes, newest: true, ..Query::default() }).expect("read");
+        lines.into_iter().map(|line| line.content).collect::<Vec<_>>()
+    };
+    let lines =
+        |numbers: std::ops::Range<u32>| numbers.map(|number| format!("line {number} of many")).collect::<Vec<_>>();
+
+    // All but the last tenth is made unreadable: whoever opened any of it would fail.
+    let mut names: Vec<PathBuf> =
+        fs::read_dir(dir.path()).expect("directory").flatten().map(|entry| entry.path()).collect();
+    names.sort();
+    assert!(names.len() > 2, "many segments");
+    for name in &names[..names.len() - 1] {
+        let length = fs::metadata(name).expect("a segment").len();
+        fs::write(name, vec![0xff; usize::try_from(length).expect("a length")]).expect("damaged");
+    }
+    assert!(reader.read(&all()).is_err());
+    assert_eq!(newest(None, 1_000, 1 << 20), lines(999_000..1_000_000));
+    assert_eq!(newest(None, 1, 1 << 20), lines(999_999..1_000_000));
+    assert_eq!(newest(None, 1_000, 50), lines(999_998..1_000_000), "two of 22 bytes");
+    assert_eq!(newest(None, 1_000, 1), lines(999_999..1_000_000), "one is given however long it is");
+    let mut of_driver = lines(999_600..999_700);
+    of_driver.extend(lines(999_800..999_900));
+    assert_eq!(newest(Some(NodeName::driver()), 200, 1 << 20), of_driver);
+    assert!(newest(Some(NodeName::driver()), 0, 1 << 20).is_empty());
 }
 
 #[test]

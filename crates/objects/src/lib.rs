@@ -15,6 +15,7 @@
 mod access;
 mod actions;
 mod agreement;
+mod archive;
 mod behalf;
 mod browser;
 mod call;
@@ -87,6 +88,7 @@ pub use access::{
     Access, BoxError, Grant, LoggedIn, NotLoggedIn, PolicyKind, Question, Refusal, RoleWish, Scope, TemporaryKey,
     Verdict, Via,
 };
+pub use archive::Archive;
 pub use check::{CheckOptions, Damage, Progress, Report, Wrong};
 pub use error::Error;
 pub use external::{External, ExternalConfig};

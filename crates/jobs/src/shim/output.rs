@@ -415,7 +415,7 @@ mod tests {
     }
 
     fn lines(dir: &std::path::Path, key: &Key) -> Vec<LogLine> {
-        let all = Query { max_lines: usize::MAX, max_bytes: usize::MAX, ..Query::default() };
+        let all = Query::everything();
         Reader::open(dir, key).read(&all).expect("read")
     }
 

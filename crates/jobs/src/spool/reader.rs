@@ -29,6 +29,20 @@ pub struct Query {
     pub max_lines: usize,
     /// At most so many bytes of content; one line is given even if it is longer.
     pub max_bytes: usize,
+    /// The newest lines, as many as that and `max_bytes` allow, whatever `from` and `after` say; found from the end on.
+    pub newest: bool,
+}
+
+impl Query {
+    /// All lines.
+    pub fn everything() -> Query {
+        Query { max_lines: usize::MAX, max_bytes: usize::MAX, ..Query::default() }
+    }
+}
+
+/// Whether a frame of the node `number` has lines of the node that is asked for.
+fn is_of(node: Option<u32>, number: u32) -> bool {
+    node.is_none_or(|node| node == number || (node == 0 && number == PLATFORM))
 }
 
 /// The log of one attempt.
@@ -47,14 +61,16 @@ impl Reader {
     /// The lines that `query` asks for, by id. What is being written at this moment may not be there yet; a reader
     /// goes on with `after` set to the last id that it got.
     pub fn read(&self, query: &Query) -> Result<Vec<LogLine>, Error> {
+        if query.newest {
+            return self.newest(query);
+        }
         let after = query.after.map_or(0, |id| id.0.saturating_add(1));
         let wanted = LogId(query.from.map_or(0, |id| id.0).max(after));
         let node = query.node.as_ref().map(frame::number_of);
         let mut found = Vec::new();
         let mut bytes = 0_usize;
         let mut frames = Frames::of(self, wanted)?;
-        let asked_for = |number| node.is_none_or(|node| node == number || (node == 0 && number == PLATFORM));
-        while let Some(opened) = frames.next(|outer| outer.last >= wanted && asked_for(outer.node))? {
+        while let Some(opened) = frames.next(|outer| outer.last >= wanted && is_of(node, outer.node))? {
             let Inner { first, node, stream, .. } = opened.inner;
             for (id, line) in (first.0..).zip(frame::lines(opened.payload())).skip_while(|(id, _)| *id < wanted.0) {
                 let full = found.len() >= query.max_lines || bytes.saturating_add(line.len()) > query.max_bytes;
@@ -67,6 +83,51 @@ impl Reader {
             }
         }
         Ok(found)
+    }
+
+    /// Frames are opened from ever further before the end, until there are enough lines.
+    fn newest(&self, query: &Query) -> Result<Vec<LogLine>, Error> {
+        let mut earlier = self.segments()?;
+        let (mut ends, mut frames) = (Vec::new(), FRAMES_FROM_THE_END);
+        loop {
+            while ends.len() <= frames
+                && let Some(first) = earlier.pop()
+            {
+                let mut of_segment = self.ends(first, query.node.as_ref())?;
+                of_segment.append(&mut ends);
+                ends = of_segment;
+            }
+            let before = ends.len().checked_sub(frames + 1).map(|at| ends[at]);
+            let all = Query { after: before, node: query.node.clone(), ..Query::everything() };
+            let mut found = self.read(&all)?;
+            let (mut lines, mut bytes) = (0, 0_usize);
+            for line in found.iter().rev() {
+                bytes = bytes.saturating_add(line.content.len());
+                if lines >= query.max_lines || (bytes > query.max_bytes && lines > 0) {
+                    break;
+                }
+                lines += 1;
+            }
+            if lines < found.len() || lines == query.max_lines || before.is_none() {
+                return Ok(found.split_off(found.len() - lines));
+            }
+            frames *= 4;
+        }
+    }
+
+    /// The last lines of the frames of a segment, oldest first, as far as that can be seen unopened.
+    fn ends(&self, first: LogId, node: Option<&NodeName>) -> Result<Vec<LogId>, Error> {
+        let node = node.map(frame::number_of);
+        let mut frames = Frames { reader: self.clone(), rest: vec![first], segment: None };
+        let mut ends = Vec::new();
+        let look = |outer: &Outer| {
+            if is_of(node, outer.node) {
+                ends.push(outer.last);
+            }
+            false
+        };
+        frames.next(look)?;
+        Ok(ends)
     }
 
     /// What a node wrote from line `first` to line `last`, byte by byte as it came: its two streams put together,
@@ -284,3 +345,5 @@ fn whole(read: std::io::Result<()>) -> std::io::Result<bool> {
 }
 
 const READ: usize = 64 * 1024;
+/// Frames that are opened first for the newest lines.
+const FRAMES_FROM_THE_END: usize = 4;

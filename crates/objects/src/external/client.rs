@@ -6,6 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use jiff::Timestamp;
 use model::{BucketName, ProjectId};
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle, actions};
 use tokio::sync::mpsc::{Receiver, channel};
@@ -18,6 +19,7 @@ use super::{
 };
 use crate::{
     Error,
+    digests::Digests,
     list::Query,
     put::{Condition, Tag, Target},
     rows::About,
@@ -233,6 +235,32 @@ impl Client {
         let text = bounded_text(refusal(answer).await?).await?;
         let done = actions::CompleteMultipartUploadResponse::parse(&text).map_err(malformed)?;
         Ok(plain_etag(done.etag()))
+    }
+
+    /// Writes an object as it is, locked, to a bucket by its name there.
+    pub async fn put_locked(&self, bucket: &str, key: &str, bytes: &[u8], until: Timestamp) -> Result<(), Error> {
+        let bucket = Bucket::new(self.endpoint.clone(), UrlStyle::Path, bucket.to_owned(), self.region.clone());
+        let bucket = bucket.map_err(|cause| Error::External(cause.to_string()))?;
+        let mut digests = Digests::new(None);
+        digests.update(bytes);
+        let headers = [
+            ("content-type", "text/plain; charset=utf-8".to_owned()),
+            // S3 takes no lock without a digest of the body.
+            ("content-md5", BASE64.encode(digests.finish().md5)),
+            ("x-amz-object-lock-mode", "COMPLIANCE".to_owned()),
+            ("x-amz-object-lock-retain-until-date", until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+        ];
+        let headers = headers.into_iter().map(|(name, value)| {
+            let value = HeaderValue::from_str(&value).map_err(|_| Error::Invalid("a header cannot be sent".to_owned()));
+            Ok((HeaderName::from_static(name), value?))
+        });
+        let headers = headers.collect::<Result<HeaderMap, Error>>()?;
+        let mut action = bucket.put_object(Some(&self.own), key);
+        sign_headers(&mut action, &headers);
+        let request = self.writes.put(action.sign(GOOD_FOR)).timeout(patience(bytes.len() as u64));
+        let answer = request.headers(headers).body(bytes.to_vec()).send().await.map_err(failed)?;
+        refusal(answer).await?;
+        Ok(())
     }
 
     pub async fn head(&self, by: Option<&Credentials>, target: &Target) -> Result<Option<Found>, Error> {

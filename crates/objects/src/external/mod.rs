@@ -150,6 +150,11 @@ impl External {
         self.config.projects.as_ref().is_none_or(|projects| projects.contains(project))
     }
 
+    /// Writes an object as it is that the mode COMPLIANCE keeps until `until`, to a bucket of this name there.
+    pub async fn put_locked(&self, bucket: &str, key: &str, bytes: &[u8], until: Timestamp) -> Result<(), Error> {
+        self.client.put_locked(bucket, key, bytes, until).await
+    }
+
     /// Makes a bucket there; that it is there already, and ours, is no error.
     pub async fn create_bucket(&self, project: &ProjectId, bucket: &BucketName) -> Result<(), Error> {
         self.client.create_bucket(project, bucket).await

@@ -50,11 +50,14 @@ impl Store {
             row => row?,
         };
         let Some(name) = row.external else { return Ok(None) };
+        self.external_named(&name).map(Some)
+    }
+
+    /// The service elsewhere of this name.
+    pub(crate) fn external_named(&self, name: &str) -> Result<Arc<External>, Error> {
         let found = self.0.externals.get().into_iter().flatten().find(|external| external.name() == name);
-        match found {
-            Some(external) => Ok(Some(Arc::clone(external))),
-            None => Err(Error::External(format!("the configuration names no external_s3 '{name}' any more"))),
-        }
+        let missing = || Error::External(format!("the configuration names no external_s3 '{name}' any more"));
+        found.map(Arc::clone).ok_or_else(missing)
     }
 
     pub(crate) async fn put_there(
