@@ -119,6 +119,7 @@ pub(crate) async fn details(call: Call) -> Result<Reply, ApiError> {
         Who::Account => ("account", None, Vec::new()),
         Who::User { login, role, .. } => ("user", Some(login), vec![role.as_str()]),
         Who::Client { .. } => ("oauth2_client_credentials", None, Vec::new()),
+        Who::Federated { name, role, .. } => ("provider", Some(name), vec![role.as_str()]),
     };
     Reply::json(&json!({
         "account": account,
@@ -139,6 +140,9 @@ pub(crate) async fn logout(call: Call) -> Result<Reply, ApiError> {
         }
         Proof::Token { hash } => {
             call.api.identity.revoke_token(hash, &call.actor()).await?;
+        }
+        Proof::Session { id } => {
+            call.api.identity.end_session(*id, &call.actor()).await?;
         }
     }
     Reply::void()

@@ -172,6 +172,11 @@ impl ApiError {
         error
     }
 
+    /// The session of the console is not good any more.
+    pub fn ended_session(message: String) -> ApiError {
+        ApiError::new(StatusCode::UNAUTHORIZED, "Client::Unauthorized", "INVALID_CREDENTIAL", message)
+    }
+
     /// A request for a token failed.
     pub fn oauth2(fault: OAuth2Fault, message: impl Into<String>) -> ApiError {
         let is_client = fault == OAuth2Fault::InvalidClient;
@@ -291,6 +296,7 @@ impl From<Refusal> for ApiError {
                 "INVALID_CREDENTIAL"
             }
             Refusal::InvalidToken => return ApiError::invalid_token(refusal.to_string()),
+            Refusal::InvalidSession => return ApiError::ended_session(refusal.to_string()),
             Refusal::SourceIp => "FORBIDDEN",
             Refusal::Internal(cause) => return ApiError::internal(cause),
         };

@@ -19,7 +19,7 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use identity::{Caller, Project, Resource, SignedRequest};
+use identity::{Caller, Project, Proof, Resource, SignedRequest};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -173,7 +173,9 @@ async fn read_body(parts: &Parts, body: Body, timeout: Duration) -> Result<Bytes
     }
 }
 
-/// Who calls, and whether the credential's rules grant this call.
+/// Who calls, and whether the credential's rules grant this call. A [`Caller`] among the extensions of the request was put
+/// there by this process, which has authenticated it (the console, by its session): what comes over the network has headers and
+/// a body, and no extension.
 async fn authenticate(
     state: &ApiState,
     route: &'static Route,
@@ -186,6 +188,27 @@ async fn authenticate(
     if route.access == Access::Open {
         return Ok(None);
     }
+    record.decision = Some(audit::Decision::Refused);
+    let caller = match parts.extensions.get::<Caller>() {
+        Some(caller) => caller.clone(),
+        None => proved(state, parts, body, now, source_ip).await?,
+    };
+    record.caller = Some(caller.clone());
+    if route.access != Access::Own && !caller.may_call(route.method, without_version(parts.uri.path())) {
+        record.reason = Some("no access rule of the credential grants the call".to_owned());
+        return Err(ApiError::not_granted());
+    }
+    Ok(Some(caller))
+}
+
+/// Who proves by the request itself who they are.
+async fn proved(
+    state: &ApiState,
+    parts: &Parts,
+    body: &[u8],
+    now: Timestamp,
+    source_ip: Option<IpAddr>,
+) -> Result<Caller, ApiError> {
     let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let urls = seen_urls(&state.config, parts);
     let signed = SignedRequest {
@@ -198,17 +221,10 @@ async fn authenticate(
         body,
         source_ip,
     };
-    record.decision = Some(audit::Decision::Refused);
-    let caller = match bearer(parts).filter(|_| signed.application.is_none()) {
+    Ok(match bearer(parts).filter(|_| signed.application.is_none()) {
         Some(token) => state.identity.authenticate_token(token, source_ip, now).await?,
         None => state.identity.authenticate(&signed, now).await?,
-    };
-    record.caller = Some(caller.clone());
-    if route.access != Access::Own && !caller.may_call(route.method, without_version(parts.uri.path())) {
-        record.reason = Some("no access rule of the credential grants the call".to_owned());
-        return Err(ApiError::not_granted());
-    }
-    Ok(Some(caller))
+    })
 }
 
 /// The access token of a call (RFC 6750, section 2.1).
@@ -373,6 +389,10 @@ fn entry(
         "reason": record.reason,
         "identities": record.caller.as_ref().map(Caller::identities),
         "proof": record.caller.as_ref().map(|caller| caller.proof.to_string()),
+        "source": record.caller.as_ref().map(|caller| match caller.proof {
+            Proof::Session { .. } => "manager",
+            Proof::ConsumerKey { .. } | Proof::Token { .. } => "api",
+        }),
         "userAgent": parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).map(|text| cut(text, 256)),
     });
     if let (Some(key), Value::Object(detail)) = (&record.application, &mut detail) {

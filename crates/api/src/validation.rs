@@ -54,12 +54,12 @@ pub(crate) async fn submit(call: Call) -> Result<Reply, ApiError> {
         Err(cause) => return Err(cause.into()),
     };
     wish.why = match outcome {
-        LoggedIn::Done(person) if grant => {
+        LoggedIn::Done { person, .. } if grant => {
             let expiration = end(call.now, days);
             call.api.identity.validate_as(token, &person, expiration, &call.actor()).await?;
             return Ok(granted(&pending));
         }
-        LoggedIn::Done(person) => {
+        LoggedIn::Done { person, .. } => {
             call.api.identity.refuse_as(token, &person, &call.actor()).await?;
             return Ok(pages::page("Refused", "<p>The application gets no access.</p>\n"));
         }

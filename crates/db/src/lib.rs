@@ -17,6 +17,7 @@ pub mod people;
 pub mod project_users;
 pub mod s3_keys;
 pub mod second_factors;
+pub mod sessions;
 pub mod temporary_keys;
 pub mod user_tokens;
 

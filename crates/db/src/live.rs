@@ -1,6 +1,6 @@
 //! All that somebody can prove who they are by, in one list.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use model::{AccountId, ProjectId};
 use sqlx::{Row as _, sqlite::SqliteRow};
 
@@ -9,7 +9,7 @@ use crate::{Db, Error, Tx, micros, parse, time};
 /// Something that is good now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Live {
-    /// `key`, `client`, `token`, `s3`, `session`, `user-token` or `setup`.
+    /// `key`, `client`, `token`, `s3`, `session`, `console`, `user-token` or `setup`.
     pub kind: String,
     /// Its number or public id; of what is known by a hash alone, the first 16 hexadecimal digits of that.
     pub id: String,
@@ -28,8 +28,8 @@ pub struct Live {
 }
 
 /// What of an account, or all, is good at `now`, by kind, oldest first. Keys of sandboxes are not among it: they end with
-/// their sandbox.
-pub async fn list(db: &Db, of: Option<&AccountId>, now: Timestamp) -> Result<Vec<Live>, Error> {
+/// their sandbox. A session of the console that is not used for `idle` ends by that.
+pub async fn list(db: &Db, of: Option<&AccountId>, now: Timestamp, idle: SignedDuration) -> Result<Vec<Live>, Error> {
     let rows = sqlx::query(
         "SELECT * FROM (
              SELECT 'key' AS kind, CAST(c.id AS TEXT) AS id, c.account, coalesce(p.login, '') AS holder, a.name AS name,
@@ -57,11 +57,16 @@ pub async fn list(db: &Db, of: Option<&AccountId>, now: Timestamp) -> Result<Vec
          UNION ALL
              SELECT 'setup', lower(hex(substr(s.hash, 1, 8))), p.account, p.login, '', p.created, s.expires, NULL
              FROM people_setups s JOIN people p ON p.id = s.person
+         UNION ALL
+             SELECT 'console', CAST(s.id AS TEXT), s.account, coalesce(p.login, s.federated), s.user_agent, s.created,
+                    min(s.expires, s.last_use + ?3), s.last_use
+             FROM sessions s LEFT JOIN people p ON p.id = s.person
          )
          WHERE (?1 IS NULL OR account = ?1) AND (expires IS NULL OR expires > ?2) ORDER BY kind, created, id",
     )
     .bind(of.map(AccountId::as_str))
     .bind(micros(now))
+    .bind(i64::try_from(idle.as_micros()).unwrap_or(i64::MAX))
     .fetch_all(db.readers())
     .await?;
     rows.iter().map(live).collect()

@@ -10,6 +10,7 @@ use crate::{
     AccessRule, Error, Facts, GroupRole, Identity, Method, Question, Urn, UrnKind, client_urn, group_urn,
     people::person_identity,
     service_accounts::{client_identity, token_id},
+    sessions::federated_identity,
     user_urn,
 };
 
@@ -40,18 +41,20 @@ impl Caller {
     pub fn is_admin(&self) -> bool {
         match &self.who {
             Who::Account => true,
-            Who::User { role, .. } => *role == GroupRole::Admin,
+            Who::User { role, .. } | Who::Federated { role, .. } => *role == GroupRole::Admin,
             Who::Client { .. } => false,
         }
     }
 
-    /// The URNs that policies name them by: their own first, then those of their groups.
+    /// The URNs that policies name them by: their own first, then those of their groups. For one that a provider vouches
+    /// for, those of its groups alone: what a provider calls a person may be the login of a user here, and is not that user.
     pub fn identities(&self) -> Vec<String> {
         let account = &self.account;
         match &self.who {
             Who::Account => vec![Urn::account_identity(account).to_string()],
             Who::User { login, group, .. } => vec![user_urn(account, login), group_urn(account, group)],
             Who::Client { id } => vec![client_urn(account, id)],
+            Who::Federated { groups, .. } => groups.iter().map(|group| group_urn(account, group)).collect(),
         }
     }
 
@@ -62,6 +65,7 @@ impl Caller {
             identity: match &self.who {
                 Who::User { login, .. } => person_identity(login),
                 Who::Client { id } => client_identity(id),
+                Who::Federated { name, .. } => federated_identity(name),
                 Who::Account => self.proof.to_string(),
             },
             source_ip: self.source_ip,
@@ -91,6 +95,15 @@ pub enum Who {
         /// Its id.
         id: String,
     },
+    /// A person that the account's provider of single sign-on vouches for.
+    Federated {
+        /// What the provider calls it.
+        name: String,
+        /// Its groups, which are groups of the account; never empty.
+        groups: Vec<String>,
+        /// The strongest role of its groups.
+        role: GroupRole,
+    },
 }
 
 /// By what somebody proved who they are.
@@ -107,6 +120,11 @@ pub enum Proof {
     Token {
         /// SHA-256 of it.
         hash: Vec<u8>,
+    },
+    /// A session of the console.
+    Session {
+        /// Its number.
+        id: i64,
     },
 }
 
@@ -135,6 +153,7 @@ impl std::fmt::Display for Proof {
         match self {
             Proof::ConsumerKey { credential, .. } => write!(f, "credential/{credential}"),
             Proof::Token { hash } => write!(f, "token/{}", token_id(hash)),
+            Proof::Session { id } => write!(f, "session/{id}"),
         }
     }
 }

@@ -25,6 +25,7 @@ struct Unwritten {
     clients: HashMap<String, Timestamp>,
     tokens: HashMap<Vec<u8>, Timestamp>,
     user_tokens: HashMap<Vec<u8>, Timestamp>,
+    sessions: HashMap<i64, Timestamp>,
 }
 
 impl LastUse {
@@ -87,8 +88,20 @@ impl LastUse {
         self.lock().user_tokens.insert(hash.to_owned(), at);
     }
 
+    /// Notes the use of a session of the console.
+    pub(crate) fn note_session(&self, id: i64, at: Timestamp) {
+        let mut unwritten = self.lock();
+        let last = unwritten.sessions.entry(id).or_insert(at);
+        *last = at.max(*last);
+    }
+
+    /// The last use of a session that is not yet written.
+    pub(crate) fn of_session(&self, id: i64) -> Option<Timestamp> {
+        self.lock().sessions.get(&id).copied()
+    }
+
     pub(crate) async fn flush(&self) -> Result<(), Error> {
-        let (credentials, keys, clients, tokens, user_tokens) = {
+        let (credentials, keys, clients, tokens, user_tokens, sessions) = {
             let unwritten = self.lock();
             (
                 listed(&unwritten.credentials),
@@ -96,10 +109,11 @@ impl LastUse {
                 listed(&unwritten.clients),
                 listed(&unwritten.tokens),
                 listed(&unwritten.user_tokens),
+                listed(&unwritten.sessions),
             )
         };
         let nothing = credentials.is_empty() && keys.is_empty() && clients.is_empty() && tokens.is_empty();
-        if nothing && user_tokens.is_empty() {
+        if nothing && user_tokens.is_empty() && sessions.is_empty() {
             return Ok(());
         }
         let mut tx = self.db.begin().await?;
@@ -107,12 +121,14 @@ impl LastUse {
         db::s3_keys::touch(&mut tx, &keys).await?;
         db::oauth2::touch(&mut tx, &clients, &tokens).await?;
         db::user_tokens::touch(&mut tx, &user_tokens).await?;
+        db::sessions::touch(&mut tx, &sessions).await?;
         tx.commit().await?;
         let mut unwritten = self.lock();
         forget(&mut unwritten.credentials, &credentials);
         forget(&mut unwritten.clients, &clients);
         forget(&mut unwritten.tokens, &tokens);
         forget(&mut unwritten.user_tokens, &user_tokens);
+        forget(&mut unwritten.sessions, &sessions);
         for (access, _) in keys {
             unwritten.keys.remove(&access);
         }

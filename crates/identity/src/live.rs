@@ -7,13 +7,13 @@ use db::live;
 use jiff::Timestamp;
 use model::AccountId;
 
-use crate::{CredentialStatus, Error, Identity};
+use crate::{CredentialStatus, Error, Identity, sessions::SESSION_IDLE};
 
 impl Identity {
     /// What of an account, or all, is good now: consumer keys, service accounts and their tokens, access keys and
-    /// temporary ones, tokens of users of a project, set-up links.
+    /// temporary ones, tokens of users of a project, set-up links, sessions of the console.
     pub async fn live_credentials(&self, of: Option<&AccountId>) -> Result<Vec<Live>, Error> {
-        Ok(live::list(&self.db, of, Timestamp::now()).await?)
+        Ok(live::list(&self.db, of, Timestamp::now(), SESSION_IDLE).await?)
     }
 
     /// Ends what is listed under this kind and id, at once, with all that was made by it.
@@ -31,6 +31,10 @@ impl Identity {
             "client" => {
                 let (client, _) = db::oauth2::find(&self.db, id).await?.ok_or_else(absent)?;
                 self.delete_client(&client.account, id, by).await
+            }
+            "console" => {
+                let number = id.parse().map_err(|_| absent())?;
+                if self.end_session(number, by).await? { Ok(()) } else { Err(absent()) }
             }
             "s3" => {
                 let project = live::project_of_key(&self.db, id).await?.ok_or_else(absent)?;

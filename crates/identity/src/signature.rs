@@ -58,6 +58,9 @@ pub enum Refusal {
     /// The credential may not be used from this address.
     #[error("This credential may not be used from your address")]
     SourceIp,
+    /// There is no such session, or its time is over.
+    #[error("This session has ended")]
+    InvalidSession,
     /// The service failed.
     #[error(transparent)]
     Internal(#[from] Error),
@@ -114,7 +117,7 @@ impl Identity {
 
 impl Identity {
     /// The user of that number as a caller; `None` if it is gone or disabled.
-    async fn active_user(&self, id: i64) -> Result<Option<Who>, Error> {
+    pub(crate) async fn active_user(&self, id: i64) -> Result<Option<Who>, Error> {
         let Some((person, role)) = db::people::find_by_id(&self.db, id).await? else { return Ok(None) };
         let role = GroupRole::parse(&role).ok_or(Error::Damaged { what: "role of a group" })?;
         let user = Who::User { id, login: person.login, group: person.group, role };

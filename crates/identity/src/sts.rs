@@ -185,15 +185,16 @@ impl Identity {
         })
     }
 
-    /// Removes temporary keys and tokens whose time is over; how many there were. Call it from time to time: they are
+    /// Removes temporary keys, tokens and sessions whose time is over; how many there were. Call it from time to time: they are
     /// no longer good before it, too.
     pub async fn remove_expired_s3_keys(&self, now: Timestamp) -> Result<u64, Error> {
         let mut tx = self.db.begin().await?;
         let keys = temporary_keys::delete_expired(&mut tx, now).await?;
         let tokens = db::user_tokens::delete_expired(&mut tx, now).await?;
         let of_clients = db::oauth2::delete_expired_tokens(&mut tx, now).await?;
+        let sessions = db::sessions::delete_expired(&mut tx, now, now - crate::sessions::SESSION_IDLE).await?;
         tx.commit().await?;
-        Ok(keys + tokens + of_clients)
+        Ok(keys + tokens + of_clients + sessions)
     }
 }
 

@@ -33,6 +33,17 @@ impl GroupRole {
         }
     }
 
+    /// The stronger of two: of who is in several groups.
+    pub fn stronger(self, other: GroupRole) -> GroupRole {
+        let strength = |role| match role {
+            GroupRole::Admin => 3,
+            GroupRole::Regular => 2,
+            GroupRole::Unprivileged => 1,
+            GroupRole::None => 0,
+        };
+        if strength(other) > strength(self) { other } else { self }
+    }
+
     /// The role of that word.
     pub fn parse(word: &str) -> Option<GroupRole> {
         [GroupRole::Admin, GroupRole::Regular, GroupRole::Unprivileged, GroupRole::None]

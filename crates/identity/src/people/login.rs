@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::{
     NewTotp, Person, password, resource,
     second_factor::{ENABLED, Factor, FactorChange},
-    setup::{password_changed, person_identity, words},
+    setup::{person_identity, words},
 };
 use crate::{Error, Identity, passwords::Try};
 
@@ -35,7 +35,12 @@ pub struct LogIn<'a> {
 #[derive(Debug)]
 pub enum LoggedIn {
     /// It is this user.
-    Done(Person),
+    Done {
+        /// Who.
+        person: Person,
+        /// By what beside the password.
+        factor: Option<Factor>,
+    },
     /// It is nobody that may come in.
     Refused,
     /// The password is right, and a code is wanted too, or another one.
@@ -131,9 +136,8 @@ impl Identity {
             false => enrolled,
         };
         if let Some(hash) = new_hash {
-            db::people::set_password(&mut tx, person.id, &hash, crate::now()).await?;
+            self.set_password(&mut tx, &person, &hash, by.clone()).await?;
             person.change_password = false;
-            self.audit.record_in(&mut tx, &password_changed(by.clone(), &person)).await?;
         }
         self.audit.record_in(&mut tx, &succeeded(by, &person, factor, given)).await?;
         tx.commit().await?;
@@ -141,7 +145,7 @@ impl Identity {
         if let Some(attempt) = code_attempt {
             attempt.succeeded();
         }
-        Ok(LoggedIn::Done(person))
+        Ok(LoggedIn::Done { person, factor })
     }
 }
 

@@ -157,7 +157,7 @@ impl Identity {
         self.write_person(account, login, "account.user.enabled", by, |person| person.enabled = true).await
     }
 
-    /// Lets a user log in no more, and what it granted be good no more, until it is enabled.
+    /// Lets a user log in no more, ends its sessions, and lets what it granted be good no more, until it is enabled.
     pub async fn disable_person(&self, account: &AccountId, login: &str, by: &Actor) -> Result<(), Error> {
         self.write_person(account, login, "account.user.disabled", by, |person| person.enabled = false).await
     }
@@ -177,20 +177,25 @@ impl Identity {
         check_texts(&person.email, &person.description)?;
         person.updated = crate::now();
         db::people::update(&mut tx, &person).await.map_err(|fault| dangling(fault, "group", &person.group))?;
+        let ended = match person.enabled {
+            true => Vec::new(),
+            false => db::sessions::delete_of_person(&mut tx, person.id).await?,
+        };
         let mut entry = Entry::new(by.clone(), action, resource(&person));
-        entry.detail = serde_json::json!({ "group": person.group });
+        entry.detail = serde_json::json!({ "group": person.group, "sessionsEnded": ended });
         self.audit.record_in(&mut tx, &entry).await?;
         Ok(tx.commit().await?)
     }
 
-    /// Removes a user, and ends the credentials that it granted.
+    /// Removes a user, and ends its sessions and the credentials that it granted.
     pub async fn delete_person(&self, account: &AccountId, login: &str, by: &Actor) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
         let person = self.person(account, login).await?.ok_or_else(|| no_person(login))?;
         let ended = db::credentials::expire_of_person(&mut tx, person.id).await?;
+        let sessions = db::sessions::delete_of_person(&mut tx, person.id).await?;
         db::people::delete(&mut tx, person.id).await?;
         let mut entry = Entry::new(by.clone(), "account.user.deleted", resource(&person));
-        entry.detail = serde_json::json!({ "credentialsEnded": ended });
+        entry.detail = serde_json::json!({ "credentialsEnded": ended, "sessionsEnded": sessions });
         self.audit.record_in(&mut tx, &entry).await?;
         Ok(tx.commit().await?)
     }

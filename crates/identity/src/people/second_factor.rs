@@ -235,7 +235,7 @@ impl Identity {
         Ok(tx.commit().await?)
     }
 
-    /// Takes all second factors from a user that lost them: for the operator.
+    /// Takes all second factors from a user that lost them, and ends its sessions: for the operator.
     pub async fn reset_second_factors(&self, account: &AccountId, login: &str, by: &Actor) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
         let person = self.person(account, login).await?.ok_or_else(|| no_person(login))?;
@@ -243,7 +243,9 @@ impl Identity {
             second_factors::delete_totp(&mut tx, row.id).await?;
         }
         second_factors::delete_backup_codes(&mut tx, person.id).await?;
-        let entry = Entry::new(by.clone(), "account.user.secondFactors.reset", resource(&person));
+        let ended = db::sessions::delete_of_person(&mut tx, person.id).await?;
+        let mut entry = Entry::new(by.clone(), "account.user.secondFactors.reset", resource(&person));
+        entry.detail = serde_json::json!({ "sessionsEnded": ended });
         self.audit.record_in(&mut tx, &entry).await?;
         Ok(tx.commit().await?)
     }

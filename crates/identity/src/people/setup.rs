@@ -59,12 +59,24 @@ impl Identity {
         if !db::people::delete_setup(&mut tx, &random::sha256(token)).await? {
             return Err(gone());
         }
-        db::people::set_password(&mut tx, person.id, &hash, crate::now()).await?;
         let by =
             Actor { account: Some(person.account.clone()), identity: person_identity(&person.login), ..by.clone() };
-        self.audit.record_in(&mut tx, &password_changed(by, &person)).await?;
+        self.set_password(&mut tx, &person, &hash, by).await?;
         tx.commit().await?;
         Ok(Setup { account: person.account, login: person.login })
+    }
+
+    /// Sets the hash of a password that a user chose, and ends its sessions: who opened them may have known the old one.
+    pub(super) async fn set_password(
+        &self,
+        tx: &mut db::Tx,
+        person: &Person,
+        hash: &str,
+        by: Actor,
+    ) -> Result<(), Error> {
+        db::people::set_password(tx, person.id, hash, crate::now()).await?;
+        let ended = db::sessions::delete_of_person(tx, person.id).await?;
+        Ok(self.audit.record_in(tx, &password_changed(by, person, &ended)).await?)
     }
 
     async fn person_of_setup(&self, token: &str) -> Result<Option<Person>, Error> {
@@ -88,11 +100,12 @@ pub(crate) fn words(person: &Person) -> [&str; 3] {
 }
 
 /// What the audit log says of a new password, with the words of the old service.
-pub(crate) fn password_changed(by: Actor, person: &Person) -> Entry {
+fn password_changed(by: Actor, person: &Person, sessions: &[i64]) -> Entry {
     let mut entry = Entry::new(by, "account.user.password.changed", resource(person));
     entry.detail = serde_json::json!({
         "type": "USER_PASSWORD_CHANGED",
         "userPasswordChangedDetails": { "user": person.login },
+        "sessionsEnded": sessions,
     });
     entry
 }
