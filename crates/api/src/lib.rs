@@ -4,7 +4,9 @@
 //! Every call goes through one gate ([`gate`]): bounds, signature, access rules, decision, handler, audit entry.
 //! A route exists only as a row of [`ROUTES`], and a row names the IAM action that it needs.
 
+mod audit_views;
 mod auth;
+mod billing;
 mod capabilities;
 mod client_files;
 mod containers;
@@ -23,6 +25,7 @@ mod percent;
 mod platform_users;
 mod project;
 mod public;
+mod recorded;
 mod request;
 mod roles;
 mod routes;

@@ -46,7 +46,12 @@ impl Stack {
 
     /// Starts one with a configuration file of this text, which names the addresses of its listeners.
     pub fn configured(text: &str) -> Stack {
-        Stack::launch(&[], |dir| vec!["--config".into(), file(dir, "casemate.toml", text.as_bytes()).into()])
+        Stack::configured_with(text, &[])
+    }
+
+    /// The same, with variables in its environment.
+    pub fn configured_with(text: &str, environment: &[(&str, &str)]) -> Stack {
+        Stack::launch(environment, |dir| vec!["--config".into(), file(dir, "casemate.toml", text.as_bytes()).into()])
     }
 
     fn launch(environment: &[(&str, &str)], arguments: impl FnOnce(&Path) -> Vec<OsString>) -> Stack {
