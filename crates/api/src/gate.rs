@@ -305,8 +305,8 @@ fn seen_urls(config: &Config, parts: &Parts) -> Vec<String> {
     urls
 }
 
-/// The address under which the client reaches the service, to build links for it.
-fn base_url(config: &Config, parts: &Parts) -> String {
+/// The address under which the client of a request reaches the service, without path, to build links for it.
+pub fn base_url(config: &Config, parts: &Parts) -> String {
     let host = host(parts).unwrap_or_default();
     let named = config.public_urls.iter().find(|base| {
         let authority = base.split_once("://").map_or(base.as_str(), |(_, rest)| rest);
@@ -333,8 +333,9 @@ fn is_loopback(host: &str) -> bool {
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// The peer, or who a believed proxy says that it is: the last address that is not itself a believed proxy.
-fn source_ip(config: &Config, parts: &Parts) -> Option<IpAddr> {
+/// From where a request comes: the peer, or who a believed proxy says that it is, which is the last address that is not itself a
+/// believed proxy.
+pub fn source_ip(config: &Config, parts: &Parts) -> Option<IpAddr> {
     let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
     let trusted = |ip: IpAddr| config.trusted_proxies.iter().any(|block| block.contains(&ip));
     let mut ip = peer.ip().to_canonical();

@@ -11,10 +11,12 @@ mod capabilities;
 mod client_files;
 mod containers;
 mod error;
+mod explain;
 mod gate;
 mod iam;
 mod ip_restrictions;
 mod jobs_routes;
+mod live;
 mod logs;
 mod me;
 mod oauth2;
@@ -38,7 +40,7 @@ mod users;
 mod validation;
 
 pub use error::ApiError;
-pub use gate::router;
+pub use gate::{base_url, router, source_ip};
 pub use routes::{Access, ROUTES, Route};
 
 use std::{sync::Arc, time::Duration};

@@ -5,8 +5,8 @@ use futures::future::BoxFuture;
 use identity::Method;
 
 use crate::{
-    ApiError, audit_views, auth, billing, capabilities, client_files, containers, iam, ip_restrictions, jobs_routes,
-    logs, me, oauth2, people, project,
+    ApiError, audit_views, auth, billing, capabilities, client_files, containers, explain, iam, ip_restrictions,
+    jobs_routes, live, logs, me, oauth2, people, project,
     request::{Call, Reply},
     roles, s3_keys, second_factors, setup, storage, tokens, users, validation,
 };
@@ -70,6 +70,9 @@ pub static ROUTES: &[Route] = &[
     route!(Open Get "/auth/validate/{token}", "account:apiovh:auth/validate/get", validation::page),
     route!(Open Post "/auth/validate/{token}/login", "account:apiovh:auth/validate/login", validation::submit),
     route!(Granted Post "/auth/validate/{token}", "account:apiovh:auth/validate/create", auth::validate),
+    route!(Personal Get "/auth/validate/{token}/request", "account:apiovh:auth/validate/request/get", auth::asked_for),
+    route!(Personal Post "/auth/validate/{token}/grant", "account:apiovh:auth/validate/grant", auth::grant),
+    route!(Personal Post "/auth/validate/{token}/refuse", "account:apiovh:auth/validate/refuse", auth::refuse),
     route!(Open Post "/auth/oauth2/token", "account:apiovh:auth/oauth2/token/create", oauth2::token),
     route!(Open Get "/auth/setup/{token}", "account:apiovh:auth/setup/get", setup::form),
     route!(Open Post "/auth/setup/{token}", "account:apiovh:auth/setup/create", setup::submit),
@@ -100,6 +103,8 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Get "/me/api/credential", "account:apiovh:me/api/credential/get", me::credentials),
     route!(Granted Get "/me/api/credential/{credentialId}", "account:apiovh:me/api/credential/get", me::credential),
     route!(Granted Delete "/me/api/credential/{credentialId}", "account:apiovh:me/api/credential/delete", me::expire_credential),
+    route!(Granted Get "/me/api/live", "account:apiovh:me/api/live/get", live::list),
+    route!(Granted Delete "/me/api/live/{kind}/{id}", "account:apiovh:me/api/live/delete", live::revoke),
     route!(Granted Get "/me/api/logs/self", "account:apiovh:me/api/logs/self/get", audit_views::calls),
     route!(Granted Get "/me/api/logs/self/{logId}", "account:apiovh:me/api/logs/self/get", audit_views::one_call),
     route!(Granted Get "/me/api/logs/services", "account:apiovh:me/api/logs/services/get", audit_views::service_calls),
@@ -109,6 +114,8 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Get "/me/api/oauth2/client/{clientId}", "account:apiovh:me/api/oauth2/client/get", oauth2::show),
     route!(Granted Put "/me/api/oauth2/client/{clientId}", "account:apiovh:me/api/oauth2/client/edit", oauth2::edit),
     route!(Granted Delete "/me/api/oauth2/client/{clientId}", "account:apiovh:me/api/oauth2/client/delete", oauth2::delete),
+    route!(Personal Get "/me/api/session", "account:apiovh:me/api/session/get", live::sessions),
+    route!(Personal Delete "/me/api/session/{sessionId}", "account:apiovh:me/api/session/delete", live::end_session),
     route!(Granted Get "/me/identity/group", "account:apiovh:me/identity/group/get", people::groups),
     route!(Granted Post "/me/identity/group", "account:apiovh:me/identity/group/create", people::create_group),
     route!(Granted Get "/me/identity/group/{group}", "account:apiovh:me/identity/group/get", people::group),
@@ -211,6 +218,7 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Delete "/v2/iam/resource/{resourceURN}/tag/{key}", "account:apiovh:iam/resource/tag/delete", iam::delete_tag),
     route!(Personal Post "/v2/iam/resource/{resourceURN}/authorization/check", "account:apiovh:iam/resource/authorization/check", iam::check_resource),
     route!(Personal Post "/v2/iam/authorization/check", "account:apiovh:iam/authorization/check", iam::check),
+    route!(Granted Post "/v2/iam/explain", "account:apiovh:iam/explain", explain::explain),
     route!(Granted Get "/v2/iam/reference/action", "account:apiovh:iam/reference/action/get", iam::reference_actions),
     route!(Granted Get "/v2/iam/reference/resource/type", "account:apiovh:iam/reference/resource/type/get", iam::reference_types),
 ];

@@ -36,6 +36,8 @@ fn filled(world: &World, path: &str) -> String {
         "{user}",
         "{group}",
         "{clientId}",
+        "{sessionId}",
+        "{kind}",
         "{id}",
     ]
     .iter()
