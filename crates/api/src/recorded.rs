@@ -13,8 +13,8 @@ pub(crate) fn is_plain(caller_is_known: bool, status: u16) -> bool {
 pub(crate) fn path(route: Option<&Route>, path: &str, plain: bool) -> String {
     let Some(route) = route else {
         let known = |segment: &str| {
-            let word = |route: &&Route| route.path.split('/').any(|part| part == segment && !part.starts_with('{'));
-            segment.is_empty() || VERSIONS.contains(&segment) || ROUTES.iter().find(word).is_some()
+            let word = |route: &Route| route.path.split('/').any(|part| part == segment && !part.starts_with('{'));
+            segment.is_empty() || VERSIONS.contains(&segment) || ROUTES.iter().any(word)
         };
         let kept: Vec<&str> =
             path.split('/').take(MOST_SEGMENTS).map(|segment| if known(segment) { segment } else { "*" }).collect();

@@ -55,6 +55,7 @@ async fn check(repair_from: Option<PathBuf>, data: &DataArgs, global: &Global) -
     is_whole_place(&config, &dir)?;
     let copy = repair_from.map(|copy| copy_of_store(&copy, &dir)).transpose()?;
     let (db, audit, keys, _) = serve::open_identity(&config).await?;
+    super::record(&db, global).await?;
     let mut opened = Store::open_to_check(&dir, Arc::clone(&keys), None).await;
     if let Some(copy) = &copy
         && matches!(opened, Ok(_) | Err(objects::Error::LogDamaged { .. }))
