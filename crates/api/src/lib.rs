@@ -9,6 +9,8 @@ mod capabilities;
 mod client_files;
 mod containers;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gate;
 mod iam;
 mod ip_restrictions;
