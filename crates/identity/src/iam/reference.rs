@@ -12,15 +12,20 @@ pub const GROUPED: &str = "urn:v1:eu:resourceGroup:rg";
 /// A question.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
+    /// URNs of who asks.
     pub identities: &'a [&'a str],
+    /// The action.
     pub action: &'a str,
+    /// The URN of the resource.
     pub resource: &'a str,
+    /// When.
     pub at: Timestamp,
+    /// From where, if it is known.
     pub ip: Option<IpAddr>,
 }
 
 impl Asked<'_> {
-    /// Permissions groups are named by the ends of their URNs; the tags are those of the resource.
+    /// Whether the policies allow it. Permissions groups are named by the ends of their URNs; the tags are those of the resource.
     pub fn is_allowed(&self, policies: &[Value], groups: &[Value], members: &Value, tags: &[(String, String)]) -> bool {
         let applies = |policy: &&Value| {
             self.identities.iter().any(|identity| says(&policy["identities"], "", identity))
