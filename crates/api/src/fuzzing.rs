@@ -2,7 +2,6 @@
 
 use axum::extract::ConnectInfo;
 use http::Request;
-use identity::SignedRequest;
 use jiff::Timestamp;
 
 use crate::{Config, gate, request::parse_query};
