@@ -20,5 +20,10 @@ if [ ${#targets[@]} -eq 0 ]; then
 fi
 for target in "${targets[@]}"; do
     say "fuzzing $target for $SECONDS_EACH s"
-    cargo +nightly fuzz run "$target" -- -max_total_time="$SECONDS_EACH" -rss_limit_mb=2048 -timeout=10
+    corpus=()
+    if [ -d "fuzz/seeds/$target" ]; then
+        mkdir -p "fuzz/corpus/$target"
+        corpus=("fuzz/corpus/$target" "fuzz/seeds/$target")
+    fi
+    cargo +nightly fuzz run "$target" "${corpus[@]}" -- -max_total_time="$SECONDS_EACH" -rss_limit_mb=2048 -timeout=10
 done

@@ -209,26 +209,36 @@ async fn proved(
     now: Timestamp,
     source_ip: Option<IpAddr>,
 ) -> Result<Caller, ApiError> {
-    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let urls = seen_urls(&state.config, parts);
-    let signed = SignedRequest {
-        application: text("x-ovh-application"),
-        consumer: text("x-ovh-consumer"),
-        timestamp: text("x-ovh-timestamp"),
-        signature: text("x-ovh-signature"),
-        method: parts.method.as_str(),
-        urls: &urls,
-        body,
-        source_ip,
-    };
+    let signed = signed(parts, &urls, body, source_ip);
     Ok(match bearer(parts).filter(|_| signed.application.is_none()) {
         Some(token) => state.identity.authenticate_token(token, source_ip, now).await?,
         None => state.identity.authenticate(&signed, now).await?,
     })
 }
 
+/// What of a call its signature is about.
+pub(crate) fn signed<'a>(
+    parts: &'a Parts,
+    urls: &'a [String],
+    body: &'a [u8],
+    source_ip: Option<IpAddr>,
+) -> SignedRequest<'a> {
+    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    SignedRequest {
+        application: text("x-ovh-application"),
+        consumer: text("x-ovh-consumer"),
+        timestamp: text("x-ovh-timestamp"),
+        signature: text("x-ovh-signature"),
+        method: parts.method.as_str(),
+        urls,
+        body,
+        source_ip,
+    }
+}
+
 /// The access token of a call (RFC 6750, section 2.1).
-fn bearer(parts: &Parts) -> Option<&str> {
+pub(crate) fn bearer(parts: &Parts) -> Option<&str> {
     let (scheme, token) = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
@@ -265,10 +275,7 @@ async fn decide(
     let decision = state.identity.authorize(caller, route.action, resource, now).await?;
     record.decision = Some(decision.recorded());
     record.reason = Some(decision.reason.clone());
-    let project = match &decision.resource {
-        Resource::Project(id) => state.identity.project(id).await?,
-        Resource::Account(_) => None,
-    };
+    let project = decision.project;
     if given.is_some() && project.is_none() {
         // What stands there is no project, and may be anything.
         record.resource = None;
@@ -294,7 +301,7 @@ async fn path_params(parts: &mut Parts) -> Result<Vec<(String, String)>, ApiErro
 
 /// Every URL that the client may have seen: under each public address, and under the `Host` that it named if that is
 /// a loopback address. What `Host` says is not believed otherwise.
-fn seen_urls(config: &Config, parts: &Parts) -> Vec<String> {
+pub(crate) fn seen_urls(config: &Config, parts: &Parts) -> Vec<String> {
     let path = parts.uri.path_and_query().map_or("/", |text| text.as_str());
     let mut urls: Vec<String> =
         config.public_urls.iter().map(|base| format!("{}{path}", base.trim_end_matches('/'))).collect();
@@ -356,7 +363,7 @@ pub fn source_ip(config: &Config, parts: &Parts) -> Option<IpAddr> {
     Some(ip)
 }
 
-fn without_version(path: &str) -> &str {
+pub(crate) fn without_version(path: &str) -> &str {
     VERSIONS.iter().find_map(|version| path.strip_prefix(version)).unwrap_or(path)
 }
 

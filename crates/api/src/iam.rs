@@ -244,7 +244,7 @@ async fn list(call: &Call, kind: IamKind) -> Result<Reply, ApiError> {
     let account = &call.caller()?.account;
     // One more than is shown tells whether there is a next page.
     let found = call.api.identity.iam_documents(account, kind, page.after.as_deref(), page.size + 1).await?;
-    let around = Around::read(call, kind).await?;
+    let around = Around::read(call, &found).await?;
     let rows = found.iter().map(|document| (document.id.clone(), around.describe(document, account)));
     Page { after: None, size: page.size }.reply(rows.collect())
 }
@@ -255,7 +255,8 @@ async fn show(call: &Call, kind: IamKind, id: &str) -> Result<Reply, ApiError> {
 }
 
 async fn one(call: &Call, document: &IamDocument) -> Result<Value, ApiError> {
-    Ok(Around::read(call, document.kind).await?.describe(document, &call.caller()?.account))
+    let around = Around::read(call, std::slice::from_ref(document)).await?;
+    Ok(around.describe(document, &call.caller()?.account))
 }
 
 async fn create(call: &Call, kind: IamKind) -> Result<IamDocument, ApiError> {
@@ -288,16 +289,18 @@ struct Around {
 }
 
 impl Around {
-    async fn read(call: &Call, kind: IamKind) -> Result<Around, ApiError> {
+    async fn read(call: &Call, documents: &[IamDocument]) -> Result<Around, ApiError> {
         let account = &call.caller()?.account;
         let identity = &call.api.identity;
-        let resources = match kind {
-            IamKind::PermissionsGroup => Vec::new(),
-            IamKind::Policy | IamKind::ResourceGroup => identity.iam_resources(account).await?,
-        };
-        let groups = match kind {
-            IamKind::Policy => identity.iam_documents(account, IamKind::ResourceGroup, None, u32::MAX).await?,
-            IamKind::ResourceGroup | IamKind::PermissionsGroup => Vec::new(),
+        let lists = documents.iter().filter_map(|document| document.given.get("resources")?.as_array());
+        let named: BTreeSet<&str> = lists.flatten().filter_map(|entry| entry["urn"].as_str()).collect();
+        let named: Vec<&str> = named.into_iter().collect();
+        let (resources, groups) = match named.is_empty() {
+            true => (Vec::new(), Vec::new()),
+            false => (
+                identity.iam_resources_named(account, &named).await?,
+                identity.resource_groups_named(account, &named).await?,
+            ),
         };
         Ok(Around {
             resources: resources.into_iter().map(|resource| (resource.urn.to_string(), resource)).collect(),

@@ -12,6 +12,8 @@ mod client_files;
 mod containers;
 mod error;
 mod explain;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gate;
 mod iam;
 mod ip_restrictions;

@@ -35,7 +35,9 @@ pub(crate) async fn show(call: Call) -> Result<Reply, ApiError> {
 /// Projects of one account, with what policies know of them.
 async fn describe_all(call: &Call, projects: &[Project]) -> Result<Vec<Value>, ApiError> {
     let Some(first) = projects.first() else { return Ok(Vec::new()) };
-    let known = call.api.identity.iam_resources(&first.account).await?;
+    let urns: Vec<Urn> = projects.iter().map(|project| Urn::project(&project.id)).collect();
+    let urns: Vec<&str> = urns.iter().map(Urn::as_str).collect();
+    let known = call.api.identity.iam_resources_named(&first.account, &urns).await?;
     let known: HashMap<Urn, IamResource> = known.into_iter().map(|one| (one.urn.clone(), one)).collect();
     Ok(projects.iter().map(|project| describe(project, known.get(&Urn::project(&project.id)))).collect())
 }

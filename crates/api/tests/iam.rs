@@ -103,13 +103,62 @@ async fn what_is_wrong_is_refused_whole_and_its_place_is_named() {
             "conditions.values[request.Agent]",
         ),
         (with("colour", json!("red")), "colour"),
+        (with("identities", json!([ALICE, "urn:v1:eu:identity:user:alice"])), "identities[1]"),
+        (with("resources", json!([{ "urn": "urn:v1:eu:resource:publicCloudProject:a*b" }])), "resources[0].urn"),
+        (with("resources", json!([{ "urn": "urn:v2:eu:resource:vps:x" }])), "resources[0].urn"),
+        (
+            with("resources", json!([{ "urn": format!("urn:v1:eu:resource:vps:{}", "x".repeat(600)) }])),
+            "resources[0].urn",
+        ),
+        (with("conditions", nots(60)), "conditions.conditions[0].conditions[0].operator"),
+        (with("identities", json!(vec![ALICE; 10_001])), "identities"),
     ] {
         refused_field(&world.call("POST", "/v2/iam/policy", &body).await, place);
     }
+    // What is deeper than JSON is read here is refused before it is followed.
+    let deep = with("conditions", json!("DEEP")).to_string().replace("\"DEEP\"", &"{\"conditions\":[".repeat(5_000));
+    let answer = world
+        .send(support::signed(&world.keys, "POST", "/v2/iam/policy", &deep, jiff::Timestamp::now().as_second()))
+        .await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{answer:?}");
     assert_eq!(world.done("GET", "/v2/iam/policy", &Value::Null).await, json!([]));
+    // Groups hold no groups, so that there is no cycle.
+    let group = json!({ "name": "g", "resources": [{ "urn": unknown }] });
+    refused_field(&world.call("POST", "/v2/iam/resourceGroup", &group).await, "resources[0].urn");
+    let group = json!({ "name": "g", "permissions": { "allow": [{ "action": "*" }] }, "permissionsGroups": [] });
+    refused_field(&world.call("POST", "/v2/iam/permissionsGroup", &group).await, "permissionsGroups");
     for (path, field) in [("/v2/iam/policy", "X-Pagination-Size"), ("/v2/iam/resource", "X-Pagination-Cursor")] {
         refused_field(&world.get_with(path, &[(field, "zero")]).await, field);
     }
+}
+
+/// `NOT` of `NOT` of ...
+fn nots(depth: usize) -> Value {
+    let matched = json!({ "operator": "MATCH", "values": { "request.IP": "192.0.2.1" } });
+    (0..depth).fold(matched, |inner, _| json!({ "operator": "NOT", "conditions": [inner] }))
+}
+
+#[tokio::test]
+async fn the_rules_of_an_account_are_bounded_together() {
+    let world = World::new().await;
+    let group = json!({ "name": "read", "permissions": { "allow": [{ "action": "*get" }] } });
+    let group = world.done("POST", "/v2/iam/permissionsGroup", &group).await;
+    let naming = |name: &str, groups: usize| {
+        let mut policy = policy(name);
+        policy["permissionsGroups"] = json!(vec![json!({ "urn": group["urn"] }); groups]);
+        policy
+    };
+    let first = world.done("POST", "/v2/iam/policy", &naming("first", 9_990)).await;
+    refused(&world.call("POST", "/v2/iam/policy", &naming("second", 9)).await, 429, "TOO_MANY_REQUESTS");
+    assert_eq!(world.done("GET", "/v2/iam/policy", &Value::Null).await.as_array().map(Vec::len), Some(1));
+    let second = world.done("POST", "/v2/iam/policy", &naming("second", 8)).await;
+    let path = format!("/v2/iam/policy/{}", second["id"].as_str().expect("an id"));
+    refused(&world.call("PUT", &path, &naming("second", 9)).await, 429, "TOO_MANY_REQUESTS");
+    assert_eq!(world.done("GET", &path, &Value::Null).await, second, "nothing of it is changed");
+    let path = format!("/v2/iam/policy/{}", first["id"].as_str().expect("an id"));
+    world.done("PUT", &path, &naming("first", 9_989)).await;
+    let path = format!("/v2/iam/policy/{}", second["id"].as_str().expect("an id"));
+    world.done("PUT", &path, &naming("second", 9)).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use model::{AccountId, ProjectId};
 use sqlx::{Row as _, sqlite::SqliteRow};
 
-use crate::{Db, Error, Tx, micros, parse, time};
+use crate::{Db, Error, Tx, json_list, micros, parse, time};
 
 /// An account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +101,19 @@ pub async fn list_projects(db: &Db, of: Option<&AccountId>) -> Result<Vec<Projec
          WHERE ?1 IS NULL OR account = ?1 ORDER BY created, id",
     )
     .bind(of.map(AccountId::as_str))
+    .fetch_all(db.readers())
+    .await?;
+    rows.iter().map(project).collect()
+}
+
+/// Those of an account's projects that have one of these ids.
+pub async fn projects_named(db: &Db, account: &AccountId, ids: &[&str]) -> Result<Vec<Project>, Error> {
+    let rows = sqlx::query(
+        "SELECT id, account, name, authorized, created FROM projects
+         WHERE account = ? AND id IN (SELECT value FROM json_each(?))",
+    )
+    .bind(account.as_str())
+    .bind(json_list(ids))
     .fetch_all(db.readers())
     .await?;
     rows.iter().map(project).collect()

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use model::AccountId;
 use sqlx::{Row as _, sqlite::SqliteRow};
 
-use crate::{Db, Error, Tx, micros, time};
+use crate::{Db, Error, Tx, json_list, micros, time};
 
 /// What a document is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -102,6 +102,20 @@ pub async fn find(db: &Db, account: &AccountId, kind: Kind, id: &str) -> Result<
     .fetch_optional(db.readers())
     .await?;
     row.as_ref().map(document).transpose()
+}
+
+/// Those documents in force of a kind that have one of these ids.
+pub async fn named(db: &Db, account: &AccountId, kind: Kind, ids: &[&str]) -> Result<Vec<Document>, Error> {
+    let rows = sqlx::query(
+        "SELECT id, kind, name, document, created, since FROM iam_documents
+         WHERE account = ? AND kind = ? AND until IS NULL AND id IN (SELECT value FROM json_each(?))",
+    )
+    .bind(account.as_str())
+    .bind(kind.as_str())
+    .bind(json_list(ids))
+    .fetch_all(db.readers())
+    .await?;
+    rows.iter().map(document).collect()
 }
 
 /// Documents in force, oldest first, at most so many, after the one of id `after`; ids rise with time.
@@ -227,6 +241,19 @@ pub async fn tags(db: &Db, account: &AccountId, at: Option<Timestamp>) -> Result
     )
     .bind(account.as_str())
     .bind(at.map(micros))
+    .fetch_all(db.readers())
+    .await?;
+    rows.iter().map(tag).collect()
+}
+
+/// The tags of these resources.
+pub async fn tags_of_named(db: &Db, account: &AccountId, urns: &[&str]) -> Result<Vec<Tag>, Error> {
+    let rows = sqlx::query(
+        "SELECT urn, key, value FROM iam_tags
+         WHERE account = ? AND until IS NULL AND urn IN (SELECT value FROM json_each(?)) ORDER BY urn, key",
+    )
+    .bind(account.as_str())
+    .bind(json_list(urns))
     .fetch_all(db.readers())
     .await?;
     rows.iter().map(tag).collect()

@@ -161,6 +161,11 @@ pub(crate) fn time(column: &'static str, micros: i64) -> Result<jiff::Timestamp,
     jiff::Timestamp::from_microsecond(micros).map_err(|_| Error::Damaged { column })
 }
 
+/// Texts as one value, for `IN (SELECT value FROM json_each(?))`.
+pub(crate) fn json_list(texts: &[&str]) -> String {
+    serde_json::Value::from(texts).to_string()
+}
+
 /// A text column that parses to an id.
 pub(crate) fn parse<T: std::str::FromStr>(column: &'static str, text: &str) -> Result<T, Error> {
     text.parse().map_err(|_| Error::Damaged { column })

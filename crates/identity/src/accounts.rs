@@ -3,7 +3,6 @@
 pub use db::accounts::{Account, Project};
 
 use audit::{Actor, Entry};
-use jiff::Timestamp;
 use model::{AccountId, ProjectId};
 
 use crate::{Error, Identity, random};
@@ -11,8 +10,7 @@ use crate::{Error, Identity, random};
 impl Identity {
     /// Makes an account.
     pub async fn create_account(&self, id: &AccountId, email: &str, name: &str, by: &Actor) -> Result<Account, Error> {
-        let account =
-            Account { id: id.clone(), email: email.to_owned(), name: name.to_owned(), created: Timestamp::now() };
+        let account = Account { id: id.clone(), email: email.to_owned(), name: name.to_owned(), created: crate::now() };
         let mut tx = self.db.begin().await?;
         db::accounts::insert(&mut tx, &account).await.map_err(|fault| exists(fault, "account", id.as_str()))?;
         made(self.keys.create_account(id))?;
@@ -35,13 +33,8 @@ impl Identity {
     pub async fn create_project(&self, account: &AccountId, name: &str, by: &Actor) -> Result<Project, Error> {
         let text = random::hex::<16>()?;
         let id: ProjectId = text.parse().map_err(|_| Error::Damaged { what: "project id" })?;
-        let project = Project {
-            id,
-            account: account.clone(),
-            name: name.to_owned(),
-            authorized: true,
-            created: Timestamp::now(),
-        };
+        let project =
+            Project { id, account: account.clone(), name: name.to_owned(), authorized: true, created: crate::now() };
         let mut tx = self.db.begin().await?;
         db::accounts::insert_project(&mut tx, &project)
             .await

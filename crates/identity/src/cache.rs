@@ -1,4 +1,4 @@
-//! Grants in memory, so that a call costs no query. What this process changes is seen at once, what another one changes
+//! Grants and address rules in memory, so that a call costs no query. What this process changes is seen at once, what another one changes
 //! after [`OLDEST`].
 
 use std::{
@@ -7,40 +7,45 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::S3Grant;
-
-#[derive(Debug, Default)]
-pub(crate) struct Cache {
-    inner: Mutex<Inner>,
+/// Values by name.
+#[derive(Debug)]
+pub(crate) struct Cache<T> {
+    inner: Mutex<Inner<T>>,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    entries: HashMap<String, Entry>,
+#[derive(Debug)]
+struct Inner<T> {
+    entries: HashMap<String, Entry<T>>,
     /// Counts changes: what was read before one is not kept after it.
     changes: u64,
 }
 
 #[derive(Debug)]
-struct Entry {
-    grant: Arc<S3Grant>,
+struct Entry<T> {
+    value: Arc<T>,
     read: Instant,
     /// Somebody is reading it again.
     renewing: bool,
 }
 
 /// What the cache knows of a name.
-pub(crate) enum Known {
+pub(crate) enum Known<T> {
     /// This.
-    Fresh(Arc<S3Grant>),
+    Fresh(Arc<T>),
     /// Nothing that may be used: read it, then say [`Cache::keep`] with this number.
     Unknown(u64),
 }
 
-impl Cache {
+impl<T> Default for Cache<T> {
+    fn default() -> Cache<T> {
+        Cache { inner: Mutex::new(Inner { entries: HashMap::new(), changes: 0 }) }
+    }
+}
+
+impl<T> Cache<T> {
     /// What is known of `name`. Of many that ask for the same, one is sent to read it again before it is too old, so
     /// that the others need not wait.
-    pub(crate) fn find(&self, name: &str, now: Instant) -> Known {
+    pub(crate) fn find(&self, name: &str, now: Instant) -> Known<T> {
         let mut inner = self.lock();
         let changes = inner.changes;
         let Some(entry) = inner.entries.get_mut(name) else { return Known::Unknown(changes) };
@@ -49,17 +54,17 @@ impl Cache {
             entry.renewing = true;
             return Known::Unknown(changes);
         }
-        Known::Fresh(Arc::clone(&entry.grant))
+        Known::Fresh(Arc::clone(&entry.value))
     }
 
     /// Keeps what was read (begun at `read`, with the number that [`Cache::find`] gave), or forgets a name that is
     /// gone.
-    pub(crate) fn keep(&self, name: &str, grant: Option<&Arc<S3Grant>>, read: Instant, changes: u64) {
+    pub(crate) fn keep(&self, name: &str, value: Option<&Arc<T>>, read: Instant, changes: u64) {
         let mut inner = self.lock();
         if inner.changes != changes {
             return;
         }
-        let Some(grant) = grant else {
+        let Some(value) = value else {
             inner.entries.remove(name);
             return;
         };
@@ -69,7 +74,7 @@ impl Cache {
                 inner.entries.clear();
             }
         }
-        inner.entries.insert(name.to_owned(), Entry { grant: Arc::clone(grant), read, renewing: false });
+        inner.entries.insert(name.to_owned(), Entry { value: Arc::clone(value), read, renewing: false });
     }
 
     /// Forgets all, because something changed.
@@ -79,41 +84,26 @@ impl Cache {
         inner.entries.clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner<T>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How old a grant may be: so late is seen what another process changed.
+/// How old a value may be: so late is seen what another process changed.
 pub(crate) const OLDEST: Duration = Duration::from_secs(1);
 const RENEWED: Duration = Duration::from_millis(500);
 const MOST: usize = 4096;
 
 #[cfg(test)]
 mod tests {
-    use zeroize::Zeroizing;
-
     use super::*;
-    use crate::Scope;
 
-    fn grant() -> Arc<S3Grant> {
-        Arc::new(S3Grant {
-            access: None,
-            secret: Zeroizing::default(),
-            project: "a".repeat(32).parse().expect("a project"),
-            identity: String::new(),
-            scope: Scope::Project,
-            session_token: None,
-            expires: None,
-            principal: String::new(),
-            user: None,
-            user_policy: None,
-            session_policies: Vec::new(),
-        })
+    fn grant() -> Arc<u8> {
+        Arc::new(1)
     }
 
     /// The number to keep by, if nothing is known.
-    fn unknown(cache: &Cache, name: &str, now: Instant) -> Option<u64> {
+    fn unknown(cache: &Cache<u8>, name: &str, now: Instant) -> Option<u64> {
         match cache.find(name, now) {
             Known::Fresh(_) => None,
             Known::Unknown(changes) => Some(changes),

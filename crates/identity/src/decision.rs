@@ -1,13 +1,14 @@
 //! Who calls, and whether they may. Default deny.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use audit::Actor;
 use jiff::Timestamp;
 use model::{AccountId, ProjectId};
 
 use crate::{
-    AccessRule, Error, Facts, GroupRole, Identity, Method, Question, Urn, UrnKind, client_urn, group_urn,
+    AccessRule, Error, Facts, GroupRole, Identity, Method, Project, Question, Urn, UrnKind, Verdict, client_urn,
+    group_urn,
     people::person_identity,
     service_accounts::{client_identity, token_id},
     sessions::federated_identity,
@@ -176,6 +177,8 @@ pub struct Decision {
     pub action: String,
     /// What it was to be done on.
     pub resource: Resource,
+    /// The project, where it was one and it is there.
+    pub project: Option<Project>,
     /// What decided, for the audit log.
     pub reason: String,
 }
@@ -198,9 +201,13 @@ impl Identity {
         resource: Resource,
         at: Timestamp,
     ) -> Result<Decision, Error> {
+        let project = match &resource {
+            Resource::Account(_) => None,
+            Resource::Project(id) => self.project(id).await?,
+        };
         let owner = match &resource {
             Resource::Account(id) => Some(id.clone()),
-            Resource::Project(id) => self.project(id).await?.map(|project| project.account),
+            Resource::Project(_) => project.as_ref().map(|project| project.account.clone()),
         };
         let (allowed, reason) = match owner {
             None => (false, "no such project".to_owned()),
@@ -218,10 +225,34 @@ impl Identity {
                     resource: &urn,
                     facts: Facts { at, source_ip: caller.source_ip },
                 };
-                let verdict = self.iam(&owner).await?.decide(&question)?;
+                let verdict = self.verdict(&owner, &question).await?;
                 (verdict.allowed, verdict.reason())
             }
         };
-        Ok(Decision { allowed, action: action.to_owned(), resource, reason })
+        Ok(Decision { allowed, action: action.to_owned(), resource, project, reason })
+    }
+
+    /// What the policies of an account say. A question that needs much of Cedar is judged apart, few at once, so that
+    /// no other call waits for it.
+    async fn verdict(&self, owner: &AccountId, question: &Question<'_>) -> Result<Arc<Verdict>, Error> {
+        let iam = self.iam(owner).await?;
+        let prepared = iam.prepare(question);
+        if !prepared.is_large() {
+            return Ok(iam.judge(&prepared, question)?);
+        }
+        if let Some(known) = prepared.verdict(&question.facts) {
+            return Ok(known);
+        }
+        let identities: Vec<String> = question.identities.iter().map(|identity| (*identity).to_owned()).collect();
+        let (action, resource, facts) = (question.action.to_owned(), question.resource.to_owned(), question.facts);
+        let permit = Arc::clone(&self.large_decisions).acquire_owned().await;
+        let judged = tokio::task::spawn_blocking(move || {
+            // Held to the end, even if nobody waits for it any more.
+            let _permit = permit;
+            let identities: Vec<&str> = identities.iter().map(String::as_str).collect();
+            iam.judge(&prepared, &Question { identities: &identities, action: &action, resource: &resource, facts })
+        });
+        let judged = judged.await.map_err(|_| Error::Damaged { what: "policies of an account" })?;
+        Ok(judged?)
     }
 }

@@ -1,13 +1,13 @@
 //! From where an account is reached: log-ins of its users, and calls of the API by whichever credential of it. Access keys
 //! of the object store are not bound by it; policies say from where they are good.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use audit::{Actor, Entry};
 use ipnet::IpNet;
 use model::AccountId;
 
-use crate::{Error, Identity};
+use crate::{Error, Identity, cache::Known};
 
 /// What is done with who comes from an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,6 +179,7 @@ impl Identity {
         entry.detail = serde_json::json!({ "rules": gone });
         self.audit.record_in(&mut tx, &entry).await?;
         tx.commit().await?;
+        self.restrictions.changed();
         Ok(gone)
     }
 
@@ -198,12 +199,23 @@ impl Identity {
         let mut entry = Entry::new(by.clone(), action, format!("account/{account}"));
         entry.detail = serde_json::json!({ "ip": row.block, "rule": row.rule, "warning": row.warning });
         self.audit.record_in(&mut tx, &entry).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        self.restrictions.changed();
+        Ok(())
     }
 
-    /// Whether an account is reached from an address.
+    /// Whether an account is reached from an address. What another process changed is seen a second later.
     pub(crate) async fn reached_from(&self, account: &AccountId, address: Option<IpAddr>) -> Result<bool, Error> {
-        let (rule, warning) = self.ip_restrictions(account).await?.decide(address);
+        let begun = Instant::now();
+        let rules = match self.restrictions.find(account.as_str(), begun) {
+            Known::Fresh(rules) => rules,
+            Known::Unknown(changes) => {
+                let rules = Arc::new(self.ip_restrictions(account).await?);
+                self.restrictions.keep(account.as_str(), Some(&rules), begun, changes);
+                rules
+            }
+        };
+        let (rule, warning) = rules.decide(address);
         if warning {
             tracing::warn!(%account, ?address, rule = rule.as_str(), "an address rule of an account was used");
         }

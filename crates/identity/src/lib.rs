@@ -14,6 +14,8 @@ mod bucket_roles;
 mod cache;
 mod credentials;
 mod decision;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod iam;
 mod ip_restrictions;
 mod job_policy;
@@ -73,6 +75,7 @@ use audit::Audit;
 use db::Db;
 use jiff::Timestamp;
 use keys::Keys;
+use tokio::sync::Semaphore;
 
 use cache::Cache;
 use iam::Snapshots;
@@ -88,11 +91,13 @@ pub struct Identity {
     audit: Audit,
     keys: Arc<Keys>,
     uses: LastUse,
-    cache: Arc<Cache>,
+    cache: Arc<Cache<S3Grant>>,
+    restrictions: Arc<Cache<IpRestrictions>>,
     passwords: Arc<Passwords>,
     common_passwords: Arc<CommonPasswords>,
     bucket_policies: Arc<BucketPolicies>,
     iam: Arc<Snapshots>,
+    large_decisions: Arc<Semaphore>,
 }
 
 impl Identity {
@@ -104,10 +109,12 @@ impl Identity {
             audit,
             keys,
             cache: Arc::default(),
+            restrictions: Arc::default(),
             passwords: Arc::new(Passwords::new()),
             common_passwords: Arc::new(CommonPasswords::new()),
             bucket_policies: Arc::default(),
             iam: Arc::default(),
+            large_decisions: Arc::new(Semaphore::new(LARGE_DECISIONS)),
         }
     }
 
@@ -122,6 +129,9 @@ impl std::fmt::Debug for Identity {
         f.debug_struct("Identity").finish_non_exhaustive()
     }
 }
+
+/// Large decisions at once, the service over: each takes a core for milliseconds.
+const LARGE_DECISIONS: usize = 1;
 
 /// The time, in the microseconds that the database keeps: so that what is answered is what is read later.
 pub(crate) fn now() -> Timestamp {

@@ -37,14 +37,14 @@ pub(crate) fn generate() -> Result<Zeroizing<String>, Error> {
 /// Hashes and checks passwords, and counts tries.
 #[derive(Debug)]
 pub(crate) struct Passwords {
-    /// One permit a hash: each takes 19 MiB and a core for some 20 ms.
+    /// One permit a hash: each takes 19 MiB and a core for some 20 ms. Half of the cores are left to other calls.
     hashing: Arc<Semaphore>,
     tries: Arc<Mutex<Tries>>,
 }
 
 impl Passwords {
     pub(crate) fn new() -> Passwords {
-        Passwords { hashing: Arc::new(Semaphore::new(AT_ONCE)), tries: Arc::default() }
+        Passwords { hashing: Arc::new(Semaphore::new(at_once())), tries: Arc::default() }
     }
 
     /// The hash of a password, as a PHC string.
@@ -205,6 +205,12 @@ fn source(from: Option<IpAddr>) -> String {
     }
 }
 
+/// Hashes at once, the service over.
+fn at_once() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (cores / 2).clamp(1, MOST_AT_ONCE)
+}
+
 fn argon2() -> Result<Argon2<'static>, Error> {
     let params = Params::new(MEMORY_KIB, 2, 1, None).map_err(|_| damaged())?;
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
@@ -220,8 +226,8 @@ const MEMORY_KIB: u32 = 19 * 1024;
 /// A hash that belongs to nobody's password, with the same parameters.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-/// Hashes at once, the service over.
-const AT_ONCE: usize = 2;
+/// Most hashes at once, the service over, however many cores there are: 152 MiB.
+const MOST_AT_ONCE: usize = 8;
 /// How long a try may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
 const MOST_UNDER_WAY: usize = 64;

@@ -125,20 +125,26 @@ impl Identity {
     }
 }
 
-fn within_window(timestamp: &str, now: Timestamp) -> bool {
+pub(crate) fn within_window(timestamp: &str, now: Timestamp) -> bool {
     let digits = !timestamp.is_empty() && timestamp.len() <= 12 && timestamp.bytes().all(|byte| byte.is_ascii_digit());
     digits && timestamp.parse::<i64>().is_ok_and(|seconds| seconds.abs_diff(now.as_second()) <= WINDOW.as_secs())
 }
 
 /// Compares with the signature over each URL, all of them, in constant time each.
-fn verify(request: &SignedRequest<'_>, secret: &str, consumer: &str, timestamp: &str, signature: &str) -> bool {
+pub(crate) fn verify(
+    request: &SignedRequest<'_>,
+    secret: &str,
+    consumer: &str,
+    timestamp: &str,
+    signature: &str,
+) -> bool {
     request.urls.iter().take(MOST_URLS).fold(false, |found, url| {
         let right = sign(secret, consumer, request.method, url, request.body, timestamp);
         found | crypto::equal(right.as_bytes(), signature.as_bytes())
     })
 }
 
-fn sign(secret: &str, consumer: &str, method: &str, url: &str, body: &[u8], timestamp: &str) -> String {
+pub(crate) fn sign(secret: &str, consumer: &str, method: &str, url: &str, body: &[u8], timestamp: &str) -> String {
     let plus = b"+".as_slice();
     let parts = [
         secret.as_bytes(),

@@ -147,6 +147,7 @@ pub async fn project(command: ProjectCommand, global: &Global) -> Result<(), Fai
         }
         ProjectCommand::List { account, data } => {
             let office = Office::open(global, &data).await?;
+            let account = office.named_account(account).await?;
             let projects = office.identity.projects(account.as_ref()).await.doing("cannot list the projects")?;
             let shown = projects.iter().map(describe_project).collect();
             output::print(global.output, &Value::Array(shown), || {
@@ -173,6 +174,14 @@ impl Office {
             (None, [only]) => Ok(only.id.clone()),
             (None, []) => Err(Failure::new("there is no account").help("`casemate account create ACCOUNT` makes one")),
             (None, _) => Err(Failure::new("there are several accounts").help("name one by --account")),
+        }
+    }
+
+    /// The account that is named, where one is.
+    pub(super) async fn named_account(&self, named: Option<AccountId>) -> Result<Option<AccountId>, Failure> {
+        match named {
+            Some(id) => self.account(Some(id)).await.map(Some),
+            None => Ok(None),
         }
     }
 

@@ -39,6 +39,7 @@ pub async fn credential(command: CredentialCommand, global: &Global) -> Result<(
     match command {
         CredentialCommand::List { account, data } => {
             let office = Office::open(global, &data).await?;
+            let account = office.named_account(account).await?;
             let live = office.identity.live_credentials(account.as_ref()).await.doing("cannot list the credentials")?;
             output::print(global.output, &Value::Array(live.iter().map(describe).collect()), || {
                 let rows: Vec<Vec<String>> = live.iter().map(row).collect();

@@ -196,6 +196,7 @@ impl Office {
 async fn list(account: Option<AccountId>, data: &DataArgs, global: &Global) -> Result<(), Failure> {
     let office = Office::open(global, data).await?;
     let what = "cannot list the keys";
+    let account = office.named_account(account).await?;
     let credentials = office.identity.credentials(account.as_ref()).await.doing(what)?;
     let applications = office.identity.applications(None).await.doing(what)?;
     let name = |credential: &Credential| {

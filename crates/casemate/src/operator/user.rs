@@ -96,6 +96,7 @@ pub async fn user(command: UserCommand, global: &Global) -> Result<(), Failure> 
         }
         UserCommand::List { account, data } => {
             let office = Office::open(global, &data).await?;
+            let account = office.named_account(account).await?;
             let people = office.identity.people(account.as_ref()).await.doing("cannot list the users")?;
             output::print(global.output, &Value::Array(people.iter().map(describe).collect()), || {
                 let row = |person: &Person| {

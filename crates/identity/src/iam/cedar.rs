@@ -7,30 +7,51 @@
 //! Cedar's. The context holds `action` and `resource` as texts, `now` in Unix microseconds, `weekdays` by zone, and `ip`
 //! where the address is known.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, PolicyId, RestrictedExpression,
+    pst::{
+        self, ActionConstraint, BinaryOp, Clause, EntityType, EntityUID, Expr, Literal, Name, NonEmpty, PatternElem,
+        PrincipalConstraint, ResourceConstraint, StaticPolicy, Template, UnaryOp, Var,
+    },
 };
-use ipnet::IpNet;
-use jiff::{Timestamp, tz::TimeZone};
-use serde_json::{Value, json};
+use jiff::tz::TimeZone;
 
 use super::{
     Condition, Effect, Facts, Leaf, Pattern,
+    circumstances::week_day,
     condition::day_name,
     decide::{Failed, Statement},
     pattern::PatternSet,
     urn::RESOURCE_GROUP_PREFIX,
 };
 
-/// A statement as a Cedar policy of that id. It is built as a tree, so that no text of a client is ever parsed as Cedar.
-pub(super) fn policy(id: &str, statement: &Statement) -> Result<Policy, Failed> {
+/// The id of the policy that a statement becomes.
+pub(super) fn id(number: usize) -> PolicyId {
+    PolicyId::new(number.to_string())
+}
+
+/// A statement as a Cedar policy, by the statement's number. It is built as a tree, so that no text of a client is ever
+/// parsed as Cedar.
+pub(super) fn policy(number: usize, statement: &Statement, types: &Types) -> Result<Policy, Failed> {
+    let words = &types.words;
     let mut parts = vec![
-        any(&statement.identities, "principal", IDENTITY, |pattern| {
-            is_in("principal", vec![entity(WILDCARD, pattern.as_str())])
-        }),
-        any(&statement.resources, "resource", RESOURCE, |pattern| like("resource", pattern)),
+        any(
+            &statement.identities,
+            Var::Principal,
+            |pattern| is_in(Var::Principal, entity(&words.wildcard, pattern.as_str())),
+            |urn| entity(&words.identity, urn),
+        ),
+        any(
+            &statement.resources,
+            Var::Resource,
+            |pattern| like("resource", pattern),
+            |urn| entity(if urn.starts_with(RESOURCE_GROUP_PREFIX) { &words.group } else { &words.resource }, urn),
+        ),
     ];
     let [allow, except, deny] = &*statement.permissions;
     match statement.effect {
@@ -43,22 +64,19 @@ pub(super) fn policy(id: &str, statement: &Statement) -> Result<Policy, Failed> 
         Effect::Deny => parts.push(action(deny)),
     }
     if let Some(end) = statement.expired_at {
-        parts.push(json!({ "<": { "left": context("now"), "right": { "Value": end.as_microsecond() } } }));
+        parts.push(binary(BinaryOp::Less, context("now"), literal(Literal::Long(end.as_microsecond()))));
     }
     parts.extend(statement.conditions.as_deref().map(condition));
     let effect = match statement.effect {
-        Effect::Allow => "permit",
-        Effect::Deny => "forbid",
+        Effect::Allow => pst::Effect::Permit,
+        Effect::Deny => pst::Effect::Forbid,
     };
-    let all = json!({ "op": "All" });
-    let tree = json!({
-        "effect": effect,
-        "principal": all,
-        "action": all,
-        "resource": all,
-        "conditions": [{ "kind": "when", "body": joined("&&", parts) }],
-    });
-    Policy::from_json(Some(PolicyId::new(id)), tree).map_err(|fault| Failed(fault.to_string()))
+    let (principal, action, resource) = (PrincipalConstraint::Any, ActionConstraint::Any, ResourceConstraint::Any);
+    let body = Template::new(number.to_string().as_str(), effect, principal, action, resource);
+    let body = body.try_with_clauses([Clause::When(joined(BinaryOp::And, parts))]);
+    let body = body.map_err(|fault| Failed(fault.to_string()))?;
+    let policy = StaticPolicy::try_from(body).map_err(|fault| Failed(fault.to_string()))?;
+    Policy::from_pst(pst::Policy::Static(policy)).map_err(|fault| Failed(fault.to_string()))
 }
 
 /// Names of types, parsed once.
@@ -70,10 +88,21 @@ pub(super) struct Types {
     group: EntityTypeName,
     /// Statements compare the action as a text.
     pub(super) action: EntityUid,
+    words: Words,
+}
+
+/// The same names, for trees.
+#[derive(Debug)]
+struct Words {
+    identity: EntityType,
+    wildcard: EntityType,
+    resource: EntityType,
+    group: EntityType,
 }
 
 impl Types {
     pub(super) fn new() -> Result<Types, Failed> {
+        let word = |name: &str| Name::unqualified(name).map(EntityType).map_err(|fault| Failed(fault.to_string()));
         let name = |name: &str| name.parse::<EntityTypeName>().map_err(|fault| Failed(fault.to_string()));
         Ok(Types {
             identity: name(IDENTITY)?,
@@ -81,6 +110,12 @@ impl Types {
             resource: name(RESOURCE)?,
             group: name(GROUP)?,
             action: uid(&name("Action")?, "call"),
+            words: Words {
+                identity: word(IDENTITY)?,
+                wildcard: word(WILDCARD)?,
+                resource: word(RESOURCE)?,
+                group: word(GROUP)?,
+            },
         })
     }
 
@@ -96,7 +131,7 @@ impl Types {
     pub(super) fn entities(
         &self,
         identities: &[&str],
-        wildcards: &[&Pattern],
+        wildcards: &HashSet<&Pattern>,
         resource: &str,
         groups: &[&str],
         tags: Option<&BTreeMap<String, String>>,
@@ -119,11 +154,11 @@ impl Types {
 }
 
 /// What a request is, in the words of the statements; days of these zones only.
-pub(super) fn request_context<'a>(
+pub(super) fn request_context(
     action: &str,
     resource: &str,
     facts: &Facts,
-    zones: impl IntoIterator<Item = (&'a String, &'a TimeZone)>,
+    zones: &[(String, TimeZone)],
 ) -> Result<Context, Failed> {
     let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
     let mut pairs = vec![
@@ -132,7 +167,7 @@ pub(super) fn request_context<'a>(
         ("now".to_owned(), RestrictedExpression::new_long(facts.at.as_microsecond())),
     ];
     let days: Vec<(String, RestrictedExpression)> =
-        zones.into_iter().map(|(name, zone)| (name.clone(), text(week_day(facts.at, zone)))).collect();
+        zones.iter().map(|(name, zone)| (name.clone(), text(day_name(week_day(facts.at, zone))))).collect();
     if !days.is_empty() {
         let record = RestrictedExpression::new_record(days).map_err(|fault| Failed(fault.to_string()))?;
         pairs.push(("weekdays".to_owned(), record));
@@ -143,97 +178,68 @@ pub(super) fn request_context<'a>(
     Context::from_pairs(pairs).map_err(|fault| Failed(fault.to_string()))
 }
 
-/// The zones that statements ask for.
-pub(super) fn zones<'a>(
-    statements: impl IntoIterator<Item = &'a Statement>,
-) -> Result<HashMap<String, TimeZone>, Failed> {
-    let mut names = BTreeSet::new();
-    for leaf in
-        statements.into_iter().filter_map(|statement| statement.conditions.as_deref()).flat_map(Condition::leaves)
-    {
-        if let Leaf::WeekDay { zone, .. } = leaf {
-            names.insert(zone);
-        }
-    }
-    let zone = |name: &String| TimeZone::get(name).map(|zone| (name.clone(), zone));
-    names
-        .into_iter()
-        .map(zone)
-        .collect::<Result<HashMap<_, _>, jiff::Error>>()
-        .map_err(|fault| Failed(fault.to_string()))
-}
-
-/// The day of the week of a moment in a zone.
-pub(super) fn week_day(at: Timestamp, zone: &TimeZone) -> &'static str {
-    day_name(zone.to_datetime(at).weekday())
-}
-
-fn condition(condition: &Condition) -> Value {
+fn condition(condition: &Condition) -> Tree {
     match condition {
-        Condition::And(parts) => joined("&&", parts.iter().map(self::condition).collect()),
-        Condition::Or(parts) => joined("||", parts.iter().map(self::condition).collect()),
+        Condition::And(parts) => joined(BinaryOp::And, parts.iter().map(self::condition).collect()),
+        Condition::Or(parts) => joined(BinaryOp::Or, parts.iter().map(self::condition).collect()),
         Condition::Not(part) => not(self::condition(part)),
-        Condition::Match(leaves) => joined("&&", leaves.iter().map(leaf).collect()),
+        Condition::Match(leaves) => joined(BinaryOp::And, leaves.iter().map(leaf).collect()),
     }
 }
 
-fn leaf(leaf: &Leaf) -> Value {
-    let both = |left: Value, right: Value| json!({ "&&": { "left": left, "right": right } });
-    let resource = json!({ "Var": "resource" });
+fn leaf(leaf: &Leaf) -> Tree {
+    let resource = || Arc::new(Expr::Var(Var::Resource));
+    let both = |left: Tree, right: Tree| binary(BinaryOp::And, left, right);
     match leaf {
-        Leaf::Tag { name, value } => {
-            let name = json!({ "left": resource, "right": { "Value": name } });
-            both(
-                json!({ "hasTag": name }),
-                json!({ "==": { "left": { "getTag": name }, "right": { "Value": value } } }),
-            )
-        }
-        Leaf::WeekDay { zone, days } => {
-            let days: Vec<Value> = days.iter().map(|day| json!({ "Value": day_name(*day) })).collect();
-            let today = json!({ ".": { "left": context("weekdays"), "attr": zone } });
-            json!({ "contains": { "left": { "Set": days }, "right": today } })
-        }
-        Leaf::Ip(block) => both(
-            json!({ "has": { "left": { "Var": "context" }, "attr": "ip" } }),
-            json!({ "isInRange": [context("ip"), { "ip": [{ "Value": range(block) }] }] }),
+        Leaf::Tag { name, value } => both(
+            binary(BinaryOp::HasTag, resource(), text(name)),
+            binary(BinaryOp::Eq, binary(BinaryOp::GetTag, resource(), text(name)), text(value)),
         ),
+        Leaf::WeekDay { zone, days } => {
+            let today = Arc::new(Expr::GetAttr { expr: context("weekdays"), attr: zone.as_str().into() });
+            one_of(&today, days.iter().map(|day| day_name(*day)))
+        }
+        Leaf::Ip(block) => {
+            let range = format!("{}/{}", block.network(), block.prefix_len());
+            let range = Arc::new(Expr::UnaryOp { op: UnaryOp::Ip, expr: text(&range) });
+            let attrs = NonEmpty::new("ip".into());
+            let known = Arc::new(Expr::HasAttr { expr: Arc::new(Expr::Var(Var::Context)), attrs });
+            both(known, binary(BinaryOp::IsInRange, context("ip"), range))
+        }
     }
 }
 
-fn range(block: &IpNet) -> String {
-    format!("{}/{}", block.network(), block.prefix_len())
+/// Whether a thing is one of a set: by `in` for each that is named whole, by `open` for each wildcard.
+fn any(set: &PatternSet, variable: Var, open: impl Fn(&Pattern) -> Tree, named: impl Fn(&str) -> Tree) -> Tree {
+    let mut parts: Vec<Tree> = set.open.iter().map(open).collect();
+    parts.extend(set.exact.iter().map(|urn| is_in(variable.clone(), named(urn))));
+    joined(BinaryOp::Or, parts)
 }
 
-/// Whether a thing is one of a set: by `in` for those that are named whole, by `open` for each wildcard.
-fn any(set: &PatternSet, variable: &str, kind: &str, open: impl Fn(&Pattern) -> Value) -> Value {
-    let mut parts: Vec<Value> = set.open.iter().map(open).collect();
+fn action(set: &PatternSet) -> Tree {
+    let mut parts: Vec<Tree> = set.open.iter().map(|pattern| like("action", pattern)).collect();
     if !set.exact.is_empty() {
-        let named = |urn: &String| entity(if urn.starts_with(RESOURCE_GROUP_PREFIX) { GROUP } else { kind }, urn);
-        parts.push(is_in(variable, set.exact.iter().map(named).collect()));
+        parts.push(one_of(&context("action"), set.exact.iter().map(String::as_str)));
     }
-    joined("||", parts)
+    joined(BinaryOp::Or, parts)
 }
 
-fn action(set: &PatternSet) -> Value {
-    let mut parts: Vec<Value> = set.open.iter().map(|pattern| like("action", pattern)).collect();
-    if !set.exact.is_empty() {
-        let names: Vec<Value> = set.exact.iter().map(|name| json!({ "Value": name })).collect();
-        parts.push(json!({ "contains": { "left": { "Set": names }, "right": context("action") } }));
-    }
-    joined("||", parts)
+/// Whether a value is one of these texts. A set of Cedar is built anew each time that it is looked at.
+fn one_of<'a>(value: &Tree, texts: impl Iterator<Item = &'a str>) -> Tree {
+    joined(BinaryOp::Or, texts.map(|one| binary(BinaryOp::Eq, Arc::clone(value), text(one))).collect())
 }
 
 /// Joined as a balanced tree: a long list must not be a deep one. Nothing joined is false.
-fn joined(operator: &str, mut parts: Vec<Value>) -> Value {
+fn joined(operator: BinaryOp, mut parts: Vec<Tree>) -> Tree {
     if parts.is_empty() {
-        return json!({ "Value": false });
+        return literal(Literal::Bool(false));
     }
     while parts.len() > 1 {
         let mut pairs = Vec::with_capacity(parts.len().div_ceil(2));
         let mut rest = parts.into_iter();
         while let Some(left) = rest.next() {
             pairs.push(match rest.next() {
-                Some(right) => json!({ operator: { "left": left, "right": right } }),
+                Some(right) => binary(operator, left, right),
                 None => left,
             });
         }
@@ -242,35 +248,42 @@ fn joined(operator: &str, mut parts: Vec<Value>) -> Value {
     parts.swap_remove(0)
 }
 
-fn not(part: Value) -> Value {
-    json!({ "!": { "arg": part } })
+fn binary(op: BinaryOp, left: Tree, right: Tree) -> Tree {
+    Arc::new(Expr::BinaryOp { op, left, right })
 }
 
-fn context(field: &str) -> Value {
-    json!({ ".": { "left": { "Var": "context" }, "attr": field } })
+fn not(expr: Tree) -> Tree {
+    Arc::new(Expr::UnaryOp { op: UnaryOp::Not, expr })
 }
 
-fn is_in(variable: &str, entities: Vec<Value>) -> Value {
-    json!({ "in": { "left": { "Var": variable }, "right": { "Set": entities } } })
+fn literal(literal: Literal) -> Tree {
+    Arc::new(Expr::Literal(literal))
 }
 
-fn like(field: &str, pattern: &Pattern) -> Value {
-    let mut parts = Vec::new();
-    if pattern.begins_open() {
-        parts.push(json!("Wildcard"));
-    }
-    if !pattern.fixed().is_empty() {
-        parts.push(json!({ "Literal": pattern.fixed() }));
-    }
-    if pattern.ends_open() {
-        parts.push(json!("Wildcard"));
-    }
-    json!({ "like": { "left": context(field), "pattern": parts } })
+fn text(text: &str) -> Tree {
+    literal(Literal::String(text.into()))
 }
 
-fn entity(kind: &str, id: &str) -> Value {
-    json!({ "Value": { "__entity": { "type": kind, "id": id } } })
+fn context(field: &str) -> Tree {
+    Arc::new(Expr::GetAttr { expr: Arc::new(Expr::Var(Var::Context)), attr: field.into() })
 }
+
+fn is_in(variable: Var, entity: Tree) -> Tree {
+    binary(BinaryOp::In, Arc::new(Expr::Var(variable)), entity)
+}
+
+fn like(field: &str, pattern: &Pattern) -> Tree {
+    let star = |open: bool| open.then_some(PatternElem::Wildcard);
+    let fixed = pattern.fixed().chars().map(PatternElem::Char);
+    let pattern = star(pattern.begins_open()).into_iter().chain(fixed).chain(star(pattern.ends_open())).collect();
+    Arc::new(Expr::Like { expr: context(field), pattern })
+}
+
+fn entity(kind: &EntityType, id: &str) -> Tree {
+    literal(Literal::EntityUID(EntityUID { ty: kind.clone(), eid: id.into() }))
+}
+
+type Tree = Arc<Expr>;
 
 fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
     EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))

@@ -1,25 +1,40 @@
 //! The decision: the index first, then Cedar.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     net::IpAddr,
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use cedar_policy::{Authorizer, Decision, Entities, EntityUid, Policy as CedarPolicy, PolicySet, Request};
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Body, Condition, Draft, Pattern, Permissions, Urn, cedar, pattern::PatternSet};
+use super::{
+    Body, Condition, Draft, Pattern, Urn, cedar,
+    circumstances::{Circumstances, Watched},
+    pattern::PatternSet,
+    table::{Marks, Table},
+};
 
 /// The policies of one account as they were at one moment; changes make a new one.
 pub struct Iam {
-    pub(super) policies: Vec<Named>,
     pub(super) statements: Vec<Statement>,
-    by_identity: HashMap<String, Vec<usize>>,
-    by_wildcard: Vec<(Pattern, Vec<usize>)>,
-    groups: Vec<(String, PatternSet)>,
+    /// Which statements each policy has: from one number to another.
+    policies: Vec<Range<usize>>,
+    /// Numbers of policies.
+    by_identity: Table,
+    by_resource: Table,
+    /// Numbers of permissions: each policy's own, and each permissions group's once, however many policies name it.
+    allowed: Table,
+    excepted: Table,
+    denied: Table,
+    /// How many permissions there are.
+    permissions: usize,
+    groups: Vec<String>,
+    by_member: Table,
     tags: HashMap<String, BTreeMap<String, String>>,
     types: cedar::Types,
     authorizer: Authorizer,
@@ -33,30 +48,43 @@ struct Kept {
     statements: usize,
 }
 
-/// A policy by id and name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Named {
-    pub(super) id: String,
-    pub(super) name: String,
-}
-
 /// One rule: a policy's own permissions or those of one of its permissions groups, what they allow or what they deny.
 #[derive(Debug)]
 pub(super) struct Statement {
-    pub(super) policy: usize,
-    pub(super) permissions_group: Option<String>,
     pub(super) effect: Effect,
     pub(super) identities: Arc<PatternSet>,
     pub(super) resources: Arc<PatternSet>,
     /// `allow`, `except`, `deny`.
     pub(super) permissions: Arc<[PatternSet; 3]>,
+    /// Their number in the index.
+    listed: usize,
     pub(super) conditions: Option<Arc<Condition>>,
     pub(super) expired_at: Option<Timestamp>,
+    ruling: Arc<Ruling>,
     compiled: OnceLock<CedarPolicy>,
 }
 
+impl Statement {
+    /// How many texts and values Cedar may have to compare.
+    fn size(&self) -> usize {
+        let sets = [&*self.identities, &*self.resources].into_iter().chain(&*self.permissions);
+        let conditions = self.conditions.as_deref().map_or(0, |condition| condition.leaves().len());
+        1 + conditions + sets.map(|set| set.exact.len() + set.open.len()).sum::<usize>()
+    }
+
+    /// Whether it says the same as another, so that it is compiled to the same.
+    fn says_what(&self, other: &Statement) -> bool {
+        self.effect == other.effect
+            && self.expired_at == other.expired_at
+            && self.conditions == other.conditions
+            && self.identities == other.identities
+            && self.resources == other.resources
+            && self.permissions == other.permissions
+    }
+}
+
 /// What a statement does where it applies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Effect {
     /// It allows.
@@ -93,7 +121,7 @@ pub struct Verdict {
     /// Whether it is allowed.
     pub allowed: bool,
     /// What decided: where it is denied, all that deny it, else all that allow it. Empty: nothing allows.
-    pub deciding: Vec<Ruling>,
+    pub deciding: Vec<Arc<Ruling>>,
 }
 
 /// A policy that spoke.
@@ -115,14 +143,25 @@ pub struct Ruling {
 #[error("a policy cannot be evaluated: {0}")]
 pub struct Failed(pub(super) String);
 
-/// What the index found for a question, compiled. The time and the address are not in it.
-struct Prepared {
+/// What the index found for a question. The time and the address are not in it.
+pub(crate) struct Prepared {
     statements: Vec<usize>,
+    /// Their sizes together.
+    size: usize,
+    groups: Vec<usize>,
+    watched: Watched,
+    /// For Cedar, made when it is first asked.
+    ready: OnceLock<Ready>,
+    /// What Cedar said, by all that its answer depends on.
+    answers: Mutex<Vec<(Circumstances, Arc<Verdict>)>>,
+}
+
+/// A question in the words of Cedar.
+struct Ready {
     policies: PolicySet,
     entities: Entities,
     principal: EntityUid,
     resource: EntityUid,
-    zones: HashMap<String, TimeZone>,
 }
 
 impl Iam {
@@ -134,108 +173,156 @@ impl Iam {
         tags: HashMap<String, BTreeMap<String, String>>,
     ) -> Result<Iam, Failed> {
         let mut policies = Vec::new();
-        let mut groups = Vec::new();
-        let mut permissions_groups: HashMap<String, Permissions> = HashMap::new();
+        let (mut groups, mut by_member) = (Vec::new(), Table::default());
+        let mut permissions_groups = Vec::new();
         for (id, draft) in documents {
             match draft.body {
-                Body::Policy(policy) => policies.push((Named { id, name: draft.name }, policy)),
+                Body::Policy(policy) => policies.push((id, draft.name, policy)),
                 Body::ResourceGroup(group) => {
-                    groups.push((Urn::resource_group(&id).to_string(), PatternSet::new(&group.resources)));
+                    group.resources.iter().for_each(|pattern| by_member.add(pattern, groups.len()));
+                    groups.push(Urn::resource_group(&id).to_string());
                 }
                 Body::PermissionsGroup(permissions) => {
-                    permissions_groups.insert(Urn::permissions_group(account, &id).to_string(), permissions);
+                    permissions_groups.push((Urn::permissions_group(account, &id).to_string(), permissions));
                 }
             }
         }
         let mut iam = Iam {
-            policies: Vec::with_capacity(policies.len()),
             statements: Vec::new(),
-            by_identity: HashMap::new(),
-            by_wildcard: Vec::new(),
+            policies: Vec::with_capacity(policies.len()),
+            by_identity: Table::default(),
+            by_resource: Table::default(),
+            allowed: Table::default(),
+            excepted: Table::default(),
+            denied: Table::default(),
+            permissions: policies.len() + permissions_groups.len(),
             groups,
+            by_member,
             tags,
             types: cedar::Types::new()?,
             authorizer: Authorizer::new(),
             prepared: Mutex::default(),
         };
-        for (named, policy) in policies {
-            let number = iam.policies.len();
-            iam.policies.push(named);
-            let own = (None, &policy.permissions);
-            let of_groups = policy
-                .permissions_groups
-                .iter()
-                .filter_map(|urn| Some((Some(urn.clone()), permissions_groups.get(urn)?)));
+        let lists = policies.iter().map(|(_, _, policy)| &policy.permissions);
+        let lists = lists.chain(permissions_groups.iter().map(|(_, permissions)| permissions));
+        let lists: Vec<Arc<[PatternSet; 3]>> = lists
+            .enumerate()
+            .map(|(number, permissions)| {
+                permissions.allow.iter().for_each(|pattern| iam.allowed.add(pattern, number));
+                permissions.except.iter().for_each(|pattern| iam.excepted.add(pattern, number));
+                permissions.deny.iter().for_each(|pattern| iam.denied.add(pattern, number));
+                Arc::new(permissions.sets())
+            })
+            .collect();
+        let numbers = permissions_groups.iter().enumerate();
+        let numbers: HashMap<&str, usize> =
+            numbers.map(|(number, (urn, _))| (urn.as_str(), policies.len() + number)).collect();
+        for (number, (id, name, policy)) in policies.iter().enumerate() {
+            policy.identities.iter().for_each(|pattern| iam.by_identity.add(pattern, number));
+            policy.resources.iter().for_each(|pattern| iam.by_resource.add(pattern, number));
             let identities = Arc::new(PatternSet::new(&policy.identities));
             let resources = Arc::new(PatternSet::new(&policy.resources));
             let conditions = policy.conditions.clone().map(Arc::new);
-            for (group, permissions) in std::iter::once(own).chain(of_groups) {
-                let permissions = Arc::new(permissions.sets());
+            let first = iam.statements.len();
+            let named: BTreeSet<&String> = policy.permissions_groups.iter().collect();
+            let of_groups = named.into_iter().filter_map(|urn| Some((Some(urn.clone()), *numbers.get(urn.as_str())?)));
+            for (group, listed) in std::iter::once((None, number)).chain(of_groups) {
+                let permissions = &lists[listed];
                 for (effect, actions) in [(Effect::Allow, &permissions[0]), (Effect::Deny, &permissions[2])] {
                     if actions.is_empty() {
                         continue;
                     }
-                    iam.add(Statement {
-                        policy: number,
-                        permissions_group: group.clone(),
+                    iam.statements.push(Statement {
+                        ruling: Arc::new(Ruling {
+                            policy: id.clone(),
+                            name: name.clone(),
+                            permissions_group: group.clone(),
+                            effect,
+                        }),
                         effect,
                         identities: Arc::clone(&identities),
                         resources: Arc::clone(&resources),
-                        permissions: Arc::clone(&permissions),
+                        permissions: Arc::clone(permissions),
+                        listed,
                         conditions: conditions.clone(),
                         expired_at: policy.expired_at,
                         compiled: OnceLock::new(),
                     });
                 }
             }
+            iam.policies.push(first..iam.statements.len());
         }
         Ok(iam)
     }
 
-    fn add(&mut self, statement: Statement) {
-        let number = self.statements.len();
-        for urn in &statement.identities.exact {
-            self.by_identity.entry(urn.clone()).or_default().push(number);
-        }
-        for pattern in &statement.identities.open {
-            match self.by_wildcard.iter_mut().find(|(known, _)| known == pattern) {
-                Some((_, statements)) => statements.push(number),
-                None => self.by_wildcard.push((pattern.clone(), vec![number])),
+    /// Compiles statements before they are asked for, up to a bound; what `before` has compiled already is taken from it.
+    pub fn warm(&self, before: Option<&Iam>) {
+        let before = before.map(|iam| &iam.statements[..]).unwrap_or_default();
+        let known: HashMap<(&str, Option<&str>, Effect), &Statement> =
+            before.iter().map(|statement| (statement.ruling.key(), statement)).collect();
+        let mut budget = WARMED;
+        for (number, statement) in self.statements.iter().enumerate() {
+            let same = known.get(&statement.ruling.key()).filter(|known| known.says_what(statement));
+            if let Some(compiled) = same.and_then(|known| known.compiled.get()) {
+                statement.compiled.get_or_init(|| compiled.new_id(cedar::id(number)));
+            } else if let Some(left) = budget.checked_sub(statement.size()) {
+                budget = left;
+                // What cannot be compiled is an error of each decision that it concerns.
+                let _ = self.compiled(number);
             }
         }
-        self.statements.push(statement);
     }
 
     /// Decides.
-    pub fn decide(&self, question: &Question) -> Result<Verdict, Failed> {
-        let prepared = self.prepare(question)?;
-        if prepared.statements.is_empty() {
-            return Ok(Verdict { allowed: false, deciding: Vec::new() });
+    pub fn decide(&self, question: &Question) -> Result<Arc<Verdict>, Failed> {
+        self.judge(&self.prepare(question), question)
+    }
+
+    /// Decides, by what the index found.
+    pub(crate) fn judge(&self, prepared: &Prepared, question: &Question) -> Result<Arc<Verdict>, Failed> {
+        let circumstances = prepared.watched.circumstances(&question.facts);
+        if let Some(known) = prepared.known(&circumstances) {
+            return Ok(known);
         }
-        let (allowed, deciding) = self.ask(&prepared, &prepared.policies, question)?;
-        Ok(Verdict { allowed, deciding: deciding.into_iter().map(|number| self.ruling(number)).collect() })
+        let (allowed, deciding) = match prepared.statements.is_empty() {
+            true => (false, Vec::new()),
+            false => {
+                let ready = self.ready(prepared, question)?;
+                self.ask(prepared, ready, &ready.policies, question)?
+            }
+        };
+        let deciding = deciding.into_iter().map(|number| Arc::clone(&self.statements[number].ruling)).collect();
+        let verdict = Arc::new(Verdict { allowed, deciding });
+        prepared.keep(circumstances, &verdict);
+        Ok(verdict)
     }
 
     /// All that spoke, whether it decided or not.
     pub(super) fn spoke(&self, question: &Question) -> Result<Vec<usize>, Failed> {
-        let prepared = self.prepare(question)?;
+        let prepared = self.prepare(question);
+        let ready = self.ready(&prepared, question)?;
         let mut spoke = Vec::new();
-        for number in &prepared.statements {
+        for effect in [Effect::Allow, Effect::Deny] {
             let mut alone = PolicySet::new();
-            alone.add(self.compiled(*number)?).map_err(|fault| Failed(fault.to_string()))?;
-            spoke.extend(self.ask(&prepared, &alone, question)?.1);
+            for number in prepared.statements.iter().filter(|number| self.statements[**number].effect == effect) {
+                alone.add(self.compiled(*number)?).map_err(|fault| Failed(fault.to_string()))?;
+            }
+            spoke.extend(self.ask(&prepared, ready, &alone, question)?.1);
         }
+        spoke.sort_unstable();
         Ok(spoke)
     }
 
     /// The statements of policies that name one of the identities, in their order.
     pub(super) fn naming(&self, identities: &[&str]) -> Vec<usize> {
-        let exact = identities.iter().filter_map(|identity| self.by_identity.get(*identity)).flatten();
-        let open = self.wildcards(identities).flat_map(|(_, statements)| statements);
-        let mut found: Vec<usize> = exact.chain(open).copied().collect();
-        found.sort_unstable();
-        found.dedup();
-        found
+        let policies = self.policies_naming(identities).numbers();
+        policies.into_iter().flat_map(|policy| self.policies[policy].clone()).collect()
+    }
+
+    fn policies_naming(&self, identities: &[&str]) -> Marks {
+        let mut marks = Marks::none(self.policies.len());
+        identities.iter().for_each(|identity| self.by_identity.mark(identity, &mut marks));
+        marks
     }
 
     /// Whether a statement's permissions speak of the action.
@@ -254,8 +341,13 @@ impl Iam {
 
     /// The resource groups that a resource is in.
     pub(super) fn groups_of(&self, resource: &str) -> Vec<&str> {
-        let groups = self.groups.iter().filter(|(_, members)| members.matches(resource));
-        groups.map(|(urn, _)| urn.as_str()).collect()
+        self.group_numbers(resource).into_iter().map(|number| self.groups[number].as_str()).collect()
+    }
+
+    fn group_numbers(&self, resource: &str) -> Vec<usize> {
+        let mut marks = Marks::none(self.groups.len());
+        self.by_member.mark(resource, &mut marks);
+        marks.numbers()
     }
 
     /// The tags of a resource.
@@ -264,57 +356,72 @@ impl Iam {
     }
 
     pub(super) fn ruling(&self, number: usize) -> Ruling {
-        let statement = &self.statements[number];
-        let policy = &self.policies[statement.policy];
-        Ruling {
-            policy: policy.id.clone(),
-            name: policy.name.clone(),
-            permissions_group: statement.permissions_group.clone(),
-            effect: statement.effect,
-        }
+        Ruling::clone(&self.statements[number].ruling)
     }
 
-    fn wildcards<'a>(&'a self, identities: &'a [&str]) -> impl Iterator<Item = &'a (Pattern, Vec<usize>)> {
-        self.by_wildcard.iter().filter(|(pattern, _)| identities.iter().any(|identity| pattern.matches(identity)))
-    }
-
-    fn prepare(&self, question: &Question) -> Result<Arc<Prepared>, Failed> {
+    /// What the index finds for a question.
+    pub(crate) fn prepare(&self, question: &Question) -> Arc<Prepared> {
         let key = key(question);
-        if let Some(known) = self.lock().by_question.get(key.as_str()) {
-            return Ok(Arc::clone(known));
+        if let Some(known) = lock(&self.prepared).by_question.get(key.as_str()) {
+            return Arc::clone(known);
         }
-        let groups = self.groups_of(question.resource);
-        let mut statements = self.naming(question.identities);
-        statements.retain(|number| {
-            let statement = &self.statements[*number];
-            self.covers_action(statement, question.action)
-                && self.covers_resource(statement, question.resource, &groups)
+        let groups = self.group_numbers(question.resource);
+        let mut policies = self.policies_naming(question.identities);
+        let mut marks = Marks::none(self.policies.len());
+        self.by_resource.mark(question.resource, &mut marks);
+        groups.iter().for_each(|group| self.by_resource.mark_exact(&self.groups[*group], &mut marks));
+        policies.keep(&marks);
+        let [allowed, excepted, denied] = [&self.allowed, &self.excepted, &self.denied].map(|table| {
+            let mut marks = Marks::none(self.permissions);
+            table.mark(question.action, &mut marks);
+            marks
         });
-        let prepared = Arc::new(self.compile(question, statements, &groups)?);
-        let mut kept = self.lock();
+        let of_action = |number: &usize| {
+            let Statement { effect, listed, .. } = &self.statements[*number];
+            match effect {
+                Effect::Allow => allowed.has(*listed) && !excepted.has(*listed),
+                Effect::Deny => denied.has(*listed),
+            }
+        };
+        let found = policies.numbers().into_iter().flat_map(|policy| self.policies[policy].clone());
+        let found: Vec<usize> = found.filter(of_action).collect();
+        let prepared = Arc::new(self.prepared(found, groups));
+        let mut kept = lock(&self.prepared);
         if kept.by_question.len() >= MOST_QUESTIONS || kept.statements >= MOST_STATEMENTS {
             *kept = Kept::default();
         }
         kept.statements += prepared.statements.len();
         kept.by_question.insert(key.into_boxed_str(), Arc::clone(&prepared));
-        Ok(prepared)
+        prepared
     }
 
-    fn compile(&self, question: &Question, statements: Vec<usize>, groups: &[&str]) -> Result<Prepared, Failed> {
-        let mut policies = PolicySet::new();
-        for number in &statements {
-            policies.add(self.compiled(*number)?).map_err(|fault| Failed(fault.to_string()))?;
+    fn prepared(&self, statements: Vec<usize>, groups: Vec<usize>) -> Prepared {
+        let size = statements.iter().map(|number| self.statements[*number].size()).sum();
+        let watched = Watched::by(statements.iter().map(|number| &self.statements[*number]));
+        Prepared { statements, size, groups, watched, ready: OnceLock::new(), answers: Mutex::default() }
+    }
+
+    fn ready<'a>(&self, prepared: &'a Prepared, question: &Question) -> Result<&'a Ready, Failed> {
+        if let Some(ready) = prepared.ready.get() {
+            return Ok(ready);
         }
-        let wildcards: Vec<&Pattern> = self.wildcards(question.identities).map(|(pattern, _)| pattern).collect();
+        let mut policies = PolicySet::new();
+        let mut wildcards: HashSet<&Pattern> = HashSet::new();
+        for number in &prepared.statements {
+            policies.add(self.compiled(*number)?).map_err(|fault| Failed(fault.to_string()))?;
+            let open = self.statements[*number].identities.open.iter();
+            let of_them = |pattern: &&Pattern| question.identities.iter().any(|identity| pattern.matches(identity));
+            wildcards.extend(open.filter(of_them));
+        }
+        let groups: Vec<&str> = prepared.groups.iter().map(|number| self.groups[*number].as_str()).collect();
         let tags = self.tags_of(question.resource);
-        Ok(Prepared {
+        let ready = Ready {
             policies,
-            entities: self.types.entities(question.identities, &wildcards, question.resource, groups, tags)?,
+            entities: self.types.entities(question.identities, &wildcards, question.resource, &groups, tags)?,
             principal: self.types.principal(question.identities),
             resource: self.types.resource(question.resource),
-            zones: cedar::zones(statements.iter().map(|number| &self.statements[*number]))?,
-            statements,
-        })
+        };
+        Ok(prepared.ready.get_or_init(|| ready))
     }
 
     fn compiled(&self, number: usize) -> Result<CedarPolicy, Failed> {
@@ -322,7 +429,7 @@ impl Iam {
         if let Some(known) = statement.compiled.get() {
             return Ok(known.clone());
         }
-        let compiled = cedar::policy(&number.to_string(), statement)?;
+        let compiled = cedar::policy(number, statement, &self.types)?;
         Ok(statement.compiled.get_or_init(|| compiled).clone())
     }
 
@@ -330,14 +437,16 @@ impl Iam {
     fn ask(
         &self,
         prepared: &Prepared,
+        ready: &Ready,
         policies: &PolicySet,
         question: &Question,
     ) -> Result<(bool, Vec<usize>), Failed> {
-        let context = cedar::request_context(question.action, question.resource, &question.facts, &prepared.zones)?;
-        let (principal, resource) = (prepared.principal.clone(), prepared.resource.clone());
+        let zones = prepared.watched.zones()?;
+        let context = cedar::request_context(question.action, question.resource, &question.facts, zones)?;
+        let (principal, resource) = (ready.principal.clone(), ready.resource.clone());
         let request = Request::new(principal, self.types.action.clone(), resource, context, None)
             .map_err(|fault| Failed(fault.to_string()))?;
-        let response = self.authorizer.is_authorized(&request, policies, &prepared.entities);
+        let response = self.authorizer.is_authorized(&request, policies, &ready.entities);
         if let Some(fault) = response.diagnostics().errors().next() {
             return Err(Failed(fault.to_string()));
         }
@@ -347,17 +456,55 @@ impl Iam {
         Ok((response.decision() == Decision::Allow, numbers))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How many questions are kept.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        lock(&self.prepared).by_question.len()
     }
 
-    /// The decision of Cedar over all statements, without the index.
+    /// Without the index before it.
     #[cfg(test)]
     pub(super) fn decide_by_cedar_alone(&self, question: &Question) -> Result<bool, Failed> {
-        let groups = self.groups_of(question.resource);
-        let all = self.compile(question, (0..self.statements.len()).collect(), &groups)?;
-        Ok(self.ask(&all, &all.policies, question)?.0)
+        let all = self.prepared((0..self.statements.len()).collect(), self.group_numbers(question.resource));
+        let ready = self.ready(&all, question)?;
+        Ok(self.ask(&all, ready, &ready.policies, question)?.0)
     }
+}
+
+impl Prepared {
+    /// Whether Cedar has much to compare: such a question is not one for a thread that others wait for.
+    pub(crate) fn is_large(&self) -> bool {
+        self.size > LARGE
+    }
+
+    /// The verdict, if Cedar was asked in such circumstances before.
+    pub(crate) fn verdict(&self, facts: &Facts) -> Option<Arc<Verdict>> {
+        self.known(&self.watched.circumstances(facts))
+    }
+
+    fn known(&self, circumstances: &Circumstances) -> Option<Arc<Verdict>> {
+        let answers = lock(&self.answers);
+        let known = answers.iter().find(|(known, _)| known == circumstances);
+        known.map(|(_, verdict)| Arc::clone(verdict))
+    }
+
+    fn keep(&self, circumstances: Circumstances, verdict: &Arc<Verdict>) {
+        let mut answers = lock(&self.answers);
+        if answers.len() >= MOST_ANSWERS {
+            answers.remove(0);
+        }
+        answers.push((circumstances, Arc::clone(verdict)));
+    }
+}
+
+impl Ruling {
+    fn key(&self) -> (&str, Option<&str>, Effect) {
+        (&self.policy, self.permissions_group.as_deref(), self.effect)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One text for one question: each part with its length before it.
@@ -397,6 +544,12 @@ fn sorted(mut names: Vec<&str>) -> String {
     names.join(", ")
 }
 
+/// Texts and values that are compiled when policies are read; the rest is when it is asked for.
+const WARMED: usize = 50_000;
+/// More than this is some milliseconds of Cedar.
+const LARGE: usize = 500;
+/// Answers that are kept for one question.
+const MOST_ANSWERS: usize = 8;
 const MOST_QUESTIONS: usize = 4096;
 const MOST_STATEMENTS: usize = 50_000;
 const MOST_NAMED: usize = 5;

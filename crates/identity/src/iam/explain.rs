@@ -1,8 +1,14 @@
 //! Why a decision is as it is: which policies spoke, which decided, which nearly spoke, and what would have to change.
 
+use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::{Condition, Effect, Failed, Iam, Leaf, Question, Ruling, Verdict, cedar, decide::Statement};
+use super::{
+    Condition, Effect, Failed, Iam, Leaf, Question, Ruling,
+    circumstances::{Watched, week_day},
+    condition::day_name,
+    decide::Statement,
+};
 
 /// A decision, explained.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,13 +52,15 @@ impl Explanation {
 impl Iam {
     /// Decides and says why.
     pub fn explain(&self, question: &Question) -> Result<Explanation, Failed> {
-        let Verdict { allowed, deciding } = self.decide(question)?;
+        let verdict = self.decide(question)?;
+        let allowed = verdict.allowed;
+        let deciding: Vec<Ruling> = verdict.deciding.iter().map(|ruling| Ruling::clone(ruling)).collect();
         let spoke = self.spoke(question)?;
         let mut missed = Vec::new();
         // What concerns the action comes first, for it is the nearest.
         let mut others: Vec<(bool, usize)> = Vec::new();
         for number in self.naming(question.identities) {
-            if !spoke.contains(&number) {
+            if spoke.binary_search(&number).is_err() {
                 let statement = &self.statements[number];
                 others.push((!names_action(statement, question.action), number));
             }
@@ -85,19 +93,15 @@ impl Iam {
             return Ok(format!("it expired at {end}"));
         }
         let leaves = statement.conditions.as_deref().map(Condition::leaves).unwrap_or_default();
-        let zones = cedar::zones([statement])?;
-        let mut found: Vec<String> = leaves.into_iter().map(|leaf| self.found(leaf, question, &zones)).collect();
+        let watched = Watched::by([statement]);
+        let zones = watched.zones()?;
+        let mut found: Vec<String> = leaves.into_iter().map(|leaf| self.found(leaf, question, zones)).collect();
         found.dedup();
         Ok(format!("its conditions do not hold: {}", found.join("; ")))
     }
 
     /// What a leaf asks for and what there is.
-    fn found(
-        &self,
-        leaf: &Leaf,
-        question: &Question,
-        zones: &std::collections::HashMap<String, jiff::tz::TimeZone>,
-    ) -> String {
+    fn found(&self, leaf: &Leaf, question: &Question, zones: &[(String, TimeZone)]) -> String {
         match leaf {
             Leaf::Tag { name, value } => {
                 let has = self.tags_of(question.resource).and_then(|tags| tags.get(name));
@@ -105,8 +109,9 @@ impl Iam {
                 format!("resource.Tag({name}) is {has}, asked for is '{value}'")
             }
             Leaf::WeekDay { zone, days } => {
-                let today = zones.get(zone).map_or("unknown", |zone| cedar::week_day(question.facts.at, zone));
-                let days: Vec<&str> = days.iter().map(|day| super::condition::day_name(*day)).collect();
+                let known = zones.iter().find(|(name, _)| name == zone);
+                let today = known.map_or("unknown", |(_, zone)| day_name(week_day(question.facts.at, zone)));
+                let days: Vec<&str> = days.iter().map(|day| day_name(*day)).collect();
                 format!("date({zone}).WeekDay is {today}, asked for is {}", days.join(","))
             }
             Leaf::Ip(block) => {

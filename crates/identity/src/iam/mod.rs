@@ -2,13 +2,14 @@
 //! policy allows is denied, and what one denies is denied whatever others allow. Start at [`Iam::decide`].
 //!
 //! How a decision comes about:
-//! 1. The index finds the statements that name the identity, then those of them that name the action and the resource.
-//!    It compares texts only, and what it leaves out could not have applied. What it found for a question is kept, with
-//!    the statements compiled, until the policies change.
+//! 1. The index finds the statements that name the identity, the action and the resource. It compares texts only, and
+//!    what it leaves out could not have applied. What it found for a question is kept until the policies change.
 //! 2. Cedar (`cedar-policy`) evaluates these statements, each of which says its whole rule again, with the conditions and
 //!    the expiry that the index does not look at, and combines them: default deny, a `forbid` wins. So the index could
 //!    not allow what Cedar does not. A statement that cannot be evaluated is an error, and nothing is allowed: Cedar by
-//!    itself would leave it out, and with it perhaps a denial.
+//!    itself would leave it out, and with it perhaps a denial. Its answer is kept for this question, together with all of
+//!    the time and the address that these statements look at: which of them are over, the days in their zones, and in
+//!    which of their blocks the address is. Where one of these is another, Cedar is asked again.
 //! 3. Where the index finds nothing, Cedar is not asked: nothing allows.
 //!
 //! Days of the week are computed here for the zones that the statements name, for Cedar knows no zones. Which resource
@@ -16,12 +17,16 @@
 
 mod actions;
 mod cedar;
+mod circumstances;
 mod condition;
 mod decide;
 mod document;
 mod explain;
 mod pattern;
+#[cfg(test)]
+mod reference;
 mod store;
+mod table;
 #[cfg(test)]
 mod tests;
 mod urn;

@@ -52,7 +52,7 @@ impl Pattern {
 }
 
 /// Many patterns, asked at once.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PatternSet {
     pub(super) exact: HashSet<String>,
     pub(super) open: Vec<Pattern>,

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{Actions, Body, Draft, Iam, Kind, Urn, urn::RESOURCE_GROUP_PREFIX};
-use crate::{Error, Identity, accounts::exists};
+use crate::{Account, Error, Identity, Project, accounts::exists};
 
 /// A policy, resource group or permissions group of an account.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,7 +71,9 @@ impl Identity {
         if db::iam::count(&mut tx, account, kind).await? >= MOST_DOCUMENTS {
             return Err(Error::TooMany { what: plural(kind), limit: MOST_DOCUMENTS as usize });
         }
-        check_groups(&draft, account, &db::iam::in_force_now(&mut tx, account).await?)?;
+        let all = db::iam::in_force_now(&mut tx, account).await?;
+        check_groups(&draft, account, &all)?;
+        check_bounds(&draft, &document, all.iter())?;
         let inserted = db::iam::insert(&mut tx, account, &document).await;
         inserted.map_err(|fault| exists(fault, kind.as_str(), &document.name))?;
         self.record_iam(&mut tx, account, "created", &document, None, by).await?;
@@ -104,6 +106,7 @@ impl Identity {
             // Two changes of one microsecond would leave one that was never in force.
             since: crate::now().max(before.since + jiff::SignedDuration::from_micros(1)),
         };
+        check_bounds(&draft, &document, all.iter().filter(|known| !(known.kind == kind && known.id == id)))?;
         db::iam::end(&mut tx, account, kind, id, document.since).await?;
         let inserted = db::iam::insert(&mut tx, account, &document).await;
         inserted.map_err(|fault| exists(fault, kind.as_str(), &document.name))?;
@@ -155,27 +158,40 @@ impl Identity {
         db::iam::page(&self.db, account, kind, after, most).await?.into_iter().map(read).collect()
     }
 
+    /// Those resource groups of an account that have one of these URNs.
+    pub async fn resource_groups_named(&self, account: &AccountId, urns: &[&str]) -> Result<Vec<IamDocument>, Error> {
+        let ids: Vec<&str> = urns.iter().filter_map(|urn| urn.strip_prefix(RESOURCE_GROUP_PREFIX)).collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        db::iam::named(&self.db, account, Kind::ResourceGroup, &ids).await?.into_iter().map(read).collect()
+    }
+
     /// The resources of an account that policies can name: itself and its projects.
     pub async fn iam_resources(&self, account: &AccountId) -> Result<Vec<IamResource>, Error> {
-        let mut tags: HashMap<String, BTreeMap<String, String>> = by_urn(db::iam::tags(&self.db, account, None).await?);
         let Some(own) = self.account(account).await? else { return Ok(Vec::new()) };
         let projects = self.projects(Some(account)).await?;
-        let projects = projects.into_iter().map(|project| (Urn::project(&project.id), project.name));
-        let all = std::iter::once((Urn::account(account), own.name)).chain(projects);
-        Ok(all
-            .map(|(urn, name)| IamResource {
-                id: resource_id(&urn),
-                name,
-                tags: tags.remove(urn.as_str()).unwrap_or_default(),
-                urn,
-            })
-            .collect())
+        let tags = db::iam::tags(&self.db, account, None).await?;
+        Ok(resources(Some(own), projects, tags))
+    }
+
+    /// Those of them that have one of these URNs.
+    pub async fn iam_resources_named(&self, account: &AccountId, urns: &[&str]) -> Result<Vec<IamResource>, Error> {
+        let own = match urns.contains(&Urn::account(account).as_str()) {
+            true => self.account(account).await?,
+            false => None,
+        };
+        let prefix = format!("{}resource:publicCloudProject:", super::URN_PREFIX);
+        let ids: Vec<&str> = urns.iter().filter_map(|urn| urn.strip_prefix(&prefix)).collect();
+        let projects = db::accounts::projects_named(&self.db, account, &ids).await?;
+        let tags = db::iam::tags_of_named(&self.db, account, urns).await?;
+        Ok(resources(own, projects, tags))
     }
 
     /// One of them.
     pub async fn iam_resource(&self, account: &AccountId, urn: &str) -> Result<IamResource, Error> {
-        let all = self.iam_resources(account).await?;
-        all.into_iter().find(|resource| resource.urn.as_str() == urn).ok_or_else(|| no_resource(urn))
+        let found = self.iam_resources_named(account, &[urn]).await?;
+        found.into_iter().next().ok_or_else(|| no_resource(urn))
     }
 
     /// Gives a resource these tags and no others. Names and values: letters, digits and `_.:/=+@-`.
@@ -256,6 +272,8 @@ impl Identity {
             return Ok(known);
         }
         let iam = Arc::new(self.load_iam(account, None).await?);
+        let (before, warmed) = (self.iam.last(account), Arc::clone(&iam));
+        let _ = tokio::task::spawn_blocking(move || warmed.warm(before.as_deref())).await;
         self.iam.keep(account, &iam, change, begun);
         Ok(iam)
     }
@@ -337,6 +355,11 @@ impl Snapshots {
         (known.read.elapsed() < OLDEST && !changed).then(|| Arc::clone(&known.iam))
     }
 
+    /// What was known last, however old.
+    fn last(&self, account: &AccountId) -> Option<Arc<Iam>> {
+        self.lock().known.get(account).map(|known| Arc::clone(&known.iam))
+    }
+
     fn unchanged(&self, account: &AccountId, change: i64, read: Instant) -> Option<Arc<Iam>> {
         let mut inner = self.lock();
         let known = inner.known.get_mut(account).filter(|known| known.change == change)?;
@@ -362,6 +385,19 @@ impl Snapshots {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn resources(own: Option<Account>, projects: Vec<Project>, tags: Vec<Tag>) -> Vec<IamResource> {
+    let mut tags = by_urn(tags);
+    let projects = projects.into_iter().map(|project| (Urn::project(&project.id), project.name));
+    let all = own.into_iter().map(|own| (Urn::account(&own.id), own.name)).chain(projects);
+    let resource = |(urn, name): (Urn, String)| IamResource {
+        id: resource_id(&urn),
+        name,
+        tags: tags.remove(urn.as_str()).unwrap_or_default(),
+        urn,
+    };
+    all.map(resource).collect()
 }
 
 fn read(document: Document) -> Result<IamDocument, Error> {
@@ -392,6 +428,39 @@ fn check_groups(draft: &Draft, account: &AccountId, all: &[Document]) -> Result<
         if !is_there(Kind::PermissionsGroup, urn) {
             return Err(no_group(format!("permissionsGroups[{index}].urn"), urn));
         }
+    }
+    Ok(())
+}
+
+/// What the documents of an account come to together: so that none of its decisions takes long.
+fn check_bounds<'a>(
+    draft: &Draft,
+    document: &Document,
+    others: impl Iterator<Item = &'a Document>,
+) -> Result<(), Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Groups {
+        #[serde(default)]
+        permissions_groups: Vec<serde::de::IgnoredAny>,
+    }
+    let (mut bytes, mut rules) = (document.text.len(), 0);
+    if let Body::Policy(policy) = &draft.body {
+        rules += 1 + policy.permissions_groups.len();
+    }
+    for other in others {
+        bytes += other.text.len();
+        if other.kind == Kind::Policy {
+            let read: Groups = serde_json::from_str(&other.text).map_err(|_| DAMAGED)?;
+            rules += 1 + read.permissions_groups.len();
+        }
+    }
+    if rules > MOST_RULES {
+        let what = "policies of an account, each counted once, and once more for each permissions group that it names";
+        return Err(Error::TooMany { what, limit: MOST_RULES });
+    }
+    if bytes > MOST_BYTES {
+        return Err(Error::TooMany { what: "bytes of the policies and groups of an account", limit: MOST_BYTES });
     }
     Ok(())
 }
@@ -465,6 +534,8 @@ fn no_resource(urn: &str) -> Error {
 
 const DAMAGED: Error = Error::Damaged { what: "policies of an account" };
 const MOST_DOCUMENTS: i64 = 1000;
+const MOST_RULES: usize = 10_000;
+const MOST_BYTES: usize = 16 << 20;
 const MOST_TAGS: usize = 64;
 const MOST_ACCOUNTS: usize = 1024;
 const OLDEST: Duration = Duration::from_secs(1);
