@@ -29,7 +29,8 @@ use crate::{
     request::{Call, Reply, ReplyBody, parse_query},
 };
 
-/// The routes of [`ROUTES`] over `state`: under `/1.0` and `/v1`, those of v2 under `/v2`. The peer's address comes from
+/// The routes of [`ROUTES`] over `state`: under `/1.0` and `/v1`, those of v2 under `/v2`, pages of single sign-on under
+/// `/console`. The peer's address comes from
 /// [`ConnectInfo<SocketAddr>`], which the listener puts into each request.
 pub fn router(state: ApiState) -> Router {
     let mut paths: BTreeMap<&'static str, Vec<&'static Route>> = BTreeMap::new();
@@ -39,7 +40,9 @@ pub fn router(state: ApiState) -> Router {
     let mut router = Router::new();
     for (path, routes) in paths {
         let routes: Arc<[&'static Route]> = routes.into();
-        let versions: &[&str] = if path.starts_with("/v2/") { &[""] } else { &VERSIONS };
+        // Of v2 with it, and pages for people, whose addresses others keep: as they stand.
+        let is_whole = path.starts_with("/v2/") || path.starts_with("/console/");
+        let versions: &[&str] = if is_whole { &[""] } else { &VERSIONS };
         // Clients of OAuth2 ask where the old service answers, which is beside its API.
         let beside: &[&str] = if path == TOKEN_PATH { &[""] } else { &[] };
         for version in versions.iter().chain(beside) {

@@ -32,6 +32,7 @@ mod sealing;
 mod service_accounts;
 mod sessions;
 mod signature;
+mod sso;
 mod sts;
 mod tokens;
 mod users;
@@ -65,6 +66,10 @@ pub use s3::{GrantUser, NewS3Key, S3Grant, S3KeyInfo, SandboxKeys, Scope};
 pub use service_accounts::{AccessToken, Client, ClientText, NewClient, client_urn};
 pub use sessions::{NewSession, OpenSession, Opener, SESSION_IDLE, SESSION_LONGEST, SessionInfo};
 pub use signature::{Refusal, SignedRequest, WINDOW};
+pub use sso::{
+    CONSOLE, ClientSecret, FederatedPerson, OIDC_CALLBACK, OidcAnswer, OidcProvider, OidcSettings, ProviderKind,
+    SSO_TIME, SsoBegun, SsoOutcome, SsoStart, SsoVisitor,
+};
 pub use sts::{CallerIdentity, TemporaryKey};
 pub use tokens::UserToken;
 pub use users::{NewUser, User};
@@ -98,6 +103,7 @@ pub struct Identity {
     bucket_policies: Arc<BucketPolicies>,
     iam: Arc<Snapshots>,
     large_decisions: Arc<Semaphore>,
+    oidc: Arc<sso::OidcClient>,
 }
 
 impl Identity {
@@ -115,6 +121,7 @@ impl Identity {
             bucket_policies: Arc::default(),
             iam: Arc::default(),
             large_decisions: Arc::new(Semaphore::new(LARGE_DECISIONS)),
+            oidc: Arc::default(),
         }
     }
 
@@ -217,6 +224,14 @@ pub enum Error {
         field: &'static str,
         /// What would be right.
         rule: &'static str,
+    },
+    /// An identity provider cannot be used as it is.
+    #[error("{what}")]
+    Provider {
+        /// The field that names it.
+        field: &'static str,
+        /// Why, for an administrator.
+        what: String,
     },
     /// A policy that cannot be used.
     #[error(transparent)]
