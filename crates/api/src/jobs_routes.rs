@@ -1,6 +1,6 @@
 //! `/cloud/project/{p}/dataProcessing/jobs`: submit, list, show, cancel.
 
-use model::{EngineParameter, Faults, Job, JobId, JobRequest, JobSpec, JobStatus, SpecRules};
+use model::{Blame, EndReason, EngineParameter, Faults, Job, JobId, JobRequest, JobSpec, JobStatus, SpecRules};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -84,6 +84,7 @@ pub(crate) fn describe(job: &Job) -> Value {
         "returnCode": return_code(job),
         "notebook": null,
         "reason": job.reason.as_ref().map(ToString::to_string),
+        "fault": (job.status == JobStatus::Failed).then(|| job.reason.as_ref().map_or(Blame::Platform, EndReason::blame)),
     })
 }
 

@@ -5,6 +5,7 @@
 //! A route exists only as a row of [`ROUTES`], and a row names the IAM action that it needs.
 
 mod auth;
+mod billing;
 mod capabilities;
 mod client_files;
 mod containers;

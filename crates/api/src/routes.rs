@@ -5,8 +5,8 @@ use futures::future::BoxFuture;
 use identity::Method;
 
 use crate::{
-    ApiError, auth, capabilities, client_files, containers, iam, ip_restrictions, jobs_routes, logs, me, oauth2,
-    people, project,
+    ApiError, auth, billing, capabilities, client_files, containers, iam, ip_restrictions, jobs_routes, logs, me,
+    oauth2, people, project,
     request::{Call, Reply},
     roles, s3_keys, second_factors, setup, storage, tokens, users, validation,
 };
@@ -133,6 +133,12 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/jobs/{jobId}/logs", "publicCloudProject:apiovh:dataProcessing/jobs/logs/get", logs::read),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/notebooks", "publicCloudProject:apiovh:dataProcessing/notebooks/get", capabilities::no_notebooks),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/notebooks/capabilities", "publicCloudProject:apiovh:dataProcessing/notebooks/capabilities/get", capabilities::no_notebooks),
+    route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/statements", "publicCloudProject:apiovh:dataProcessing/statements/get", billing::statements),
+    route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/statements/{month}", "publicCloudProject:apiovh:dataProcessing/statements/get", billing::statement),
+    route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/statements/{month}/lines", "publicCloudProject:apiovh:dataProcessing/statements/lines/get", billing::lines),
+    route!(Granted Get "/cloud/project/{serviceName}/usage/current", "publicCloudProject:apiovh:usage/current/get", billing::current),
+    route!(Granted Get "/cloud/project/{serviceName}/usage/history", "publicCloudProject:apiovh:usage/history/get", billing::history),
+    route!(Granted Get "/cloud/project/{serviceName}/usage/history/{usageId}", "publicCloudProject:apiovh:usage/history/get", billing::history_detail),
     route!(Granted Get "/cloud/project/{serviceName}/region/{regionName}/storage", "publicCloudProject:apiovh:region/storage/get", storage::list),
     route!(Granted Post "/cloud/project/{serviceName}/region/{regionName}/storage", "publicCloudProject:apiovh:region/storage/create", storage::create),
     route!(Granted Get "/cloud/project/{serviceName}/region/{regionName}/storage/{name}", "publicCloudProject:apiovh:region/storage/get", storage::show),

@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod billing;
 pub mod credentials;
 pub mod iam;
 pub mod ip_restrictions;

@@ -10,8 +10,10 @@
 //! | `record` | each change of a job, with its audit entry in the same transaction |
 //! | `reconcile` | what an earlier process left behind; spools that are old enough to go |
 //! | `query`, `logs` | reading |
+//! | `billing` | what jobs cost, and what is credited for those that the platform lost |
 //! | `control`, `spool`, `shim` | the other process: its protocol, its files, itself |
 
+mod billing;
 pub mod control;
 mod logs;
 mod query;
@@ -34,6 +36,10 @@ use model::{Cores, Faults, IllegalTransition, Job, JobId, JobRequest, MiB, Proje
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub use billing::{
+    Billing, Correction, Credit, Failure, InvalidCorrection, InvalidMonth, InvalidPrice, Line, Month, NewCorrection,
+    Price, Statement,
+};
 pub use control::{JobKeys, S3Pair};
 pub use logs::Logs;
 pub use query::{Filter, FilterOp, JobField, ListQuery, Page};
@@ -128,6 +134,11 @@ impl Jobs {
         Ok(())
     }
 
+    /// What jobs cost.
+    pub fn billing(&self) -> Billing {
+        Billing::new(self.inner.parts.db.clone(), self.inner.parts.audit.clone())
+    }
+
     /// Lines of a job's log.
     pub async fn logs(&self, project: &ProjectId, id: JobId, query: &LogQuery) -> Result<Logs, Error> {
         logs::read(&self.inner, project, id, query).await
@@ -189,6 +200,18 @@ pub enum Error {
     /// Something happened to a job that cannot happen to it.
     #[error("a job took a wrong turn")]
     Illegal(#[from] IllegalTransition),
+    /// There is no such project.
+    #[error("there is no such project")]
+    NoProject,
+    /// A price that cannot be used.
+    #[error(transparent)]
+    Price(#[from] InvalidPrice),
+    /// A correction that cannot be made.
+    #[error(transparent)]
+    Correction(#[from] InvalidCorrection),
+    /// An amount of money is too large to be computed.
+    #[error("an amount of money is too large to be computed")]
+    Overflow,
     /// A blocking task ended badly.
     #[error("a task ended badly")]
     Task(#[from] tokio::task::JoinError),

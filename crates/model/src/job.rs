@@ -87,6 +87,32 @@ pub enum EndReason {
     },
 }
 
+/// Whose fault it is that a job failed (JOB-10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Blame {
+    /// The job's own: its code, its size, its files.
+    Job,
+    /// The platform's.
+    Platform,
+}
+
+impl EndReason {
+    /// Whose fault it is where the job failed by it.
+    pub fn blame(&self) -> Blame {
+        match self {
+            EndReason::Platform { .. } => Blame::Platform,
+            EndReason::Exited { .. }
+            | EndReason::Signalled { .. }
+            | EndReason::OutOfMemory { .. }
+            | EndReason::OutOfDisk { .. }
+            | EndReason::CannotStart { .. }
+            | EndReason::Cancelled
+            | EndReason::TtlPassed => Blame::Job,
+        }
+    }
+}
+
 impl std::fmt::Display for EndReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -17,7 +17,7 @@ pub use fault::{Fault, Faults};
 pub use ids::{
     AccountId, AttemptNo, BucketName, EngineVersion, InvalidId, JobId, NodeName, ProjectId, Region, SandboxId,
 };
-pub use job::{Attempt, EndReason, Job};
+pub use job::{Attempt, Blame, EndReason, Job};
 pub use log::{LogId, LogLine, LogStream};
 pub use sizing::{NodeSize, Sizing};
 pub use spec::{EngineParameter, JobRequest, JobSpec, PARAMETERS, Parameter, Program, SpecRules};

@@ -56,6 +56,7 @@ impl Surroundings for Beside {
 pub struct World {
     _dir: tempfile::TempDir,
     pub router: Router,
+    pub db: Db,
     pub identity: Identity,
     pub objects: Store,
     pub audit: Audit,
@@ -96,7 +97,7 @@ impl World {
         let engines = Arc::new(Engines::open(&path.join("engines")).expect("engines"));
         let regions = vec!["GRA".parse().expect("a region")];
         let jobs = Jobs::new(Parts {
-            db,
+            db: db.clone(),
             audit: audit.clone(),
             keys: room,
             warden: warden::Client::new(&path.join("no-warden.sock")),
@@ -126,7 +127,7 @@ impl World {
         identity.create_account(&account, "a@example.org", "A", &by).await.expect("an account");
         let project = identity.create_project(&account, "first", &by).await.expect("a project").id;
         let keys = credentials(&identity, &account, AccessRule::everything()).await;
-        World { _dir: dir, router: router(state), identity, objects: store, audit, account, project, keys }
+        World { _dir: dir, router: router(state), db, identity, objects: store, audit, account, project, keys }
     }
 
     /// A credential of this account with these rules.

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod audit;
+mod billing;
 mod credential;
 mod doctor;
 mod engines;
@@ -51,6 +52,9 @@ pub enum OperatorCommand {
     /// Who may do what, and why
     #[command(subcommand)]
     Iam(iam::IamCommand),
+    /// What jobs cost: prices, statements, corrections
+    #[command(subcommand)]
+    Billing(billing::BillingCommand),
     /// Engines that jobs run on
     #[command(subcommand)]
     Engine(engines::EngineCommand),
@@ -79,6 +83,7 @@ pub async fn run(command: OperatorCommand, global: &Global) -> Result<ExitCode, 
         OperatorCommand::Credential(command) => credential::credential(command, global).await?,
         OperatorCommand::Key(command) => key::key(command, global).await?,
         OperatorCommand::Iam(command) => iam::iam(command, global).await?,
+        OperatorCommand::Billing(command) => billing::billing(command, global).await?,
         OperatorCommand::Engine(command) => engines::engine(command, global).await?,
         OperatorCommand::Store(command) => store::store(command, global).await?,
         OperatorCommand::Audit(command) => return audit::audit(command, global).await,
