@@ -318,6 +318,7 @@ impl From<identity::Error> for ApiError {
             }
             identity::Error::WrongCode => ApiError::refused(error.to_string()).detail("code", error.to_string()),
             identity::Error::Invalid { field, rule } => ApiError::bad_field(field, *rule),
+            identity::Error::Provider { field, what } => ApiError::bad_field(field, what.clone()),
             identity::Error::Policy(fault) => ApiError::bad_field("policy", fault.to_string()),
             identity::Error::Document(fault) => ApiError::bad_field(&fault.place, fault.problem.clone()),
             identity::Error::TryLater { .. } => ApiError::too_many(error.to_string()),

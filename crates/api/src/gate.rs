@@ -29,7 +29,8 @@ use crate::{
     request::{Call, Reply, ReplyBody, parse_query},
 };
 
-/// The routes of [`ROUTES`] over `state`: under `/1.0` and `/v1`, those of v2 under `/v2`. The peer's address comes from
+/// The routes of [`ROUTES`] over `state`: under `/1.0` and `/v1`, those of v2 under `/v2`, pages of single sign-on under
+/// `/console`. The peer's address comes from
 /// [`ConnectInfo<SocketAddr>`], which the listener puts into each request.
 pub fn router(state: ApiState) -> Router {
     let mut paths: BTreeMap<&'static str, Vec<&'static Route>> = BTreeMap::new();
@@ -39,7 +40,9 @@ pub fn router(state: ApiState) -> Router {
     let mut router = Router::new();
     for (path, routes) in paths {
         let routes: Arc<[&'static Route]> = routes.into();
-        let versions: &[&str] = if path.starts_with("/v2/") { &[""] } else { &VERSIONS };
+        // Of v2 with it, and pages for people, whose addresses others keep: as they stand.
+        let is_whole = path.starts_with("/v2/") || path.starts_with("/console/");
+        let versions: &[&str] = if is_whole { &[""] } else { &VERSIONS };
         // Clients of OAuth2 ask where the old service answers, which is beside its API.
         let beside: &[&str] = if path == TOKEN_PATH { &[""] } else { &[] };
         for version in versions.iter().chain(beside) {
@@ -361,6 +364,9 @@ fn entry(
         Some(route) if route.path.contains("{token}") => route.path.to_owned(),
         _ => cut(parts.uri.path(), 1024),
     };
+    // The answer of an identity provider holds a code that is good once.
+    let is_secret = record.route.is_some_and(|route| route.path.starts_with("/console/sso"));
+    let query = parts.uri.query().filter(|_| !is_secret);
     let (status, code, class) = match result {
         Ok(reply) => (reply.status, None, None),
         Err(error) => (error.status, Some(error.code), Some(error.class.as_str())),
@@ -369,7 +375,7 @@ fn entry(
         "method": cut(parts.method.as_str(), 32),
         "path": path,
         "route": record.route.map(|route| route.path),
-        "query": parts.uri.query().map(|query| cut(query, 1024)),
+        "query": query.map(|query| cut(query, 1024)),
         "errorCode": code,
         "class": class,
         "reason": record.reason,

@@ -6,9 +6,9 @@ use identity::Method;
 
 use crate::{
     ApiError, auth, billing, capabilities, client_files, containers, iam, ip_restrictions, jobs_routes, logs, me,
-    oauth2, people, project,
+    oauth2, oidc_provider, people, project,
     request::{Call, Reply},
-    roles, s3_keys, second_factors, setup, storage, tokens, users, validation,
+    roles, s3_keys, second_factors, setup, sso, storage, tokens, users, validation,
 };
 
 /// Who may come to a route.
@@ -33,7 +33,8 @@ pub(crate) type Handler = fn(Call) -> BoxFuture<'static, Result<Reply, ApiError>
 pub struct Route {
     /// The method.
     pub method: Method,
-    /// The path after the version; of v2 with it, as access rules name it. Parts in braces are parameters.
+    /// The path after the version; of v2 with it, as access rules name it; of a page under `/console` all of it. Parts in
+    /// braces are parameters.
     pub path: &'static str,
     /// The IAM action.
     pub action: &'static str,
@@ -112,6 +113,10 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Get "/me/identity/group/{group}", "account:apiovh:me/identity/group/get", people::group),
     route!(Granted Put "/me/identity/group/{group}", "account:apiovh:me/identity/group/edit", people::edit_group),
     route!(Granted Delete "/me/identity/group/{group}", "account:apiovh:me/identity/group/delete", people::delete_group),
+    route!(Granted Get "/me/identity/provider/oidc", "account:apiovh:me/identity/provider/oidc/get", oidc_provider::show),
+    route!(Granted Post "/me/identity/provider/oidc", "account:apiovh:me/identity/provider/oidc/create", oidc_provider::create),
+    route!(Granted Put "/me/identity/provider/oidc", "account:apiovh:me/identity/provider/oidc/edit", oidc_provider::edit),
+    route!(Granted Delete "/me/identity/provider/oidc", "account:apiovh:me/identity/provider/oidc/delete", oidc_provider::delete),
     route!(Granted Get "/me/identity/user", "account:apiovh:me/identity/user/get", people::users),
     route!(Granted Post "/me/identity/user", "account:apiovh:me/identity/user/create", people::create_user),
     route!(Granted Get "/me/identity/user/{user}", "account:apiovh:me/identity/user/get", people::user),
@@ -119,6 +124,9 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Delete "/me/identity/user/{user}", "account:apiovh:me/identity/user/delete", people::delete_user),
     route!(Granted Post "/me/identity/user/{user}/disable", "account:apiovh:me/identity/user/disable", people::disable_user),
     route!(Granted Post "/me/identity/user/{user}/enable", "account:apiovh:me/identity/user/enable", people::enable_user),
+    route!(Open Get "/console/sso", "account:apiovh:console/sso/get", sso::form),
+    route!(Open Post "/console/sso", "account:apiovh:console/sso/create", sso::begin),
+    route!(Open Get "/console/sso/oidc/callback", "account:apiovh:console/sso/oidc/callback/get", sso::oidc_answer),
     route!(Filtered Get "/cloud/project", "publicCloudProject:apiovh:get", project::list),
     route!(Granted Get "/cloud/project/{serviceName}", "publicCloudProject:apiovh:get", project::show),
     route!(Granted Get "/cloud/project/{serviceName}/region", "publicCloudProject:apiovh:region/get", project::regions),

@@ -13,11 +13,13 @@ pub mod ip_restrictions;
 pub mod jobs;
 pub mod live;
 pub mod oauth2;
+pub mod oidc;
 pub mod people;
 pub mod project_users;
 pub mod s3_keys;
 pub mod second_factors;
 pub mod sessions;
+pub mod sso;
 pub mod temporary_keys;
 pub mod user_tokens;
 

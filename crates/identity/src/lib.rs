@@ -29,6 +29,7 @@ mod sealing;
 mod service_accounts;
 mod sessions;
 mod signature;
+mod sso;
 mod sts;
 mod tokens;
 mod users;
@@ -61,6 +62,10 @@ pub use s3::{GrantUser, NewS3Key, S3Grant, S3KeyInfo, SandboxKeys, Scope};
 pub use service_accounts::{AccessToken, Client, ClientText, NewClient, client_urn};
 pub use sessions::{NewSession, OpenSession, Opener, SESSION_IDLE, SESSION_LONGEST, SessionInfo};
 pub use signature::{Refusal, SignedRequest, WINDOW};
+pub use sso::{
+    CONSOLE, ClientSecret, FederatedPerson, OIDC_CALLBACK, OidcAnswer, OidcProvider, OidcSettings, ProviderKind,
+    SSO_TIME, SsoBegun, SsoOutcome, SsoStart, SsoVisitor,
+};
 pub use sts::{CallerIdentity, TemporaryKey};
 pub use tokens::UserToken;
 pub use users::{NewUser, User};
@@ -91,6 +96,7 @@ pub struct Identity {
     common_passwords: Arc<CommonPasswords>,
     bucket_policies: Arc<BucketPolicies>,
     iam: Arc<Snapshots>,
+    oidc: Arc<sso::OidcClient>,
 }
 
 impl Identity {
@@ -106,6 +112,7 @@ impl Identity {
             common_passwords: Arc::new(CommonPasswords::new()),
             bucket_policies: Arc::default(),
             iam: Arc::default(),
+            oidc: Arc::default(),
         }
     }
 
@@ -205,6 +212,14 @@ pub enum Error {
         field: &'static str,
         /// What would be right.
         rule: &'static str,
+    },
+    /// An identity provider cannot be used as it is.
+    #[error("{what}")]
+    Provider {
+        /// The field that names it.
+        field: &'static str,
+        /// Why, for an administrator.
+        what: String,
     },
     /// A policy that cannot be used.
     #[error(transparent)]

@@ -56,6 +56,14 @@ pub enum AccountCommand {
         #[command(flatten)]
         data: DataArgs,
     },
+    /// Let users of an account log in by themselves again, where its provider of single sign-on alone let people in
+    EnableUsers {
+        /// Whose users
+        #[arg(value_name = "ACCOUNT")]
+        id: AccountId,
+        #[command(flatten)]
+        data: DataArgs,
+    },
 }
 
 /// Verbs of projects.
@@ -128,6 +136,17 @@ pub async fn account(command: AccountCommand, global: &Global) -> Result<(), Fai
             let gone = gone.doing(format!("cannot remove the address rules of {id}"))?;
             output::print(global.output, &json!({ "account": id, "rulesRemoved": gone }), || {
                 format!("account {id} is reached from everywhere; {gone} rules removed")
+            })?;
+            office.close().await
+        }
+        AccountCommand::EnableUsers { id, data } => {
+            let office = Office::open(global, &data).await?;
+            let id = office.account(Some(id)).await?;
+            let changed = office.identity.enable_users(&id, &office.by).await;
+            let changed = changed.doing(format!("cannot change account {id}"))?;
+            output::print(global.output, &json!({ "account": id, "changed": changed }), || match changed {
+                true => format!("users of account {id} log in by themselves again"),
+                false => format!("users of account {id} could log in by themselves already"),
             })?;
             office.close().await
         }

@@ -68,6 +68,9 @@ impl Identity {
             None => (None, "there is no such user"),
             Some(person) if !right => (Some(person), "the password is wrong"),
             Some(person) if !person.enabled => (Some(person), "the user is disabled"),
+            Some(person) if self.are_users_disabled(&person.account).await? => {
+                (Some(person), "the account lets people in by its provider of single sign-on alone")
+            }
             Some(person) if !self.reached_from(&person.account, given.from).await? => {
                 (Some(person), "the account does not let that address in")
             }
