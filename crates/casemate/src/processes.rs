@@ -7,7 +7,9 @@ use model::SandboxId;
 use nix::sys::socket::{UnixAddr, getsockname};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
-use tracing_subscriber::{Layer as _, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, filter::filter_fn, fmt::MakeWriter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 use crate::{
     config::{Config, Service},
@@ -122,11 +124,18 @@ fn owner_of_control_socket() -> std::io::Result<u32> {
 
 /// Logs of a process: one line an event, `CASEMATE_LOG` sets the level.
 fn log_to_stderr() {
-    let wanted = tracing_subscriber::EnvFilter::try_from_env("CASEMATE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LEVELS));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let wanted = EnvFilter::try_from_env("CASEMATE_LOG").unwrap_or_else(|_| EnvFilter::new(LEVELS));
+    lines(wanted, std::io::stderr).init();
+}
+
+/// Writes events that are wanted and may be printed, one line each.
+pub fn lines<W>(wanted: EnvFilter, writer: W) -> impl tracing::Subscriber + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
     let lines = lines.with_filter(filter_fn(|event| may_be_printed(event.target(), *event.level())));
-    tracing_subscriber::registry().with(wanted).with(lines).init();
+    tracing_subscriber::registry().with(wanted).with(lines)
 }
 
 /// Whether an event can hold no secret. What other crates say to their own authors holds what they are given: `s3s`
