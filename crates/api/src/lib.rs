@@ -24,6 +24,7 @@ mod percent;
 mod platform_users;
 mod project;
 mod public;
+mod quota;
 mod request;
 mod roles;
 mod routes;

@@ -6,7 +6,7 @@ use identity::Method;
 
 use crate::{
     ApiError, auth, billing, capabilities, client_files, containers, iam, ip_restrictions, jobs_routes, logs, me,
-    oauth2, people, project,
+    oauth2, people, project, quota,
     request::{Call, Reply},
     roles, s3_keys, second_factors, setup, storage, tokens, users, validation,
 };
@@ -121,6 +121,7 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Post "/me/identity/user/{user}/enable", "account:apiovh:me/identity/user/enable", people::enable_user),
     route!(Filtered Get "/cloud/project", "publicCloudProject:apiovh:get", project::list),
     route!(Granted Get "/cloud/project/{serviceName}", "publicCloudProject:apiovh:get", project::show),
+    route!(Granted Get "/cloud/project/{serviceName}/quota", "publicCloudProject:apiovh:quota/get", quota::list),
     route!(Granted Get "/cloud/project/{serviceName}/region", "publicCloudProject:apiovh:region/get", project::regions),
     route!(Granted Get "/cloud/project/{serviceName}/region/{regionName}", "publicCloudProject:apiovh:region/get", project::region),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/authorization", "publicCloudProject:apiovh:dataProcessing/authorization/get", project::authorization),

@@ -84,6 +84,8 @@ fn spec(engine: &Installed) -> Result<JobSpec, Error> {
         repositories: Vec::new(),
         properties_file: None,
         storage_access: None,
+        retry: None,
+        after: None,
         ttl: None,
         parameters: Vec::new(),
     })
