@@ -126,7 +126,7 @@ impl World {
             .collect();
         World {
             dice: Dice(seed),
-            is_quiet: seed % 2 == 0,
+            is_quiet: seed.is_multiple_of(2),
             defect,
             clock: 1_000_000,
             turns: Turns::default(),
