@@ -337,6 +337,12 @@ impl From<jobs::Error> for ApiError {
         match error {
             jobs::Error::Invalid(faults) => faults.into(),
             jobs::Error::NotFound => ApiError::not_found("jobId", "of this call"),
+            cause @ jobs::Error::KeyReused => ApiError::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "Client::UnprocessableEntity::odp.job.idempotencyKey.reused",
+                "UNPROCESSABLE_ENTITY",
+                format!("Not accepted: {cause}"),
+            ),
             jobs::Error::NotAuthorized => {
                 let message =
                     "Data processing is not switched on for this project: POST .../dataProcessing/authorization";

@@ -1,5 +1,7 @@
 //! `/cloud/project/{p}/dataProcessing/jobs`: submit, list, show, cancel.
 
+use http::HeaderMap;
+use jobs::IdempotencyKey;
 use model::{Blame, EndReason, EngineParameter, Faults, Job, JobId, JobRequest, JobSpec, JobStatus, SpecRules};
 use serde_json::{Map, Value, json};
 
@@ -43,14 +45,56 @@ pub(crate) async fn submit(call: Call) -> Result<Reply, ApiError> {
         };
         return Err(ApiError::from(with_faults_of_values(faults, &request, &rules)));
     }
-    Reply::json(&describe(&call.api.jobs.submit(&project.id, &request, &call.actor()).await?))
+    let job = match idempotency_key(&call.headers, &body)? {
+        Some(key) => call.api.jobs.submit_once(&project.id, &request, &key, &call.actor()).await?,
+        None => call.api.jobs.submit(&project.id, &request, &call.actor()).await?,
+    };
+    Reply::json(&describe(&job))
+}
+
+/// The key that the client names this submit by: the header of draft-ietf-httpapi-idempotency-key-header, whose value is
+/// a quoted string, or the field `clientToken` for clients that cannot set headers. Without quotes it is taken too, as many
+/// clients send it.
+fn idempotency_key(headers: &HeaderMap, body: &Map<String, Value>) -> Result<Option<IdempotencyKey>, ApiError> {
+    let mut values = headers.get_all(KEY_HEADER).iter();
+    let header = match (values.next(), values.next()) {
+        (None, _) => None,
+        (Some(value), None) => {
+            let text = value.to_str().unwrap_or_default().trim();
+            Some(text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text))
+        }
+        (Some(_), Some(_)) => return Err(ApiError::bad_field(KEY_HEADER, "given more than once")),
+    };
+    let field = match body.get("clientToken") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(text.as_str()),
+        Some(_) => return Err(ApiError::bad_field("clientToken", "a JSON string")),
+    };
+    let parse = |name: &str, text: Option<&str>| {
+        text.map(|text| text.parse::<IdempotencyKey>().map_err(|fault| ApiError::bad_field(name, fault.to_string())))
+            .transpose()
+    };
+    match (parse(KEY_HEADER, header)?, parse("clientToken", field)?) {
+        (Some(header), Some(field)) if header != field => {
+            Err(ApiError::bad_field("clientToken", "another than the header Idempotency-Key"))
+        }
+        (header, field) => Ok(header.or(field)),
+    }
 }
 
 /// One job.
 pub(crate) async fn show(call: Call) -> Result<Reply, ApiError> {
     let id = job_id(&call)?;
     let job = call.api.jobs.find(&call.project()?.id, id).await?;
-    Reply::json(&describe(&job.ok_or_else(|| ApiError::not_found("jobId", &id.to_string()))?))
+    let job = job.ok_or_else(|| ApiError::not_found("jobId", &id.to_string()))?;
+    let standing = call.api.jobs.standing(&job).await?;
+    let mut shown = describe(&job);
+    shown["queuePosition"] = json!(standing.place);
+    shown["deadline"] = json!(standing.deadline);
+    if let Some(reason) = standing.reason {
+        shown["reason"] = json!(reason);
+    }
+    Reply::json(&shown)
 }
 
 /// Asks a job to stop; nothing happens to one that has ended.
@@ -84,6 +128,7 @@ pub(crate) fn describe(job: &Job) -> Value {
         "ttl": job.spec.ttl,
         "returnCode": return_code(job),
         "notebook": null,
+        "attempt": job.attempt,
         "reason": job.reason.as_ref().map(ToString::to_string),
         "fault": (job.status == JobStatus::Failed).then(|| job.reason.as_ref().map_or(Blame::Platform, EndReason::blame)),
     })
@@ -171,10 +216,25 @@ fn with_faults_of_values(mut faults: Faults, request: &JobRequest, rules: &SpecR
     faults
 }
 
-const FIELDS: [&str; 7] = ["containerName", "engine", "engineParameters", "engineVersion", "name", "region", "ttl"];
+const KEY_HEADER: &str = "idempotency-key";
+const FIELDS: [&str; 8] =
+    ["clientToken", "containerName", "engine", "engineParameters", "engineVersion", "name", "region", "ttl"];
 /// Fields of a job that clients may send along, for they send the type that they read.
-const SHOWN_ONLY: [&str; 10] =
-    ["id", "status", "creationDate", "startDate", "endDate", "returnCode", "notebook", "reason", "fault", "placement"];
+const SHOWN_ONLY: [&str; 13] = [
+    "id",
+    "status",
+    "creationDate",
+    "startDate",
+    "endDate",
+    "returnCode",
+    "notebook",
+    "reason",
+    "fault",
+    "placement",
+    "attempt",
+    "queuePosition",
+    "deadline",
+];
 /// More than there may be, so that the bound is told by the room that sets it.
 const MOST_PARAMETERS: usize = 100;
 /// So many unknown fields are told; a body may have a hundred thousand.
@@ -225,9 +285,37 @@ mod tests {
     }
 
     #[test]
+    fn a_submit_is_named_by_header_or_field_and_never_by_two_names() {
+        let read = |headers: &[&str], field: Value| {
+            let mut sent = HeaderMap::new();
+            for value in headers {
+                sent.append(KEY_HEADER, value.parse().expect("a value"));
+            }
+            let body = json!({ "clientToken": field });
+            let found = idempotency_key(&sent, body.as_object().expect("an object"));
+            found.map(|key| key.map(|key| key.to_string())).map_err(|fault| fault.status.as_u16())
+        };
+        assert_eq!(read(&[], Value::Null), Ok(None));
+        for (headers, field) in [(&["\"k-1\""][..], Value::Null), (&["k-1"], json!("k-1")), (&[], json!("k-1"))] {
+            assert_eq!(read(headers, field), Ok(Some("k-1".to_owned())), "{headers:?}");
+        }
+        for (headers, field) in [
+            (&["\"\""][..], Value::Null),
+            (&["\"a b\""], Value::Null),
+            (&["a", "a"], Value::Null),
+            (&["a"], json!("b")),
+            (&[], json!(5)),
+            (&[], json!("")),
+        ] {
+            assert_eq!(read(headers, field), Err(400), "{headers:?}");
+        }
+    }
+
+    #[test]
     fn a_job_as_it_was_read_can_be_sent_again() {
         let body = json!({
-            "id": "x", "status": "FAILED", "returnCode": 1, "notebook": null, "reason": null, "creationDate": "x", "startDate": null,
+            "id": "x", "status": "FAILED", "returnCode": 1, "notebook": null, "reason": null, "fault": null, "attempt": 1,
+            "queuePosition": null, "deadline": null, "creationDate": "x", "startDate": null,
             "endDate": null, "containerName": "code", "engine": "spark", "engineVersion": "3.5.9", "region": "GRA", "name": "n", "ttl": null,
             "engineParameters": [{"name": "job_type", "value": "python"}, {"name": "main_application_code", "value": "a.py"}],
         });

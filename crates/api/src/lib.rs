@@ -30,6 +30,7 @@ mod percent;
 mod platform_users;
 mod project;
 mod public;
+mod quota;
 mod recorded;
 mod request;
 mod roles;

@@ -6,7 +6,7 @@ use identity::Method;
 
 use crate::{
     ApiError, audit_views, auth, billing, capabilities, client_files, containers, explain, iam, ip_restrictions,
-    jobs_routes, live, logs, me, oauth2, oidc_provider, people, project,
+    jobs_routes, live, logs, me, oauth2, oidc_provider, people, project, quota,
     request::{Call, Reply},
     roles, s3_keys, second_factors, setup, sso, storage, tokens, users, validation,
 };
@@ -140,6 +140,7 @@ pub static ROUTES: &[Route] = &[
     route!(Filtered Get "/cloud/project", "publicCloudProject:apiovh:get", project::list),
     route!(Granted Get "/cloud/project/{serviceName}", "publicCloudProject:apiovh:get", project::show),
     route!(Granted Get "/cloud/project/{serviceName}/logs", "publicCloudProject:apiovh:logs/get", audit_views::of_project),
+    route!(Granted Get "/cloud/project/{serviceName}/quota", "publicCloudProject:apiovh:quota/get", quota::list),
     route!(Granted Get "/cloud/project/{serviceName}/region", "publicCloudProject:apiovh:region/get", project::regions),
     route!(Granted Get "/cloud/project/{serviceName}/region/{regionName}", "publicCloudProject:apiovh:region/get", project::region),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/authorization", "publicCloudProject:apiovh:dataProcessing/authorization/get", project::authorization),

@@ -52,6 +52,9 @@ async fn ran(world: &World, started: Timestamp, minutes: i64, status: JobStatus,
         reason: None,
         logs_address: None,
         attempt: 1,
+        since: started,
+        not_before: started,
+        retried: 0,
     };
     let attempt = SandboxId { job: id, attempt: AttemptNo(1) };
     let mut tx = world.db.begin().await.expect("a transaction");

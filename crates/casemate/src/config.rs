@@ -191,6 +191,9 @@ pub struct JobLimits {
     pub cores: Option<Cores>,
     /// Memory that running jobs may have asked for together, MiB; the machine's less 1 GiB when not given.
     pub memory: Option<MiB>,
+    /// Local storage that running jobs may have asked for together, MiB; the size of the file system of the data
+    /// directory when not given. A job's volumes take room as it writes to them.
+    pub storage: Option<MiB>,
     /// How long the logs of an ended job stay readable by the API, in seconds. They stay in object storage.
     pub log_retention_seconds: u64,
 }
@@ -374,7 +377,7 @@ impl Default for Config {
 
 impl Default for JobLimits {
     fn default() -> Self {
-        Self { max_running: 16, cores: None, memory: None, log_retention_seconds: 3600 }
+        Self { max_running: 16, cores: None, memory: None, storage: None, log_retention_seconds: 3600 }
     }
 }
 

@@ -227,6 +227,7 @@ fn job_config(config: &Config, objects_url: &str) -> jobs::Config {
         max_running: config.jobs.max_running,
         cores: config.jobs.cores.unwrap_or(Cores(machine * SHARES_OF_A_CORE)),
         memory: config.jobs.memory.unwrap_or_else(machine_memory),
+        storage: config.jobs.storage.unwrap_or_else(|| disk_size(&config.data)),
         log_retention: Duration::from_secs(config.jobs.log_retention_seconds),
         spool: config.data.join("jobs"),
         log_address_base: objects_url.to_owned(),
@@ -241,6 +242,12 @@ fn machine_memory() -> MiB {
         .find_map(|line| line.strip_prefix("MemTotal:")?.trim().split(' ').next()?.parse::<u64>().ok())
         .unwrap_or(4 * 1024 * 1024);
     MiB((kib / 1024).saturating_sub(OWN_MEMORY.0).max(OWN_MEMORY.0))
+}
+
+/// The size of the file system that holds the data directory; no bound where it cannot be told.
+fn disk_size(data: &Path) -> MiB {
+    let size = nix::sys::statvfs::statvfs(data).ok().map(|found| found.blocks().saturating_mul(found.fragment_size()));
+    MiB(size.map_or(u64::MAX / (1024 * 1024), |bytes| bytes / (1024 * 1024)))
 }
 
 /// Removes temporary keys and tokens whose time is over, now and then, until `stop`.

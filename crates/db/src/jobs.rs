@@ -1,7 +1,9 @@
 //! Jobs and attempts. What may become of a job is not decided here.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
-use model::{Attempt, AttemptNo, Cores, Job, JobId, JobStatus, MiB, ProjectId, SandboxId};
+use model::{Attempt, AttemptNo, Cores, Job, JobId, JobStatus, MiB, ProjectId, Quota, SandboxId, Usage};
 use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 
 use crate::{Db, Error, Tx, micros, parse, time};
@@ -13,21 +15,10 @@ pub struct Waiting {
     pub id: JobId,
     /// Whose it is.
     pub project: ProjectId,
-    /// Cores of the whole job.
-    pub cores: Cores,
-    /// Memory of the whole job.
-    pub memory: MiB,
-}
-
-/// What the attempts that still stand take together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Taken {
-    /// How many they are.
-    pub attempts: u32,
-    /// Their cores.
-    pub cores: Cores,
-    /// Their memory.
-    pub memory: MiB,
+    /// What the whole job asks for.
+    pub asked: Usage,
+    /// What its project may take at once.
+    pub quota: Quota,
 }
 
 /// What is needed to read the log of an attempt.
@@ -113,8 +104,9 @@ pub struct Selection {
 pub async fn insert(tx: &mut Tx, job: &Job) -> Result<(), Error> {
     let spec = serde_json::to_string(&job.spec).map_err(|_| Error::Damaged { column: "jobs.spec" })?;
     sqlx::query(
-        "INSERT INTO jobs (id, project, name, region, version, bucket, cores, memory, spec, status, created, attempt)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO jobs (id, project, name, region, version, bucket, cores, memory, storage, spec, status, created,
+             attempt, since, not_before, retried)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(job.id.to_string())
     .bind(job.project.as_str())
@@ -124,10 +116,14 @@ pub async fn insert(tx: &mut Tx, job: &Job) -> Result<(), Error> {
     .bind(job.spec.bucket.as_str())
     .bind(i64::from(job.spec.sizing.cores().0))
     .bind(integer("jobs.memory", job.spec.sizing.memory().0)?)
+    .bind(integer("jobs.storage", job.spec.sizing.storage().0)?)
     .bind(spec)
     .bind(job.status.as_str())
     .bind(micros(job.created))
     .bind(i64::from(job.attempt))
+    .bind(micros(job.since))
+    .bind(micros(job.not_before))
+    .bind(i64::from(job.retried))
     .execute(tx.connection())
     .await?;
     Ok(())
@@ -138,7 +134,7 @@ pub async fn update(tx: &mut Tx, job: &Job) -> Result<(), Error> {
     let reason = job.reason.as_ref().map(serde_json::to_string).transpose();
     sqlx::query(
         "UPDATE jobs SET status = ?2, started = ?3, ended = ?4, return_code = ?5, reason = ?6, logs_address = ?7,
-             attempt = ?8
+             attempt = ?8, since = ?9, not_before = ?10, retried = ?11
          WHERE id = ?1",
     )
     .bind(job.id.to_string())
@@ -149,6 +145,9 @@ pub async fn update(tx: &mut Tx, job: &Job) -> Result<(), Error> {
     .bind(reason.map_err(|_| Error::Damaged { column: "jobs.reason" })?)
     .bind(&job.logs_address)
     .bind(i64::from(job.attempt))
+    .bind(micros(job.since))
+    .bind(micros(job.not_before))
+    .bind(i64::from(job.retried))
     .execute(tx.connection())
     .await?;
     Ok(())
@@ -157,7 +156,8 @@ pub async fn update(tx: &mut Tx, job: &Job) -> Result<(), Error> {
 /// The job of that id, whosever it is.
 pub async fn find(db: &Db, id: JobId) -> Result<Option<Job>, Error> {
     let row = sqlx::query(
-        "SELECT id, project, spec, status, created, started, ended, return_code, reason, logs_address, attempt
+        "SELECT id, project, spec, status, created, started, ended, return_code, reason, logs_address, attempt,
+             since, not_before, retried
          FROM jobs WHERE id = ?",
     )
     .bind(id.to_string())
@@ -169,7 +169,8 @@ pub async fn find(db: &Db, id: JobId) -> Result<Option<Job>, Error> {
 /// The job of that id, as this transaction sees it.
 pub async fn find_in(tx: &mut Tx, id: JobId) -> Result<Option<Job>, Error> {
     let row = sqlx::query(
-        "SELECT id, project, spec, status, created, started, ended, return_code, reason, logs_address, attempt
+        "SELECT id, project, spec, status, created, started, ended, return_code, reason, logs_address, attempt,
+             since, not_before, retried
          FROM jobs WHERE id = ?",
     )
     .bind(id.to_string())
@@ -200,7 +201,8 @@ pub async fn count(db: &Db, project: &ProjectId, conditions: &[Condition]) -> Re
 /// A page of a project's jobs.
 pub async fn list(db: &Db, project: &ProjectId, selection: &Selection) -> Result<Vec<Job>, Error> {
     let mut query = QueryBuilder::<Sqlite>::new(
-        "SELECT id, project, spec, status, created, started, ended, return_code, reason, logs_address, attempt
+        "SELECT id, project, spec, status, created, started, ended, return_code, reason, logs_address, attempt,
+             since, not_before, retried
          FROM jobs WHERE project = ",
     );
     query.push_bind(project.as_str());
@@ -218,16 +220,20 @@ pub async fn list(db: &Db, project: &ProjectId, selection: &Selection) -> Result
     rows.iter().map(job).collect()
 }
 
-/// The oldest waiting job of each project that has one, by project.
-pub async fn heads(db: &Db) -> Result<Vec<Waiting>, Error> {
+/// The oldest job of each project that waits and may start at `now`, by project.
+pub async fn heads(db: &Db, now: Timestamp) -> Result<Vec<Waiting>, Error> {
     let rows = sqlx::query(
-        "SELECT jobs.id, jobs.project, jobs.cores, jobs.memory
-         FROM projects JOIN jobs ON jobs.id = (
+        "SELECT head.id, head.project, head.cores AS asked_cores, head.memory AS asked_memory,
+                head.storage AS asked_storage, quota.jobs, quota.cores, quota.memory, quota.storage
+         FROM projects JOIN jobs AS head ON head.id = (
              SELECT waiting.id FROM jobs AS waiting
-             WHERE waiting.project = projects.id AND waiting.status = 'PENDING' ORDER BY waiting.id LIMIT 1
-         )
-         ORDER BY jobs.project",
+             WHERE waiting.project = projects.id AND waiting.status = 'PENDING' AND waiting.not_before <= ?
+               AND waiting.after IS NULL
+             ORDER BY waiting.id LIMIT 1
+         ) LEFT JOIN project_quotas AS quota ON quota.project = projects.id
+         ORDER BY head.project",
     )
+    .bind(micros(now))
     .fetch_all(db.readers())
     .await?;
     rows.iter()
@@ -235,26 +241,109 @@ pub async fn heads(db: &Db) -> Result<Vec<Waiting>, Error> {
             Ok(Waiting {
                 id: parse("jobs.id", row.try_get("id")?)?,
                 project: parse("jobs.project", row.try_get("project")?)?,
-                cores: Cores(number("jobs.cores", row.try_get("cores")?)?),
-                memory: MiB(number("jobs.memory", row.try_get("memory")?)?),
+                asked: Usage {
+                    jobs: 1,
+                    cores: Cores(number("jobs.cores", row.try_get("asked_cores")?)?),
+                    memory: MiB(number("jobs.memory", row.try_get("asked_memory")?)?),
+                    storage: MiB(number("jobs.storage", row.try_get("asked_storage")?)?),
+                },
+                quota: crate::quotas::quota(row)?,
             })
         })
         .collect()
 }
 
-/// What the attempts that still stand take.
-pub async fn taken(db: &Db) -> Result<Taken, Error> {
-    let row = sqlx::query(
-        "SELECT COUNT(*) AS attempts, COALESCE(SUM(jobs.cores), 0) AS cores, COALESCE(SUM(jobs.memory), 0) AS memory
-         FROM attempts JOIN jobs ON jobs.id = attempts.job WHERE attempts.closed IS NULL",
+/// What the attempts that still stand take, by project.
+pub async fn used(db: &Db) -> Result<BTreeMap<ProjectId, Usage>, Error> {
+    let rows = sqlx::query(
+        "SELECT jobs.project, COUNT(*) AS jobs, SUM(jobs.cores) AS cores, SUM(jobs.memory) AS memory,
+                SUM(jobs.storage) AS storage
+         FROM attempts JOIN jobs ON jobs.id = attempts.job WHERE attempts.closed IS NULL GROUP BY jobs.project",
     )
+    .fetch_all(db.readers())
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let usage = Usage {
+                jobs: number("attempts", row.try_get("jobs")?)?,
+                cores: Cores(number("jobs.cores", row.try_get("cores")?)?),
+                memory: MiB(number("jobs.memory", row.try_get("memory")?)?),
+                storage: MiB(number("jobs.storage", row.try_get("storage")?)?),
+            };
+            Ok((parse("jobs.project", row.try_get("project")?)?, usage))
+        })
+        .collect()
+}
+
+/// Makes a job wait for the end of another one.
+pub async fn wait_for(tx: &mut Tx, id: JobId, other: JobId) -> Result<(), Error> {
+    sqlx::query("UPDATE jobs SET after = ? WHERE id = ?")
+        .bind(other.to_string())
+        .bind(id.to_string())
+        .execute(tx.connection())
+        .await?;
+    Ok(())
+}
+
+/// Lets a job wait for room only.
+pub async fn release(tx: &mut Tx, id: JobId) -> Result<(), Error> {
+    sqlx::query("UPDATE jobs SET after = NULL WHERE id = ?").bind(id.to_string()).execute(tx.connection()).await?;
+    Ok(())
+}
+
+/// Jobs that wait for the end of this one, oldest first.
+pub async fn followers(tx: &mut Tx, id: JobId) -> Result<Vec<Job>, Error> {
+    let rows = sqlx::query(
+        "SELECT id, project, spec, status, created, started, ended, return_code, reason, logs_address, attempt,
+             since, not_before, retried
+         FROM jobs WHERE after = ? AND status = 'PENDING' ORDER BY id",
+    )
+    .bind(id.to_string())
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter().map(job).collect()
+}
+
+/// Whether a job waits for the end of another one.
+pub async fn is_held(db: &Db, id: JobId) -> Result<bool, Error> {
+    let row = sqlx::query("SELECT 1 FROM jobs WHERE id = ? AND after IS NOT NULL")
+        .bind(id.to_string())
+        .fetch_optional(db.readers())
+        .await?;
+    Ok(row.is_some())
+}
+
+/// How many jobs of the same project wait and are older than this one.
+pub async fn waiting_before(db: &Db, project: &ProjectId, id: JobId) -> Result<u64, Error> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS total FROM jobs WHERE project = ? AND status = 'PENDING' AND after IS NULL AND id < ?",
+    )
+    .bind(project.as_str())
+    .bind(id.to_string())
     .fetch_one(db.readers())
     .await?;
-    Ok(Taken {
-        attempts: number("attempts", row.try_get("attempts")?)?,
-        cores: Cores(number("jobs.cores", row.try_get("cores")?)?),
-        memory: MiB(number("jobs.memory", row.try_get("memory")?)?),
-    })
+    number("jobs", row.try_get("total")?)
+}
+
+/// When the next of the jobs that pause before a retry may start; `None` where none does after `now`.
+pub async fn next_not_before(db: &Db, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+    let row = sqlx::query("SELECT MIN(not_before) AS next FROM jobs WHERE status = 'PENDING' AND not_before > ?")
+        .bind(micros(now))
+        .fetch_one(db.readers())
+        .await?;
+    row.try_get::<Option<i64>, _>("next")?.map(|at| time("jobs.not_before", at)).transpose()
+}
+
+/// Jobs that have waited since before a time, oldest first, at most `limit`.
+pub async fn waiting_since(db: &Db, before: Timestamp, limit: u32) -> Result<Vec<JobId>, Error> {
+    let rows = sqlx::query(
+        "SELECT id FROM jobs WHERE status = 'PENDING' AND since < ?1 AND not_before < ?1 ORDER BY id LIMIT ?2",
+    )
+    .bind(micros(before))
+    .bind(i64::from(limit))
+    .fetch_all(db.readers())
+    .await?;
+    rows.iter().map(|row| parse("jobs.id", row.try_get("id")?)).collect()
 }
 
 /// Adds an attempt with the wrapped key of its log.
@@ -446,6 +535,9 @@ fn job(row: &SqliteRow) -> Result<Job, Error> {
         reason: reason.map_err(|_| Error::Damaged { column: "jobs.reason" })?,
         logs_address: row.try_get("logs_address")?,
         attempt: number("jobs.attempt", row.try_get("attempt")?)?,
+        since: time("jobs.since", row.try_get("since")?)?,
+        not_before: time("jobs.not_before", row.try_get("not_before")?)?,
+        retried: number("jobs.retried", row.try_get("retried")?)?,
     })
 }
 

@@ -30,6 +30,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         repositories: Vec::new(),
         properties_file: None,
         storage_access: None,
+        retry: None,
+        after: None,
         ttl: None,
         parameters: Vec::new(),
     };

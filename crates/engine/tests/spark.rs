@@ -53,6 +53,8 @@ impl Bench {
             repositories: Vec::new(),
             properties_file: None,
             storage_access: None,
+            retry: None,
+            after: None,
             ttl: None,
             parameters: Vec::new(),
         };

@@ -4,8 +4,9 @@
 //!
 //! | file | is about |
 //! |---|---|
-//! | `submit` | what a job must be to be accepted |
-//! | `scheduler` | which job starts next |
+//! | `submit`, `idempotency` | what a job must be to be accepted; the same submit twice is one job |
+//! | `scheduler`, `turns` | which job starts next |
+//! | `quota`, `waiting` | what projects may take at once; why a job waits |
 //! | `watch` | one attempt: sandbox, start, what its shim says, the end of all that |
 //! | `record` | each change of a job, with its audit entry in the same transaction |
 //! | `reconcile` | what an earlier process left behind; spools that are old enough to go |
@@ -15,15 +16,21 @@
 
 mod billing;
 pub mod control;
+mod idempotency;
 mod logs;
 mod query;
+mod quota;
 mod reconcile;
 mod record;
 mod scheduler;
 pub mod shim;
+#[cfg(test)]
+mod simulation;
 pub mod spool;
 mod submit;
 mod surroundings;
+mod turns;
+mod waiting;
 mod watch;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -32,7 +39,7 @@ use audit::{Actor, Audit};
 use db::Db;
 use engine::Engines;
 use keys::Keys;
-use model::{Cores, Faults, IllegalTransition, Job, JobId, JobRequest, MiB, ProjectId, Region};
+use model::{Cores, Effect, Faults, IllegalTransition, Job, JobId, JobRequest, MiB, ProjectId, Quota, Region};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -41,10 +48,13 @@ pub use billing::{
     Price, Statement,
 };
 pub use control::{JobKeys, S3Pair};
+pub use idempotency::{IdempotencyKey, InvalidKey};
 pub use logs::Logs;
 pub use query::{Filter, FilterOp, JobField, ListQuery, Page};
+pub use quota::Quotas;
 pub use spool::Query as LogQuery;
 pub use surroundings::{BoxError, Surroundings};
+pub use waiting::Standing;
 
 /// The jobs of this service; a cheap handle.
 #[derive(Clone)]
@@ -81,12 +91,26 @@ pub struct Config {
     pub cores: Cores,
     /// Memory of all these together.
     pub memory: MiB,
+    /// Local storage of all these together: their volumes are made as large as they may get.
+    pub storage: MiB,
     /// How long the log of an ended job can be read here before it is in the bucket only.
     pub log_retention: Duration,
     /// Directory of the spools, `JOB/ATTEMPT` each.
     pub spool: PathBuf,
     /// Where the buckets of logs are reached, such as `https://s3.example.org`.
     pub log_address_base: String,
+}
+
+impl Config {
+    /// What all jobs may take together.
+    fn room(&self) -> Quota {
+        Quota {
+            jobs: Some(self.max_running),
+            cores: Some(self.cores),
+            memory: Some(self.memory),
+            storage: Some(self.storage),
+        }
+    }
 }
 
 impl Jobs {
@@ -106,7 +130,19 @@ impl Jobs {
 
     /// Accepts a job, or says all that is wrong with it: [`Error::Invalid`].
     pub async fn submit(&self, project: &ProjectId, request: &JobRequest, by: &Actor) -> Result<Job, Error> {
-        submit::submit(&self.inner, project, request, by).await
+        submit::submit(&self.inner, project, request, None, by).await
+    }
+
+    /// The same for a submit that the client names by a key: sent again within 24 hours, it gives the job that it made,
+    /// as that is then. [`Error::KeyReused`] where the key named another request.
+    pub async fn submit_once(
+        &self,
+        project: &ProjectId,
+        request: &JobRequest,
+        key: &IdempotencyKey,
+        by: &Actor,
+    ) -> Result<Job, Error> {
+        submit::submit(&self.inner, project, request, Some(key), by).await
     }
 
     /// The job of that id in a project.
@@ -126,12 +162,29 @@ impl Jobs {
 
     /// Asks a job to stop. Does nothing where it was asked already or has ended.
     pub async fn cancel(&self, project: &ProjectId, id: JobId, by: &Actor) -> Result<(), Error> {
-        let Some(stopping) = record::stop_asked(&self.inner, project, id, by).await? else { return Ok(()) };
-        match stopping.status.is_final() {
-            true => self.inner.wake.notify_one(),
-            false => self.inner.live.stop(id),
+        for effect in record::stop_asked(&self.inner, project, id, by).await? {
+            match effect {
+                Effect::Stop(_) => self.inner.live.stop(id),
+                Effect::End { .. } => self.inner.wake.notify_one(),
+                Effect::Build(_) | Effect::Remove(_) | Effect::Pause(_) => {}
+            }
         }
         Ok(())
+    }
+
+    /// Why a job that has not ended stands where it does, until when at the most, and its place in the queue.
+    pub async fn standing(&self, job: &Job) -> Result<Standing, Error> {
+        waiting::standing(&self.inner, job).await
+    }
+
+    /// What a project may take at once.
+    pub fn quotas(&self) -> Quotas {
+        Quotas::new(self.inner.parts.db.clone(), self.inner.parts.audit.clone())
+    }
+
+    /// What all jobs of this service may take together.
+    pub fn room(&self) -> Quota {
+        self.inner.parts.config.room()
     }
 
     /// What jobs cost.
@@ -165,6 +218,9 @@ pub enum Error {
     /// What was asked for is not valid.
     #[error("not valid: {0}")]
     Invalid(#[from] Faults),
+    /// The key of a submit was used for another request within the last 24 hours.
+    #[error("the idempotency key was used for another request within the last 24 hours")]
+    KeyReused,
     /// There is no such job in the project.
     #[error("there is no such job")]
     NotFound,

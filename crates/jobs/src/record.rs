@@ -1,15 +1,16 @@
-//! Each change of a job: read in the one write transaction, decided by the status machine, written with its audit entry.
-//! An attempt that is not the job's newest any more changes nothing.
+//! Each change of a job: read in the one write transaction, decided by the state machine ([`model::Life::after`]), written
+//! with its audit entry. An attempt that is not the job's newest any more changes nothing.
 
 use audit::{Actor, Entry};
 use db::{Tx, jobs as rows};
 use jiff::Timestamp;
 use model::{
-    Attempt, AttemptNo, BucketName, EndReason, IllegalTransition, Job, JobEvent, JobId, JobStatus, ProjectId, SandboxId,
+    After, Attempt, AttemptNo, BucketName, Effect, Faults, IllegalTransition, Job, JobId, JobStatus, LifeEvent,
+    ProjectId, SandboxId,
 };
 use serde_json::json;
 
-use crate::{Error, Inner, control::End};
+use crate::{Error, Inner, control::End, idempotency::Named};
 
 /// The present, as exact as it is stored.
 pub(crate) fn now() -> Timestamp {
@@ -17,12 +18,41 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }
 
-/// Writes a new job.
-pub(crate) async fn submitted(jobs: &Inner, job: &Job, by: &Actor) -> Result<(), Error> {
+/// Writes a new job with the key that names its submit. Where that key named one in this moment, that one; then nothing
+/// is written.
+pub(crate) async fn submitted(
+    jobs: &Inner,
+    job: &Job,
+    named: Option<&Named<'_>>,
+    by: &Actor,
+) -> Result<Option<Job>, Error> {
     let mut tx = jobs.parts.db.begin().await?;
     rows::insert(&mut tx, job).await?;
+    if let Some(named) = named
+        && let Some(earlier) = named.claim(&mut tx, job).await?
+    {
+        return Ok(Some(earlier));
+    }
+    if let Some(after) = &job.spec.after {
+        wait_for(&mut tx, job, after).await?;
+    }
     jobs.parts.audit.record_in(&mut tx, &entry(job, None, by.clone())).await?;
-    Ok(tx.commit().await?)
+    tx.commit().await?;
+    Ok(None)
+}
+
+/// Holds a new job until another one of its project has ended, or says why it can never run after that.
+async fn wait_for(tx: &mut Tx, job: &Job, after: &After) -> Result<(), Error> {
+    let other = rows::find_in(tx, after.job).await?.filter(|other| other.project == job.project && other.id != job.id);
+    let fault = match other.map(|other| (other.status, after.ended.holds(other.status))) {
+        None => "there is no such job in the project".to_owned(),
+        Some((_, None)) => return Ok(rows::wait_for(tx, job.id, after.job).await?),
+        Some((_, Some(true))) => return Ok(()),
+        Some((status, Some(false))) => format!("that job is {status}, and was to be {}", after.ended.as_str()),
+    };
+    let mut faults = Faults::default();
+    faults.add("run_after", Some(&after.job.to_string()), "odp.job.runAfter.invalid", fault);
+    Err(faults.into())
 }
 
 /// Makes the next attempt of a job that waits; `None` where it does not wait any more.
@@ -32,10 +62,9 @@ pub(crate) async fn attempt_made(jobs: &Inner, id: JobId, project: &ProjectId) -
     let Some(mut job) = rows::find_in(&mut tx, id).await?.filter(|job| job.status == JobStatus::Pending) else {
         return Ok(None);
     };
-    let from = job.status;
-    job.status = job.status.after(JobEvent::AttemptMade)?;
-    job.attempt = job.attempt.saturating_add(1);
-    let attempt = Attempt { job: id, number: AttemptNo(job.attempt), created: now(), started: None, ended: None };
+    let (from, at) = (job.status, now());
+    advance(jobs, &mut job, &LifeEvent::RoomGiven, at)?;
+    let attempt = Attempt { job: id, number: AttemptNo(job.attempt), created: at, started: None, ended: None };
     rows::insert_attempt(&mut tx, &attempt, &log_key.wrapped).await?;
     write(jobs, tx, &job, from, Actor::system()).await?;
     Ok(Some(SandboxId { job: id, attempt: attempt.number }))
@@ -44,44 +73,52 @@ pub(crate) async fn attempt_made(jobs: &Inner, id: JobId, project: &ProjectId) -
 /// The driver of an attempt was started.
 pub(crate) async fn started(jobs: &Inner, id: SandboxId, at: Timestamp) -> Result<(), Error> {
     let mut tx = jobs.parts.db.begin().await?;
-    let Some(mut job) = current(&mut tx, id).await? else { return Ok(()) };
-    if job.started.is_some() {
+    let Some(mut job) = rows::find_in(&mut tx, id.job).await? else { return Ok(()) };
+    let (from, before) = (job.status, job.life());
+    advance(jobs, &mut job, &LifeEvent::DriverStarted { attempt: id.attempt.0 }, at)?;
+    if job.life() == before {
         return Ok(());
     }
-    let from = job.status;
-    job.status = job.status.after(JobEvent::DriverStarted)?;
-    job.started = Some(at.max(job.created));
     rows::attempt_started(&mut tx, id, at).await?;
     write(jobs, tx, &job, from, Actor::system()).await
 }
 
-/// An attempt has ended, and its job with it.
+/// An attempt has ended: its job with it, or the job waits for another one.
 pub(crate) async fn ended(jobs: &Inner, id: SandboxId, end: &End) -> Result<(), Error> {
-    let mut tx = jobs.parts.db.begin().await?;
-    rows::attempt_ended(&mut tx, id, end.ended).await?;
-    let Some(mut job) = current(&mut tx, id).await? else { return Ok(tx.commit().await?) };
-    let from = job.status;
-    end_job(&mut job, end, &jobs.parts.config.log_address_base)?;
-    if let Some(at) = end.started {
-        rows::attempt_started(&mut tx, id, at).await?;
-    }
-    write(jobs, tx, &job, from, Actor::system()).await
+    let event =
+        LifeEvent::AttemptEnded { attempt: id.attempt.0, reason: end.reason.clone(), return_code: end.return_code };
+    attempt_over(jobs, id, &event, end.started, end.ended).await
 }
 
 /// An attempt that never started user code is given up: its job waits again, or ends where it was asked to stop or
 /// has had enough attempts.
 pub(crate) async fn voided(jobs: &Inner, id: SandboxId, why: &str) -> Result<(), Error> {
+    let event = LifeEvent::AttemptVoided { attempt: id.attempt.0, why: why.to_owned() };
+    attempt_over(jobs, id, &event, None, now()).await
+}
+
+async fn attempt_over(
+    jobs: &Inner,
+    id: SandboxId,
+    event: &LifeEvent,
+    started: Option<Timestamp>,
+    ended: Timestamp,
+) -> Result<(), Error> {
     let mut tx = jobs.parts.db.begin().await?;
-    let at = now();
-    rows::attempt_ended(&mut tx, id, at).await?;
-    let Some(mut job) = current(&mut tx, id).await? else { return Ok(tx.commit().await?) };
-    let from = job.status;
-    if from == JobStatus::Submitted && id.attempt.0 < MOST_ATTEMPTS {
-        job.status = from.after(JobEvent::AttemptVoided)?;
-    } else {
-        let reason = EndReason::Platform { detail: format!("{why}, in {} attempts", id.attempt) };
-        let end = End { reason, return_code: LOST, started: None, ended: at };
-        end_job(&mut job, &end, &jobs.parts.config.log_address_base)?;
+    if let Some(at) = started {
+        rows::attempt_started(&mut tx, id, at).await?;
+    }
+    rows::attempt_ended(&mut tx, id, ended).await?;
+    let Some(mut job) = rows::find_in(&mut tx, id.job).await? else { return Ok(tx.commit().await?) };
+    let (from, before) = (job.status, job.life());
+    let is_newest = job.attempt == id.attempt.0;
+    advance(jobs, &mut job, event, ended)?;
+    if job.life() == before {
+        return Ok(tx.commit().await?);
+    }
+    if is_newest && job.status.is_final() {
+        job.started = job.started.or(started.map(|at| at.max(job.created)));
+        job.ended = job.ended.max(job.started);
     }
     write(jobs, tx, &job, from, Actor::system()).await
 }
@@ -91,28 +128,21 @@ pub(crate) async fn refused(jobs: &Inner, id: JobId, why: String) -> Result<(), 
     let mut tx = jobs.parts.db.begin().await?;
     let found = rows::find_in(&mut tx, id).await?;
     let Some(mut job) = found.filter(|job| job.status == JobStatus::Pending) else { return Ok(()) };
-    let end = End { reason: EndReason::CannotStart { detail: why }, return_code: 1, started: None, ended: now() };
-    end_job(&mut job, &end, &jobs.parts.config.log_address_base)?;
+    advance(jobs, &mut job, &LifeEvent::Refused { why }, now())?;
     write(jobs, tx, &job, JobStatus::Pending, Actor::system()).await
 }
 
-/// A caller asks a job to stop. The job as it is then; `None` where nothing changed.
-pub(crate) async fn stop_asked(jobs: &Inner, project: &ProjectId, id: JobId, by: &Actor) -> Result<Option<Job>, Error> {
+/// A caller asks a job to stop. What is to be done then; nothing where it was asked before or has ended.
+pub(crate) async fn stop_asked(jobs: &Inner, project: &ProjectId, id: JobId, by: &Actor) -> Result<Vec<Effect>, Error> {
     let mut tx = jobs.parts.db.begin().await?;
     let found = rows::find_in(&mut tx, id).await?.filter(|job| job.project == *project);
     let mut job = found.ok_or(Error::NotFound)?;
     let from = job.status;
-    if from.is_final() || from == JobStatus::Cancelling {
-        return Ok(None);
+    let effects = advance(jobs, &mut job, &LifeEvent::StopAsked, now())?;
+    if job.status != from {
+        write(jobs, tx, &job, from, by.clone()).await?;
     }
-    job.status = from.after(JobEvent::StopAsked)?;
-    if job.status.is_final() {
-        let end = End { reason: EndReason::Cancelled, return_code: STOPPED, started: None, ended: now() };
-        job.status = from;
-        end_job(&mut job, &end, &jobs.parts.config.log_address_base)?;
-    }
-    write(jobs, tx, &job, from, by.clone()).await?;
-    Ok(Some(job))
+    Ok(effects)
 }
 
 /// Nothing of an attempt stands any more.
@@ -122,56 +152,78 @@ pub(crate) async fn closed(jobs: &Inner, id: SandboxId) -> Result<(), Error> {
     Ok(tx.commit().await?)
 }
 
+/// Takes a job through an event: what the machine decides, as the columns hold it.
+fn advance(jobs: &Inner, job: &mut Job, event: &LifeEvent, at: Timestamp) -> Result<Vec<Effect>, IllegalTransition> {
+    let (next, effects) = job.life().after(event)?;
+    if next.status != job.status {
+        job.since = at.max(job.created);
+    }
+    job.status = next.status;
+    job.attempt = next.attempt;
+    job.retried = next.retried;
+    if next.started && job.started.is_none() {
+        job.started = Some(at.max(job.created));
+    }
+    if matches!(event, LifeEvent::RoomGiven) {
+        // What the last attempt ended by was told while the job waited for this one.
+        job.reason = None;
+    }
+    for effect in &effects {
+        match effect {
+            Effect::Pause(pause) => {
+                job.not_before = at.checked_add(*pause).unwrap_or(at);
+                job.started = None;
+                if let LifeEvent::AttemptEnded { reason, .. } = event {
+                    job.reason = Some(reason.clone());
+                }
+            }
+            Effect::End { reason, return_code } => {
+                job.reason = Some(reason.clone());
+                job.return_code = Some(*return_code);
+                job.ended = Some(at.max(job.started.unwrap_or(job.created)));
+                job.logs_address = Some(logs_address(&jobs.parts.config.log_address_base, job.id));
+            }
+            Effect::Build(_) | Effect::Stop(_) | Effect::Remove(_) => {}
+        }
+    }
+    Ok(effects)
+}
+
 /// Where the logs of a job are once it has ended.
 fn logs_address(base: &str, id: JobId) -> String {
     format!("{}/{}/{id}/", base.trim_end_matches('/'), BucketName::logs())
 }
 
-/// What an end makes of a job that has not ended. A job that did not complete never has the return code 0.
-fn end_job(job: &mut Job, end: &End, base: &str) -> Result<(), IllegalTransition> {
-    let status = match &end.reason {
-        EndReason::Exited { return_code } => job.status.after(JobEvent::DriverEnded { return_code: *return_code })?,
-        EndReason::Signalled { .. } | EndReason::OutOfMemory { .. } | EndReason::OutOfDisk { .. } => {
-            job.status.after(JobEvent::DriverEnded { return_code: nonzero(end.return_code, LOST) })?
-        }
-        EndReason::CannotStart { .. } | EndReason::Platform { .. } => job.status.after(JobEvent::Lost)?,
-        // The time to live passes in the shim: for the job that is to be asked to stop, and to have stopped.
-        EndReason::Cancelled | EndReason::TtlPassed => match job.status.after(JobEvent::StopAsked)? {
-            stopping if stopping.is_final() => stopping,
-            stopping => stopping.after(JobEvent::Stopped)?,
-        },
-    };
-    job.return_code = Some(match (status, &end.reason) {
-        (JobStatus::Completed, _) => 0,
-        // No code of a driver: it was not started, or nobody saw it end.
-        (JobStatus::Terminated, EndReason::CannotStart { .. } | EndReason::Platform { .. }) => STOPPED,
-        (JobStatus::Terminated, _) => nonzero(end.return_code, STOPPED),
-        _ => nonzero(end.return_code, LOST),
-    });
-    job.reason = Some(match (&end.reason, status) {
-        (EndReason::TtlPassed, _) => EndReason::TtlPassed,
-        // Whatever it ended by: it was asked to stop before.
-        (_, JobStatus::Terminated) => EndReason::Cancelled,
-        (reason, _) => reason.clone(),
-    });
-    job.status = status;
-    job.started = job.started.or(end.started.map(|at| at.max(job.created)));
-    job.ended = Some(end.ended.max(job.started.unwrap_or(job.created)));
-    job.logs_address = Some(logs_address(base, job.id));
-    Ok(())
-}
-
-/// The job of an attempt, where the attempt is its newest and the job has not ended.
-async fn current(tx: &mut Tx, id: SandboxId) -> Result<Option<Job>, Error> {
-    let job = rows::find_in(tx, id.job).await?;
-    Ok(job.filter(|job| job.attempt == id.attempt.0 && !job.status.is_final() && job.status != JobStatus::Pending))
-}
-
 async fn write(jobs: &Inner, mut tx: Tx, job: &Job, from: JobStatus, by: Actor) -> Result<(), Error> {
     rows::update(&mut tx, job).await?;
     jobs.parts.audit.record_in(&mut tx, &entry(job, Some(from), by)).await?;
+    if job.status.is_final() {
+        settle_followers(jobs, &mut tx, job).await?;
+    }
     tx.commit().await?;
     tracing::info!(job = %job.id, attempt = job.attempt, %from, to = %job.status, "job changed");
+    Ok(())
+}
+
+/// Lets those run that wait for the end of a job, or ends them where it ended in another way than they need; then those
+/// that wait for these.
+async fn settle_followers(jobs: &Inner, tx: &mut Tx, ended: &Job) -> Result<(), Error> {
+    let mut settled = vec![(ended.id, ended.status)];
+    while let Some((id, status)) = settled.pop() {
+        for mut job in rows::followers(tx, id).await? {
+            let Some(after) = job.spec.after else { continue };
+            rows::release(tx, job.id).await?;
+            if after.ended.holds(status) == Some(true) {
+                continue;
+            }
+            let from = job.status;
+            let why = format!("job {id} is {status}, and was to be {} before this one", after.ended.as_str());
+            advance(jobs, &mut job, &LifeEvent::Refused { why }, now())?;
+            rows::update(tx, &job).await?;
+            jobs.parts.audit.record_in(tx, &entry(&job, Some(from), Actor::system())).await?;
+            settled.push((job.id, job.status));
+        }
+    }
     Ok(())
 }
 
@@ -192,95 +244,6 @@ fn entry(job: &Job, from: Option<JobStatus>, by: Actor) -> Entry {
     entry
 }
 
-fn nonzero(code: i32, otherwise: i32) -> i32 {
-    if code == 0 { otherwise } else { code }
-}
-
 /// Purpose of the keys that logs are sealed with.
 pub(crate) const LOG_KEY: &str = "log";
-/// Return code of a job that the platform lost.
-pub(crate) const LOST: i32 = 255;
-/// Return code of what SIGTERM ended: 128 + 15.
-const STOPPED: i32 = 143;
-/// An attempt that cannot be started is made again, but not for ever.
-const MOST_ATTEMPTS: u32 = 5;
 const LONGEST_REASON: usize = 500;
-
-#[cfg(test)]
-mod tests {
-    use model::{JobRequest, JobSpec, SpecRules};
-    use uuid::Uuid;
-
-    use super::*;
-
-    fn job(status: JobStatus) -> Job {
-        let rules = SpecRules {
-            regions: vec!["GRA".parse().expect("region")],
-            versions: vec!["3.5.9".parse().expect("version")],
-        };
-        let parameter = |name: &str, value: &str| model::EngineParameter { name: name.into(), value: value.into() };
-        let request = JobRequest {
-            container_name: Some("code".into()),
-            parameters: vec![parameter("job_type", "python"), parameter("main_application_code", "main.py")],
-            ..JobRequest::default()
-        };
-        Job {
-            id: JobId(Uuid::now_v7()),
-            project: "a".repeat(32).parse().expect("project"),
-            spec: JobSpec::parse(&request, &rules).expect("valid"),
-            status,
-            created: now(),
-            started: None,
-            ended: None,
-            return_code: None,
-            reason: None,
-            logs_address: None,
-            attempt: 1,
-        }
-    }
-
-    fn reasons() -> Vec<EndReason> {
-        let detail = || "why".to_owned();
-        vec![
-            EndReason::Exited { return_code: 0 },
-            EndReason::Exited { return_code: 7 },
-            EndReason::Signalled { signal: 9 },
-            EndReason::OutOfMemory { detail: detail() },
-            EndReason::OutOfDisk { detail: detail() },
-            EndReason::CannotStart { detail: detail() },
-            EndReason::Cancelled,
-            EndReason::TtlPassed,
-            EndReason::Platform { detail: detail() },
-        ]
-    }
-
-    #[test]
-    fn every_attempt_that_ends_ends_its_job_and_only_a_completed_job_has_the_return_code_0() {
-        for status in [JobStatus::Submitted, JobStatus::Running, JobStatus::Cancelling] {
-            for reason in reasons() {
-                for return_code in [0, 7] {
-                    let mut job = job(status);
-                    let end = End { reason: reason.clone(), return_code, started: Some(now()), ended: now() };
-                    end_job(&mut job, &end, "http://127.0.0.1:9000/").expect("can end");
-                    assert!(job.status.is_final(), "{status} {reason}");
-                    assert_eq!(job.return_code == Some(0), job.status == JobStatus::Completed, "{status} {reason}");
-                    assert_eq!(
-                        job.status == JobStatus::Completed,
-                        status != JobStatus::Cancelling && reason == reasons()[0]
-                    );
-                    assert_eq!(job.logs_address, Some(format!("http://127.0.0.1:9000/odp-logs/{}/", job.id)));
-                    assert!(job.started <= job.ended && job.ended.is_some());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_cancelled_job_is_terminated_whatever_its_driver_returns() {
-        for reason in reasons() {
-            let mut job = job(JobStatus::Cancelling);
-            end_job(&mut job, &End { reason, return_code: 0, started: None, ended: now() }, "").expect("can end");
-            assert_eq!((job.status, job.return_code), (JobStatus::Terminated, Some(143)));
-        }
-    }
-}

@@ -2,19 +2,32 @@
 
 use audit::Actor;
 use jiff::{Timestamp, tz::TimeZone};
-use model::{Faults, Job, JobId, JobRequest, JobSpec, JobStatus, ProjectId, SpecRules};
+use model::{Faults, Job, JobId, JobRequest, JobSpec, JobStatus, ProjectId, SpecRules, Usage};
 use uuid::Uuid;
 
-use crate::{Config, Error, Inner, record, surroundings::Beside as _};
+use crate::{Error, IdempotencyKey, Inner, idempotency::Named, record, surroundings::Beside as _, turns};
 
-/// Checks all of a request, writes the job, and wakes the scheduler.
-pub(crate) async fn submit(jobs: &Inner, project: &ProjectId, request: &JobRequest, by: &Actor) -> Result<Job, Error> {
+/// Checks all of a request, writes the job, and wakes the scheduler. What was submitted by the same key before is given
+/// back instead, whatever has become of its files.
+pub(crate) async fn submit(
+    jobs: &Inner,
+    project: &ProjectId,
+    request: &JobRequest,
+    key: Option<&IdempotencyKey>,
+    by: &Actor,
+) -> Result<Job, Error> {
     let parts = &jobs.parts;
     let found = db::accounts::find_project(&parts.db, project).await?;
     if !found.is_some_and(|found| found.authorized) {
         return Err(Error::NotAuthorized);
     }
     let now = record::now();
+    let named = key.map(|key| Named::new(key, request));
+    if let Some(named) = &named
+        && let Some(job) = named.earlier(jobs, project, now).await?
+    {
+        return Ok(job);
+    }
     let rules = SpecRules {
         regions: parts.config.regions.clone(),
         versions: parts.engines.offered(now.to_zoned_datetime(TimeZone::UTC).date()),
@@ -22,11 +35,13 @@ pub(crate) async fn submit(jobs: &Inner, project: &ProjectId, request: &JobReque
     let spec = JobSpec::parse(request, &rules)?;
     let mut faults = Faults::default();
     check_files(jobs, project, &spec, &mut faults).await?;
-    check_room(&spec, &parts.config, &mut faults);
+    check_room(jobs, project, &spec, &mut faults).await?;
     check_packages(&spec, &mut faults);
     let spec = faults.or(spec)?;
     let job = new_job(project, spec, now);
-    record::submitted(jobs, &job, by).await?;
+    if let Some(earlier) = record::submitted(jobs, &job, named.as_ref(), by).await? {
+        return Ok(earlier);
+    }
     fail::fail_point!("job.submit.committed");
     jobs.wake.notify_one();
     Ok(job)
@@ -45,6 +60,9 @@ fn new_job(project: &ProjectId, spec: JobSpec, now: Timestamp) -> Job {
         reason: None,
         logs_address: None,
         attempt: 0,
+        since: now,
+        not_before: now,
+        retried: 0,
     }
 }
 
@@ -67,18 +85,17 @@ async fn check_files(jobs: &Inner, project: &ProjectId, spec: &JobSpec, faults: 
 }
 
 /// A job that could never fit is refused here: it would wait for ever.
-fn check_room(spec: &JobSpec, config: &Config, faults: &mut Faults) {
-    let (cores, memory) = (spec.sizing.cores(), spec.sizing.memory());
-    let class = "odp.project.notEnoughQuotas";
-    let advice = "take fewer executors, or smaller nodes";
-    if cores > config.cores {
-        let message = format!("driver and executors together may have at most {} cores: {advice}", config.cores);
-        faults.add("cores", Some(&cores.to_string()), class, message);
+async fn check_room(jobs: &Inner, project: &ProjectId, spec: &JobSpec, faults: &mut Faults) -> Result<(), Error> {
+    let asked = Usage::of(&spec.sizing);
+    let quota = db::quotas::find(&jobs.parts.db, project).await?;
+    // Of two bounds the lower one is told, for the other changes nothing.
+    for shortage in turns::never_fits(&asked, &quota, &jobs.parts.config.room()) {
+        let most = shortage.named(&shortage.limit);
+        let message =
+            format!("driver and executors together may have at most {most}: take fewer executors, or smaller nodes");
+        faults.add(shortage.of, Some(&shortage.asked), "odp.project.notEnoughQuotas", message);
     }
-    if memory > config.memory {
-        let message = format!("driver and executors together may have at most {} of memory: {advice}", config.memory);
-        faults.add("memory", Some(&memory.to_string()), class, message);
-    }
+    Ok(())
 }
 
 /// Packages cannot be fetched from inside a job, whose network is closed. The shim says the same of those that only the

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use model::{EndReason, Job, JobId, JobStatus, SandboxId};
+use model::{EndReason, FORCE_AFTER, Job, JobId, JobStatus, LONGEST_UPLOAD, SandboxId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -80,6 +80,9 @@ impl Attempt<'_> {
         if stopping && self.is_overdue().await? {
             return self.lose("it did not stop when asked").await;
         }
+        if job.status == JobStatus::Submitted && job.deadline().is_some_and(|deadline| record::now() >= deadline) {
+            return self.give_up_start().await;
+        }
         match self.state().await? {
             Some(state) if matches!(state.phase, Phase::Ended(_)) => return self.end_by(&state).await,
             // It was started. Only its own shim may go on with it: another would start its code a second time.
@@ -132,6 +135,10 @@ impl Attempt<'_> {
         let mut reminder = tokio::time::interval(REMIND_EVERY);
         reminder.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stopping = job.status == JobStatus::Cancelling;
+        let left = job.deadline().and_then(|at| Duration::try_from(at.duration_since(record::now())).ok());
+        let mut starting = job.status == JobStatus::Submitted;
+        let start_by = tokio::time::sleep(left.unwrap_or_default());
+        tokio::pin!(start_by);
         loop {
             tokio::select! {
                 phase = phases.next() => match phase {
@@ -140,6 +147,7 @@ impl Attempt<'_> {
                     Some(Ok(Phase::Waiting)) => self.start(job, client, &keys).await?,
                     Some(Ok(Phase::Starting)) => {}
                     Some(Ok(Phase::Running { started })) => {
+                        starting = false;
                         fail::fail_point!("job.running.seen");
                         record::started(self.jobs, self.id, started).await?;
                         fail::fail_point!("job.running.committed");
@@ -150,6 +158,7 @@ impl Attempt<'_> {
                     stopping = true;
                     reminder.reset_immediately();
                 }
+                () = start_by.as_mut(), if starting => return Ok(Outcome::Again),
                 _ = reminder.tick(), if stopping => {
                     if self.is_overdue().await? {
                         return Ok(Outcome::Again);
@@ -197,7 +206,7 @@ impl Attempt<'_> {
             return Ok(false);
         }
         let uploads = self.state().await?.is_some_and(|state| state.end().is_some());
-        Ok(!uploads || Instant::now() >= deadline + UPLOAD)
+        Ok(!uploads || Instant::now() >= deadline + LONGEST_UPLOAD)
     }
 
     /// Stops the attempt by force, then takes what it left for its end.
@@ -210,12 +219,24 @@ impl Attempt<'_> {
             return self.end_by(state).await;
         }
         tracing::error!(id = %self.id, why, "an attempt was lost");
-        let mut end = self.end_now(EndReason::Platform { detail: why.to_owned() }, record::LOST);
+        let mut end = self.end_now(EndReason::Platform { detail: why.to_owned() }, model::LOST);
         end.started = state.and_then(|state| match state.phase {
             Phase::Running { started } => Some(started),
             _ => None,
         });
         self.end(&end).await
+    }
+
+    /// The attempt did not come to run in its time. Made again where it provably never started user code.
+    async fn give_up_start(&self) -> Result<Outcome, Error> {
+        let why = "its sandbox was not built and its code not fetched within an hour";
+        // First nothing of it may run any more, so that what its state says then stays true.
+        self.jobs.parts.surroundings.close_gate(self.id);
+        self.jobs.parts.warden.destroy_sandbox(self.id).await?;
+        match self.state().await? {
+            Some(state) if state.user_code || state.end().is_some() => self.lose(why).await,
+            _ => self.void(why).await,
+        }
     }
 
     async fn build_failed(&mut self, cause: warden::Error) -> Result<Outcome, Error> {
@@ -225,7 +246,7 @@ impl Attempt<'_> {
             return Err(cause.into());
         }
         let detail = format!("its sandbox cannot be built: {cause}");
-        self.end(&self.end_now(EndReason::Platform { detail }, record::LOST)).await
+        self.end(&self.end_now(EndReason::Platform { detail }, model::LOST)).await
     }
 
     async fn void(&self, why: &str) -> Result<Outcome, Error> {
@@ -339,10 +360,6 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A shim gives its driver some time to end by itself; then this process ends both.
-const FORCE_AFTER: Duration = Duration::from_secs(40);
-/// Longer than a shim tries to upload what is left of a log.
-const UPLOAD: Duration = Duration::from_secs(660);
 const REMIND_EVERY: Duration = Duration::from_secs(5);
 /// Such as the machine being out of something for a moment.
 const MOST_BUILDS: u32 = 6;

@@ -12,12 +12,12 @@ use audit::{Actor, Audit};
 use db::Db;
 use engine::Engines;
 use jobs::{
-    BoxError, Config, Error, Filter, FilterOp, JobField, JobKeys, Jobs, ListQuery, LogQuery, Parts, S3Pair,
-    Surroundings,
+    BoxError, Config, Error, Filter, FilterOp, IdempotencyKey, JobField, JobKeys, Jobs, ListQuery, LogQuery, Parts,
+    S3Pair, Surroundings,
 };
 use keys::Keys;
 use model::{
-    BucketName, Cores, EndReason, EngineParameter, Fault, Job, JobRequest, JobStatus, MiB, ProjectId, SandboxId,
+    BucketName, Cores, EndReason, EngineParameter, Fault, Job, JobRequest, JobStatus, MiB, ProjectId, Quota, SandboxId,
 };
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -146,6 +146,7 @@ async fn open(dir: &Path) -> (Jobs, Audit) {
             max_running: 1,
             cores: Cores(8),
             memory: MiB::gib(16),
+            storage: MiB::gib(1024),
             log_retention: Duration::from_secs(60),
             spool: dir.join("jobs"),
             log_address_base: "http://127.0.0.1:9000".into(),
@@ -314,6 +315,122 @@ async fn a_waiting_job_that_is_cancelled_has_ended_at_once() {
         "one entry a transition, newest first"
     );
     assert_eq!(entries[0].resource, format!("project/{}/job/{}", service.ours, job.id));
+}
+
+#[tokio::test]
+async fn a_submit_sent_twice_by_one_key_is_one_job() {
+    let service = Service::start().await;
+    let key: IdempotencyKey = "8e03978e-40d5-43dd-bc93-6894a57f9324".parse().expect("a key");
+    let (asked, by) = (request("one", &[]), Actor::system());
+    let once = || service.jobs.submit_once(&service.ours, &asked, &key, &by);
+    let (first, second) = tokio::join!(once(), once());
+    let first = first.expect("submitted");
+    assert_eq!(second.expect("submitted").id, first.id, "also where both come at once");
+    service.jobs.cancel(&service.ours, first.id, &by).await.expect("cancelled");
+    std::fs::remove_file(service.dir.path().join("objects").join(service.ours.as_str()).join("code/main.py"))
+        .expect("removed");
+    let again = once().await.expect("its file is not looked for again");
+    assert_eq!((again.id, again.status), (first.id, JobStatus::Terminated), "as it is now");
+    assert_eq!(service.names(&[]).await, ["one"]);
+    let (reopened, _) = open(service.dir.path()).await;
+    assert_eq!(reopened.submit_once(&service.ours, &asked, &key, &by).await.expect("kept").id, first.id);
+
+    let other = service.jobs.submit_once(&service.ours, &request("two", &[]), &key, &by).await;
+    assert!(matches!(other, Err(Error::KeyReused)), "{other:?}");
+    let theirs = service.jobs.submit_once(&service.theirs, &asked, &key, &by).await.expect("their own key");
+    assert_ne!(theirs.id, first.id);
+    assert_eq!(service.names(&[]).await, ["one"]);
+    let query = audit::Query { limit: 10, ..audit::Query::default() };
+    let entries = service.audit.list(&query).await.expect("entries");
+    let submits = entries.iter().filter(|entry| entry.action == "job.pending").count();
+    assert_eq!(submits, 2, "one entry a job");
+}
+
+#[tokio::test]
+async fn a_quota_refuses_what_can_never_fit_and_says_why_the_rest_waits() {
+    let service = Service::start().await;
+    let (quotas, by) = (service.jobs.quotas(), Actor::operator());
+    let waiting = service.submit(&service.ours, "waiting").await;
+    let next = service.submit(&service.ours, "next").await;
+    let standing = service.jobs.standing(&waiting).await.expect("standing");
+    assert_eq!((standing.place, standing.deadline.is_some()), (Some(1), true));
+    assert_eq!(standing.reason.as_deref(), Some("it starts when it is its project's turn"));
+    let standing = service.jobs.standing(&next).await.expect("standing");
+    assert_eq!((standing.place, standing.reason.as_deref()), (Some(2), Some("1 job of the project comes first")));
+
+    let none = quotas.change(&service.ours, |quota| Quota { jobs: Some(0), ..quota }, &by).await.expect("changed");
+    assert_eq!((none.jobs, none.cores), (Some(0), None));
+    let standing = service.jobs.standing(&waiting).await.expect("standing");
+    assert_eq!(
+        standing.reason.as_deref(),
+        Some("the project's quota has no room for it now (jobs: 0 of 0 in use, 1 needed)")
+    );
+    let small = quotas.change(&service.ours, |quota| Quota { cores: Some(Cores(1)), ..quota }, &by).await;
+    assert_eq!(small.expect("changed"), Quota { jobs: Some(0), cores: Some(Cores(1)), memory: None, storage: None });
+    let faults = service.faults(&request("large", &[])).await;
+    let told: Vec<_> = faults.iter().map(|fault| (fault.field.as_str(), fault.class.as_str())).collect();
+    assert_eq!(told, [("cores", "odp.project.notEnoughQuotas")]);
+    assert!(faults[0].message.contains("at most 1 cores"), "{}", faults[0].message);
+    service.submit(&service.theirs, "another project's").await;
+    let absent = "f".repeat(32).parse().expect("project");
+    let refused = quotas.change(&absent, |quota| quota, &by).await;
+    assert!(matches!(refused, Err(Error::NoProject)), "{refused:?}");
+    let query = audit::Query { limit: 10, ..audit::Query::default() };
+    let entries = service.audit.list(&query).await.expect("entries");
+    let changes: Vec<_> = entries.iter().filter(|entry| entry.action == "quota.set").collect();
+    assert_eq!(changes.len(), 2);
+    let detail: serde_json::Value = serde_json::from_str(&changes[0].detail).expect("JSON");
+    assert_eq!((&detail["before"]["cores"], &detail["after"]["cores"]), (&serde_json::Value::Null, &1.into()));
+
+    // What waits and can never start by the new quota ends, and is told why.
+    let stop = CancellationToken::new();
+    let runner = tokio::spawn({
+        let (jobs, stop) = (service.jobs.clone(), stop.clone());
+        async move { jobs.run(stop).await }
+    });
+    let ended = service.wait(&waiting, JobStatus::Failed).await;
+    let detail = "it asks for 2 cores, and may have at most 1 cores".to_owned();
+    assert_eq!((ended.reason, ended.attempt), (Some(EndReason::CannotStart { detail }), 0));
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(5), runner).await.expect("in time").expect("ended");
+}
+
+#[tokio::test]
+async fn a_job_runs_after_another_one_or_ends_with_the_reason() {
+    let service = Service::start().await;
+    let by = Actor::system();
+    let first = service.submit(&service.ours, "first").await;
+    let id = first.id.to_string();
+    let after = |name, condition| request(name, &[("run_after", id.as_str()), ("run_after_condition", condition)]);
+    let submit = async |request: &JobRequest| service.jobs.submit(&service.ours, request, &by).await;
+    let completed = submit(&after("completed", "completed")).await.expect("submitted");
+    let failed = submit(&after("failed", "failed")).await.expect("submitted");
+    let ended = submit(&after("ended", "ended")).await.expect("submitted");
+    let chained = completed.id.to_string();
+    let last = submit(&request("last", &[("run_after", chained.as_str())])).await.expect("submitted");
+    let standing = service.jobs.standing(&completed).await.expect("standing");
+    assert_eq!(standing.reason, Some(format!("it waits for job {id} to be completed")));
+
+    service.jobs.cancel(&service.ours, first.id, &by).await.expect("cancelled");
+    let refused = service.job(&completed).await;
+    let detail = format!("job {id} is TERMINATED, and was to be completed before this one");
+    assert_eq!((refused.status, refused.reason), (JobStatus::Failed, Some(EndReason::CannotStart { detail })));
+    assert_eq!(service.job(&last).await.status, JobStatus::Failed, "and what was to run after that");
+    for job in [failed, ended] {
+        assert_eq!(service.job(&job).await.status, JobStatus::Pending);
+        let reason = service.jobs.standing(&job).await.expect("standing").reason.expect("a reason");
+        assert!(!reason.contains("waits for job"), "{reason}");
+    }
+
+    // What has ended already is looked at once.
+    assert_eq!(submit(&after("late", "ended")).await.expect("submitted").status, JobStatus::Pending);
+    let foreign = service.submit(&service.theirs, "theirs").await.id.to_string();
+    for (job, condition) in
+        [(id.as_str(), "completed"), (foreign.as_str(), "ended"), ("x", "ended"), (id.as_str(), "never")]
+    {
+        let faults = service.faults(&request("n", &[("run_after", job), ("run_after_condition", condition)])).await;
+        assert!(faults[0].field.starts_with("run_after"), "{faults:?}");
+    }
 }
 
 #[tokio::test]

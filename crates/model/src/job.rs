@@ -30,6 +30,12 @@ pub struct Job {
     pub logs_address: Option<String>,
     /// The fencing number of its newest attempt; 0 before the first.
     pub attempt: u32,
+    /// Since when it has its status.
+    pub since: Timestamp,
+    /// No attempt is made before this time: the pause before a retry.
+    pub not_before: Timestamp,
+    /// How often it was tried again after an attempt that may have started user code.
+    pub retried: u32,
 }
 
 /// One attempt to run a job.

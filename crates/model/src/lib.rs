@@ -2,11 +2,15 @@
 //! Plain data, parsed once at the edge and valid from then on. No I/O, no clock, no HTTP.
 //! Start at [`JobSpec::parse`].
 
+mod after;
 mod fault;
 mod ids;
 mod job;
+mod life;
 mod log;
 mod placement;
+mod quota;
+mod retry;
 mod sizing;
 mod spec;
 mod status;
@@ -14,13 +18,17 @@ mod storage_access;
 mod ttl;
 mod units;
 
+pub use after::{After, AfterEnd};
 pub use fault::{Fault, Faults};
 pub use ids::{
     AccountId, AttemptNo, BucketName, EngineVersion, InvalidId, JobId, NodeName, ProjectId, Region, SandboxId,
 };
 pub use job::{Attempt, Blame, EndReason, Job};
+pub use life::{Effect, FORCE_AFTER, LONGEST_START, LONGEST_UPLOAD, LONGEST_WAIT, LOST, Life, LifeEvent};
 pub use log::{LogId, LogLine, LogStream};
 pub use placement::Placement;
+pub use quota::{Quota, Shortage, Usage};
+pub use retry::{Retry, RetryCause};
 pub use sizing::{NodeSize, Sizing};
 pub use spec::{EngineParameter, JobRequest, JobSpec, PARAMETERS, Parameter, Program, SpecRules};
 pub use status::{IllegalTransition, JobEvent, JobStatus};

@@ -53,4 +53,9 @@ impl Sizing {
     pub fn memory(&self) -> MiB {
         self.driver.total_memory() + self.executor.total_memory() * self.executors
     }
+
+    /// Local storage of the whole job: the sizes of all its volumes.
+    pub fn storage(&self) -> MiB {
+        self.driver.storage() + self.executor.storage() * self.executors
+    }
 }

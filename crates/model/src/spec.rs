@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BucketName, Cores, EngineVersion, Faults, MiB, NodeSize, Placement, Region, Sizing, StorageAccess, Ttl};
+use crate::{
+    After, AfterEnd, BucketName, Cores, EngineVersion, Faults, MiB, NodeSize, Placement, Region, Retry, RetryCause,
+    Sizing, StorageAccess, Ttl,
+};
 
 /// A submit request as the client sent it: texts, nothing checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,6 +77,12 @@ pub struct JobSpec {
     pub storage_access: Option<Vec<StorageAccess>>,
     /// How long it may run.
     pub ttl: Option<Ttl>,
+    /// When it is tried again after an attempt that ended badly; never, unless asked for.
+    #[serde(default)]
+    pub retry: Option<Retry>,
+    /// The job that it runs after, if any.
+    #[serde(default)]
+    pub after: Option<After>,
     /// The parameters as given, to be shown again.
     pub parameters: Vec<EngineParameter>,
 }
@@ -151,7 +160,7 @@ const fn number(
 }
 
 /// Every parameter of the Spark engine. What is not here is refused by name.
-pub const PARAMETERS: [Parameter; 17] = [
+pub const PARAMETERS: [Parameter; 22] = [
     Parameter {
         kind: "enum",
         regex: Some("^(java|python)$"),
@@ -198,6 +207,36 @@ pub const PARAMETERS: [Parameter; 17] = [
         false,
         "What of the project's storage the job may use beside reading its container: ro:BUCKET/PREFIX or rw:BUCKET/PREFIX, separated by commas; all of it if not given",
     ),
+    number(
+        "retry_attempts",
+        None,
+        0,
+        10,
+        "How many more attempts there may be after one that ended by a cause of retry_on",
+    ),
+    text(
+        "retry_on",
+        false,
+        "Causes to try again after, separated by commas: platform, failed, out_of_memory, out_of_disk; platform if not given",
+    ),
+    number(
+        "retry_backoff",
+        None,
+        1,
+        3600,
+        "Seconds to wait before the second attempt, doubled before each further one; 30 if not given",
+    ),
+    text("run_after", false, "Id of a job of the project that has to end before this one starts"),
+    Parameter {
+        kind: "enum",
+        default: Some("completed"),
+        regex: Some("^(completed|failed|ended)$"),
+        ..text(
+            "run_after_condition",
+            false,
+            "How that job has to end: completed, failed (or was cancelled), ended (in any way)",
+        )
+    },
 ];
 
 impl JobSpec {
@@ -243,6 +282,8 @@ impl JobSpec {
             "addresses that begin with https://",
         );
         let storage_access = given.storage_access(&mut faults);
+        let retry = given.retry(&mut faults);
+        let after = given.after(&mut faults);
         let parts = (region, version, bucket, program);
         let (Some(region), Some(version), Some(bucket), Some(program)) = parts else {
             return Err(faults);
@@ -261,6 +302,8 @@ impl JobSpec {
             properties_file,
             storage_access,
             ttl,
+            retry,
+            after,
             parameters: request.parameters.clone(),
         })
     }
@@ -448,6 +491,45 @@ impl<'a> Given<'a> {
         size
     }
 
+    /// `None` where no retry was asked for.
+    fn retry(&self, faults: &mut Faults) -> Option<Retry> {
+        let attempts = self.number("retry_attempts", faults);
+        let backoff = self.number("retry_backoff", faults).unwrap_or(DEFAULT_BACKOFF);
+        let mut causes = Vec::new();
+        for word in self.get("retry_on").unwrap_or("platform").split(',').map(str::trim) {
+            match word.parse::<RetryCause>() {
+                Ok(cause) if !causes.contains(&cause) => causes.push(cause),
+                Ok(_) => {}
+                Err(()) => {
+                    let known = RetryCause::ALL.map(RetryCause::as_str).join(", ");
+                    faults.add("retry_on", Some(word), "odp.job.retryOn.invalid", format!("the causes are {known}"));
+                }
+            }
+        }
+        let attempts = u32::try_from(attempts?).ok().filter(|attempts| *attempts > 0)?;
+        Some(Retry { attempts, causes, backoff: std::time::Duration::from_secs(backoff) })
+    }
+
+    fn after(&self, faults: &mut Faults) -> Option<After> {
+        let word = self.get("run_after_condition");
+        let ended = word.unwrap_or("completed").parse::<AfterEnd>();
+        if ended.is_err() {
+            let message = "completed, failed or ended";
+            faults.add("run_after_condition", word, "odp.job.runAfterCondition.unsupportedValue", message);
+        }
+        let Some(text) = self.get("run_after") else {
+            if word.is_some() {
+                let message = "there is no run_after that it is a condition of";
+                faults.add("run_after_condition", word, "odp.job.runAfterCondition.invalid", message);
+            }
+            return None;
+        };
+        let job = text.parse::<crate::JobId>().map_err(|fault| {
+            faults.add("run_after", Some(text), "odp.job.runAfter.invalid", fault.rule);
+        });
+        Some(After { job: job.ok()?, ended: ended.ok()? })
+    }
+
     fn program(&self, faults: &mut Faults) -> Option<Program> {
         let file = self.key("main_application_code", faults);
         if file.is_none() && self.get("main_application_code").is_none() {
@@ -600,6 +682,7 @@ const MIN_HEAP: u64 = 512;
 const MIN_OVERHEAD: u64 = 128;
 const MIN_NODE: u64 = 1024;
 const MAX_NODE: u64 = 59 * 1024;
+const DEFAULT_BACKOFF: u64 = 30;
 const MOST_PARAMETERS: usize = 64;
 /// As many and as long as a policy holds (`identity::job_policy`).
 const MOST_ACCESSES: usize = 16;

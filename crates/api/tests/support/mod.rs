@@ -108,6 +108,7 @@ impl World {
                 max_running: 1,
                 cores: Cores(1000),
                 memory: MiB::gib(1000),
+                storage: MiB::gib(100_000),
                 log_retention: Duration::from_secs(3600),
                 spool: path.join("jobs"),
                 log_address_base: "http://127.0.0.1:9000".into(),

@@ -107,16 +107,23 @@ impl Client {
 
     /// Makes or acts; sent once, for a second time could do it twice.
     pub async fn post(&self, path: &str, body: &Value, what: &str) -> Result<Answer, Failure> {
-        self.try_post(path, body, what).await.map_err(|failed| failed.failure)
+        self.signed(Method::POST, path, &body.to_string(), &[]).await.map_err(|fault| self.explain(fault, what))
     }
 
-    /// The same for a caller that has to know whether it was certainly not done.
-    pub async fn try_post(&self, path: &str, body: &Value, what: &str) -> Result<Answer, Failed> {
-        let sent = self.signed(Method::POST, path, &body.to_string(), &[]).await;
-        sent.map_err(|fault| Failed {
-            refused: matches!(&fault, Fault::Refused(status, _) if status.is_client_error()),
-            failure: self.explain(fault, what),
-        })
+    /// The same for what the service does once for each `key`, told in a way that shows whether it was certainly not done.
+    /// Tried again for a while when the service is away.
+    pub async fn post_once(&self, path: &str, body: &Value, key: &str, what: &str) -> Result<Answer, Failed> {
+        let (started, headers) = (std::time::Instant::now(), [("Idempotency-Key", format!("\"{key}\""))]);
+        loop {
+            match self.signed(Method::POST, path, &body.to_string(), &headers).await {
+                Ok(answer) => return Ok(answer),
+                Err(fault) if fault.may_pass() && started.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
+                Err(fault) => {
+                    let refused = matches!(&fault, Fault::Refused(status, _) if status.is_client_error());
+                    return Err(Failed { failure: self.explain(fault, what), refused });
+                }
+            }
+        }
     }
 
     /// Removes.

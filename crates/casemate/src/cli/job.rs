@@ -180,6 +180,15 @@ fn describe(job: &Value) -> String {
     if let Some(reason) = job["reason"].as_str() {
         line("reason", reason);
     }
+    if let Some(place) = job["queuePosition"].as_u64() {
+        line("place in the queue", &place.to_string());
+    }
+    if let Some(deadline) = job["deadline"].as_str() {
+        line("until at the most", deadline);
+    }
+    if let Some(attempt) = job["attempt"].as_u64().filter(|attempt| *attempt > 1) {
+        line("attempt", &attempt.to_string());
+    }
     if !job["endDate"].is_null() {
         line("return code", &job["returnCode"].to_string());
     }

@@ -84,6 +84,24 @@ pub struct SubmitArgs {
     /// several times; all of it when not given
     #[arg(long, value_name = "ACCESS")]
     storage_access: Vec<String>,
+    /// Key that names this submit: sent again within 24 hours, it gives the same job; a new one when not given
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// How many more attempts there may be after one that ended by a cause of --retry-on [default: 0]
+    #[arg(long, value_name = "NUMBER")]
+    retries: Option<String>,
+    /// Causes to try again after: platform, failed, out_of_memory, out_of_disk; separated by commas [default: platform]
+    #[arg(long, value_name = "LIST")]
+    retry_on: Option<String>,
+    /// Seconds to wait before the second attempt, doubled before each further one [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    retry_backoff: Option<String>,
+    /// Start only once this job of the project has ended
+    #[arg(long, value_name = "JOB")]
+    after: Option<String>,
+    /// How that job has to end: completed, failed (or cancelled), ended (in any way) [default: completed]
+    #[arg(long, value_name = "CONDITION", requires = "after")]
+    after_condition: Option<String>,
     /// Show the log, wait for the end, and exit with the job's return code
     #[arg(long)]
     wait: bool,
@@ -93,7 +111,11 @@ pub struct SubmitArgs {
 pub async fn submit(args: SubmitArgs, client: &Client, output: Output) -> Outcome {
     let code = place_code(&args, client).await?;
     let body = request(&args, &code, client);
-    let job = match client.try_post(&client.jobs()?, &body, "cannot submit the job").await {
+    let key = match &args.idempotency_key {
+        Some(key) => key.clone(),
+        None => random_name("submit")?,
+    };
+    let job = match client.post_once(&client.jobs()?, &body, &key, "cannot submit the job").await {
         Ok(answer) => answer.body,
         Err(failed) if failed.refused => {
             code.remove(client).await;
@@ -174,7 +196,7 @@ async fn bring(args: &SubmitArgs, main: &Path, client: &Client) -> Result<Code, 
     }
     let (bucket, own_bucket) = match &args.bucket {
         Some(bucket) => (bucket.clone(), !storage::has_bucket(client, bucket).await?),
-        None => (random_bucket()?, true),
+        None => (random_name("job-code")?, true),
     };
     if own_bucket {
         storage::create_bucket(client, &bucket).await?;
@@ -216,10 +238,10 @@ fn key_in(text: &str, bucket: &str) -> Result<String, Failure> {
     }
 }
 
-fn random_bucket() -> Result<String, Failure> {
-    let mut bytes = [0; 8];
+fn random_name(of: &str) -> Result<String, Failure> {
+    let mut bytes = [0; 16];
     crypto::random(&mut bytes).doing("the system's random generator failed")?;
-    Ok(format!("job-code-{}", hex::encode(bytes)))
+    Ok(format!("{of}-{}", hex::encode(bytes)))
 }
 
 fn request(args: &SubmitArgs, code: &Code, client: &Client) -> Value {
@@ -243,6 +265,11 @@ fn request(args: &SubmitArgs, code: &Code, client: &Client) -> Value {
         ("repositories", args.repositories.clone()),
         ("properties_file", code.properties.clone()),
         ("storage_access", (!args.storage_access.is_empty()).then(|| args.storage_access.join(","))),
+        ("run_after", args.after.clone()),
+        ("run_after_condition", args.after_condition.clone()),
+        ("retry_attempts", args.retries.clone()),
+        ("retry_on", args.retry_on.clone()),
+        ("retry_backoff", args.retry_backoff.clone()),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some(json!({ "name": name, "value": value? })))

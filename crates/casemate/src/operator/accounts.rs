@@ -5,7 +5,7 @@ use identity::{Account, Project};
 use model::{AccountId, ProjectId};
 use serde_json::{Value, json};
 
-use super::{DataArgs, Office};
+use super::{DataArgs, Office, quota};
 use crate::{
     cli::{Global, output},
     failure::{Doing, Failure},
@@ -89,6 +89,9 @@ pub enum ProjectCommand {
         #[command(flatten)]
         data: DataArgs,
     },
+    /// What a project may take at once
+    #[command(subcommand)]
+    Quota(quota::QuotaCommand),
 }
 
 /// Runs a verb of accounts.
@@ -156,6 +159,7 @@ pub async fn account(command: AccountCommand, global: &Global) -> Result<(), Fai
 /// Runs a verb of projects.
 pub async fn project(command: ProjectCommand, global: &Global) -> Result<(), Failure> {
     match command {
+        ProjectCommand::Quota(command) => quota::quota(command, global).await,
         ProjectCommand::Create { name, account, data } => {
             let office = Office::open(global, &data).await?;
             let account = office.account(account).await?;

@@ -141,7 +141,7 @@ impl Office {
         Billing::new(self.db.clone(), audit::Audit::new(self.db.clone()))
     }
 
-    async fn known_project(&self, id: &ProjectId) -> Result<(), Failure> {
+    pub(super) async fn known_project(&self, id: &ProjectId) -> Result<(), Failure> {
         match self.identity.project(id).await.doing("cannot look for the project")? {
             Some(_) => Ok(()),
             None => Err(Failure::new(format!("there is no project {id}")).help("`casemate project list` shows them")),

@@ -11,6 +11,7 @@ mod explain;
 mod first_run;
 mod iam;
 mod key;
+mod quota;
 mod store;
 mod user;
 

@@ -104,6 +104,8 @@ fn spec(engine: &Installed, placement: Placement) -> Result<JobSpec, Error> {
         repositories: Vec::new(),
         properties_file: None,
         storage_access: None,
+        retry: None,
+        after: None,
         ttl: None,
         parameters: Vec::new(),
     })

@@ -1,0 +1,201 @@
+//! Which job starts next: the oldest of a project, projects in turn, what fits machine and quota. Pure: what waits and what
+//! is used goes in, a choice comes out.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use db::jobs::Waiting;
+use model::{JobId, ProjectId, Quota, Shortage, Usage};
+
+/// What the scheduler does next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Choice<'a> {
+    /// Nothing until something changes.
+    Wait,
+    /// Starts this job.
+    Start(&'a Waiting),
+    /// Ends this job: it would not even fit alone.
+    Refuse(&'a Waiting),
+}
+
+/// Whose turn it is.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Turns {
+    /// The project that was served last.
+    last: Option<ProjectId>,
+    /// How often a job was passed over because the machine had no room for it.
+    passed_over: HashMap<JobId, u32>,
+}
+
+impl Turns {
+    /// Chooses among the oldest waiting jobs of the projects, which come sorted by project. The next project in turn
+    /// whose job fits is served. A job that its project's quota holds back lets others pass for as long as it takes: its
+    /// own project's jobs make room for it. One that the machine has no room for is waited for once it was passed over
+    /// too often: a large job must not wait for ever while small ones slip by.
+    pub(crate) fn choose<'a>(
+        &mut self,
+        heads: &'a [Waiting],
+        used: &BTreeMap<ProjectId, Usage>,
+        room: &Quota,
+    ) -> Choice<'a> {
+        let known: HashSet<JobId> = heads.iter().map(|job| job.id).collect();
+        self.passed_over.retain(|id, _| known.contains(id));
+        let could = |job: &Waiting| job.quota.could_allow(&job.asked) && room.could_allow(&job.asked);
+        if let Some(job) = heads.iter().find(|job| !could(job)) {
+            return Choice::Refuse(job);
+        }
+        let total = used.values().fold(Usage::default(), |sum, one| sum + *one);
+        let of = |project: &ProjectId| used.get(project).copied().unwrap_or_default();
+        let of = &of;
+        let first = match &self.last {
+            Some(last) => heads.partition_point(|job| job.project <= *last),
+            None => 0,
+        };
+        let in_turn = || {
+            let turned = heads[first..].iter().chain(&heads[..first]);
+            turned.filter(move |job| job.quota.allows(&of(&job.project), &job.asked))
+        };
+        let waited_for = in_turn().find(|job| self.passed_over.get(&job.id).is_some_and(|times| *times >= PATIENCE));
+        let chosen = match waited_for {
+            Some(job) => Some(job).filter(|job| room.allows(&total, &job.asked)),
+            None => in_turn().find(|job| room.allows(&total, &job.asked)),
+        };
+        let Some(chosen) = chosen else { return Choice::Wait };
+        for job in in_turn().take_while(|job| job.id != chosen.id) {
+            *self.passed_over.entry(job.id).or_default() += 1;
+        }
+        self.last = Some(chosen.project.clone());
+        Choice::Start(chosen)
+    }
+}
+
+/// Of what a job asks for more than there can ever be, by the lower of the two bounds.
+pub(crate) fn never_fits(asked: &Usage, quota: &Quota, room: &Quota) -> Vec<Shortage> {
+    fn lower<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+        match (one, other) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+    let both = Quota {
+        jobs: None,
+        cores: lower(quota.cores, room.cores),
+        memory: lower(quota.memory, room.memory),
+        storage: lower(quota.storage, room.storage),
+    };
+    both.shortages(&Usage::default(), asked)
+}
+
+/// How often a job that does not fit is passed over.
+const PATIENCE: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use model::{Cores, MiB};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const ROOM: Quota =
+        Quota { jobs: Some(4), cores: Some(Cores(8)), memory: Some(MiB(8192)), storage: Some(MiB(16384)) };
+
+    fn waiting(number: u128, project: &str, cores: u32) -> Waiting {
+        Waiting {
+            id: JobId(Uuid::from_u128(number)),
+            project: project.repeat(32).parse().expect("project"),
+            asked: Usage { jobs: 1, cores: Cores(cores), memory: MiB(1024), storage: MiB(1024) },
+            quota: Quota::default(),
+        }
+    }
+
+    fn used(project: &str, jobs: u32, cores: u32, memory: u64, storage: u64) -> BTreeMap<ProjectId, Usage> {
+        let usage = Usage { jobs, cores: Cores(cores), memory: MiB(memory), storage: MiB(storage) };
+        BTreeMap::from([(project.repeat(32).parse().expect("project"), usage)])
+    }
+
+    /// The heads of queues, as the database gives them.
+    fn heads(queues: &[Vec<Waiting>]) -> Vec<Waiting> {
+        let mut found: Vec<Waiting> = queues.iter().filter_map(|queue| queue.first().cloned()).collect();
+        found.sort_by(|one, other| one.project.cmp(&other.project));
+        found
+    }
+
+    /// Serves from queues while room is endless; which projects in which order.
+    fn serve(mut queues: Vec<Vec<Waiting>>) -> String {
+        let mut turns = Turns::default();
+        let mut order = String::new();
+        while let Choice::Start(job) = turns.choose(&heads(&queues), &BTreeMap::new(), &ROOM) {
+            order.push_str(&job.project.as_str()[..1]);
+            let id = job.id;
+            for queue in &mut queues {
+                queue.retain(|job| job.id != id);
+            }
+        }
+        order
+    }
+
+    #[test]
+    fn projects_take_turns_however_much_one_has_submitted() {
+        let many = (0..5).map(|number| waiting(number, "a", 1)).collect();
+        let few = vec![waiting(10, "b", 1), waiting(11, "b", 1)];
+        let one = vec![waiting(20, "c", 1)];
+        assert_eq!(serve(vec![many, few, one]), "abcabaaa");
+    }
+
+    #[test]
+    fn nothing_starts_beyond_the_machine_or_the_quota() {
+        let free = waiting(1, "a", 3);
+        let starts = |job: &Waiting, used: BTreeMap<ProjectId, Usage>| {
+            let heads = [job.clone()];
+            matches!(Turns::default().choose(&heads, &used, &ROOM), Choice::Start(_))
+        };
+        assert!(starts(&free, used("b", 3, 5, 7168, 15360)));
+        for full in [used("b", 4, 0, 0, 0), used("b", 3, 6, 0, 0), used("b", 3, 0, 7169, 0), used("b", 3, 0, 0, 15361)]
+        {
+            assert!(!starts(&free, full));
+        }
+        let quota = Quota { jobs: Some(1), cores: Some(Cores(4)), memory: None, storage: None };
+        let bound = Waiting { quota, ..free };
+        assert!(starts(&bound, used("b", 3, 5, 0, 0)), "what others take does not count for a quota");
+        assert!(!starts(&bound, used("a", 1, 1, 0, 0)));
+        assert!(!starts(&Waiting { quota: Quota { jobs: Some(0), ..quota }, ..bound }, BTreeMap::new()));
+    }
+
+    #[test]
+    fn what_does_not_fit_lets_others_pass_but_not_for_ever() {
+        let large = waiting(1, "a", 8);
+        let mut turns = Turns::default();
+        let taken = used("c", 1, 2, 1024, 0);
+        for number in 0..PATIENCE {
+            let heads = [large.clone(), waiting(100 + u128::from(number), "b", 1)];
+            assert_eq!(turns.choose(&heads, &taken, &ROOM), Choice::Start(&heads[1]));
+        }
+        let heads = [large, waiting(999, "b", 1)];
+        assert_eq!(turns.choose(&heads, &taken, &ROOM), Choice::Wait, "room is kept for it");
+        assert_eq!(turns.choose(&heads, &BTreeMap::new(), &ROOM), Choice::Start(&heads[0]));
+    }
+
+    #[test]
+    fn what_its_own_quota_holds_back_never_holds_back_another_project() {
+        let quota = Quota { jobs: Some(1), ..Quota::default() };
+        let held = Waiting { quota, ..waiting(1, "a", 1) };
+        let (mut turns, taken) = (Turns::default(), used("a", 1, 1, 1024, 0));
+        for number in 0..3 * PATIENCE {
+            let heads = [held.clone(), waiting(100 + u128::from(number), "b", 1)];
+            assert_eq!(turns.choose(&heads, &taken, &ROOM), Choice::Start(&heads[1]));
+        }
+    }
+
+    #[test]
+    fn what_can_never_fit_is_refused_and_keeps_nobody_waiting() {
+        let quota = Quota { cores: Some(Cores(1)), ..Quota::default() };
+        for job in [waiting(1, "a", 9), Waiting { quota, ..waiting(1, "a", 2) }] {
+            let heads = [job, waiting(2, "b", 1)];
+            let mut turns = Turns::default();
+            assert_eq!(turns.choose(&heads, &BTreeMap::new(), &ROOM), Choice::Refuse(&heads[0]));
+            assert_eq!(turns.choose(&heads[1..], &BTreeMap::new(), &ROOM), Choice::Start(&heads[1]));
+            let short = never_fits(&heads[0].asked, &heads[0].quota, &ROOM);
+            assert_eq!(short.iter().map(|one| one.of).collect::<Vec<_>>(), ["cores"]);
+        }
+        assert_eq!(Turns::default().choose(&[], &BTreeMap::new(), &ROOM), Choice::Wait);
+    }
+}
