@@ -6,7 +6,6 @@ ALTER TABLE jobs ADD COLUMN not_before INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN retried INTEGER NOT NULL DEFAULT 0;
 UPDATE jobs SET since = coalesce(ended, started, created),
     storage = max(0, 9216 * cores - 1024 * (1 + coalesce(json_extract(spec, '$.sizing.executors'), 1)));
-CREATE INDEX jobs_that_wait ON jobs (project, id) WHERE status = 'PENDING';
 CREATE INDEX jobs_that_pause ON jobs (not_before) WHERE status = 'PENDING';
 
 -- What a project may take at once; NULL has no bound. A project without a row has none. memory, storage: MiB.

@@ -337,7 +337,7 @@ pub async fn next_not_before(db: &Db, now: Timestamp) -> Result<Option<Timestamp
 /// Jobs that have waited since before a time, oldest first, at most `limit`.
 pub async fn waiting_since(db: &Db, before: Timestamp, limit: u32) -> Result<Vec<JobId>, Error> {
     let rows = sqlx::query(
-        "SELECT id FROM jobs WHERE status = 'PENDING' AND since < ?1 AND not_before < ?1 ORDER BY id LIMIT ?2",
+        "SELECT id FROM jobs WHERE status = 'PENDING' AND not_before < ?1 AND since < ?1 ORDER BY not_before LIMIT ?2",
     )
     .bind(micros(before))
     .bind(i64::from(limit))

@@ -54,6 +54,7 @@ pub use query::{Filter, FilterOp, JobField, ListQuery, Page};
 pub use quota::Quotas;
 pub use spool::Query as LogQuery;
 pub use surroundings::{BoxError, Surroundings};
+pub use turns::{Choice, Turns};
 pub use waiting::Standing;
 
 /// The jobs of this service; a cheap handle.

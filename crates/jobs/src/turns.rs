@@ -8,7 +8,7 @@ use model::{JobId, ProjectId, Quota, Shortage, Usage};
 
 /// What the scheduler does next.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Choice<'a> {
+pub enum Choice<'a> {
     /// Nothing until something changes.
     Wait,
     /// Starts this job.
@@ -19,7 +19,7 @@ pub(crate) enum Choice<'a> {
 
 /// Whose turn it is.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Turns {
+pub struct Turns {
     /// The project that was served last.
     last: Option<ProjectId>,
     /// How often a job was passed over because the machine had no room for it.
@@ -31,12 +31,7 @@ impl Turns {
     /// whose job fits is served. A job that its project's quota holds back lets others pass for as long as it takes: its
     /// own project's jobs make room for it. One that the machine has no room for is waited for once it was passed over
     /// too often: a large job must not wait for ever while small ones slip by.
-    pub(crate) fn choose<'a>(
-        &mut self,
-        heads: &'a [Waiting],
-        used: &BTreeMap<ProjectId, Usage>,
-        room: &Quota,
-    ) -> Choice<'a> {
+    pub fn choose<'a>(&mut self, heads: &'a [Waiting], used: &BTreeMap<ProjectId, Usage>, room: &Quota) -> Choice<'a> {
         let known: HashSet<JobId> = heads.iter().map(|job| job.id).collect();
         self.passed_over.retain(|id, _| known.contains(id));
         let could = |job: &Waiting| job.quota.could_allow(&job.asked) && room.could_allow(&job.asked);
