@@ -36,6 +36,7 @@ fn filled(world: &World, path: &str) -> String {
         "{user}",
         "{group}",
         "{clientId}",
+        "{month}",
         "{sessionId}",
         "{kind}",
         "{id}",
