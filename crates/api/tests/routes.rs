@@ -38,6 +38,7 @@ fn filled(world: &World, path: &str) -> String {
         "{user}",
         "{group}",
         "{clientId}",
+        "{month}",
         "{sessionId}",
         "{kind}",
         "{id}",
