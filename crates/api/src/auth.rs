@@ -162,4 +162,61 @@ pub(crate) async fn validate(call: Call) -> Result<Reply, ApiError> {
     Reply::json(&describe(&credential, call.now))
 }
 
+/// What the application of a pending credential asks for.
+pub(crate) async fn asked_for(call: Call) -> Result<Reply, ApiError> {
+    let pending = call.api.identity.pending(call.param("token")?).await?.ok_or_else(no_pending)?;
+    let applications = call.api.identity.applications(None).await?;
+    let application = applications.into_iter().find(|one| one.id == pending.application);
+    let mut shown = describe(&pending, call.now);
+    shown["applicationName"] = application.map(|one| one.name).into();
+    shown["redirection"] = pending.redirection.into();
+    Reply::json(&shown)
+}
+
+/// Grants a pending credential for the user whose session it is: as by the page of validation, where a password stands
+/// for the session.
+pub(crate) async fn grant(call: Call) -> Result<Reply, ApiError> {
+    #[derive(Deserialize, Default)]
+    struct Body {
+        expiration: Option<Timestamp>,
+    }
+    let body = if call.body.is_empty() { Body::default() } else { call.json::<Option<Body>>()?.unwrap_or_default() };
+    let person = person_of_session(&call).await?;
+    let id = call.api.identity.validate_as(call.param("token")?, &person, body.expiration, &call.actor()).await?;
+    let credential = call.api.identity.credential(id).await?;
+    let credential = credential.ok_or_else(|| ApiError::not_found("credentialId", &id.to_string()))?;
+    Reply::json(&describe(&credential, call.now))
+}
+
+/// Refuses a pending credential.
+pub(crate) async fn refuse(call: Call) -> Result<Reply, ApiError> {
+    let person = person_of_session(&call).await?;
+    call.api.identity.refuse_as(call.param("token")?, &person, &call.actor()).await?;
+    Reply::void()
+}
+
+/// The user of the account who is logged in. A key that a provider's word granted would be good after the provider took it
+/// back; a credential grants by its own route, no more than it has itself.
+async fn person_of_session(call: &Call) -> Result<identity::Person, ApiError> {
+    let caller = call.caller()?;
+    match (&caller.proof, &caller.who) {
+        (Proof::Session { .. }, Who::User { login, .. }) => {
+            let person = call.api.identity.person(&caller.account, login).await?;
+            person.ok_or_else(|| ApiError::not_found("user", login))
+        }
+        (Proof::Session { .. }, _) => Err(ApiError::refused(
+            "A consumer key is granted by a user of the account, who can be disabled here; you are logged in by your \
+             organisation's provider",
+        )),
+        _ => Err(ApiError::refused(
+            "This is for sessions of the console; a credential grants another by POST /auth/validate/{token}",
+        )),
+    }
+}
+
+/// One answer for a token that never was, was used, or is too old.
+fn no_pending() -> ApiError {
+    ApiError::not_found("pending credential", "of this token")
+}
+
 const MOST_RULES: usize = 200;

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    Access, ApiError, ApiState, Config, ROUTES, Route,
+    Access, ApiError, ApiState, Config, ROUTES, Route, recorded,
     request::{Call, Reply, ReplyBody, parse_query},
 };
 
@@ -75,6 +75,8 @@ struct Record {
     resource: Option<Resource>,
     decision: Option<audit::Decision>,
     reason: Option<String>,
+    /// The key of the application that a call named which was not proved to be its.
+    application: Option<String>,
 }
 
 async fn answer(state: ApiState, routes: &[&'static Route], request: Request, query_id: &str) -> Response {
@@ -86,10 +88,11 @@ async fn answer(state: ApiState, routes: &[&'static Route], request: Request, qu
     let result = match tokio::time::timeout(DEADLINE, handled).await {
         Ok(result) => result,
         Err(_) => {
-            tracing::error!(query_id, path = parts.uri.path(), "a call did not end in time");
+            tracing::error!(query_id, route = record.route.map(|route| route.path), "a call did not end in time");
             Err(ApiError::unavailable())
         }
     };
+    record.application = named_application(&state, &record, &parts).await;
     let entry = entry(&record, &parts, &result, now, source_ip, query_id);
     let response = render(result);
     match state.audit.record(entry).await {
@@ -140,6 +143,13 @@ async fn pass(
         now,
     };
     (route.handler)(call).await
+}
+
+/// The application that a call names whose caller is unknown, if there is one: what stands there may be anything else.
+async fn named_application(state: &ApiState, record: &Record, parts: &Parts) -> Option<String> {
+    let named = parts.headers.get("x-ovh-application").filter(|_| record.caller.is_none())?.to_str().ok()?;
+    let found = state.identity.application_by_key(named).await.ok().flatten()?;
+    Some(found.key)
 }
 
 fn find_route(routes: &[&'static Route], parts: &Parts) -> Result<&'static Route, ApiError> {
@@ -262,6 +272,10 @@ async fn decide(
         Resource::Project(id) => state.identity.project(id).await?,
         Resource::Account(_) => None,
     };
+    if given.is_some() && project.is_none() {
+        // What stands there is no project, and may be anything.
+        record.resource = None;
+    }
     let own = project.as_ref().is_some_and(|project| project.account == caller.account);
     match (decision.allowed, given) {
         (true, Some(id)) if project.is_none() => Err(ApiError::not_found("serviceName", id)),
@@ -294,8 +308,8 @@ fn seen_urls(config: &Config, parts: &Parts) -> Vec<String> {
     urls
 }
 
-/// The address under which the client reaches the service, to build links for it.
-fn base_url(config: &Config, parts: &Parts) -> String {
+/// The address under which the client of a request reaches the service, without path, to build links for it.
+pub fn base_url(config: &Config, parts: &Parts) -> String {
     let host = host(parts).unwrap_or_default();
     let named = config.public_urls.iter().find(|base| {
         let authority = base.split_once("://").map_or(base.as_str(), |(_, rest)| rest);
@@ -322,8 +336,9 @@ fn is_loopback(host: &str) -> bool {
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// The peer, or who a believed proxy says that it is: the last address that is not itself a believed proxy.
-fn source_ip(config: &Config, parts: &Parts) -> Option<IpAddr> {
+/// From where a request comes: the peer, or who a believed proxy says that it is, which is the last address that is not itself a
+/// believed proxy.
+pub fn source_ip(config: &Config, parts: &Parts) -> Option<IpAddr> {
     let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
     let trusted = |ip: IpAddr| config.trusted_proxies.iter().any(|block| block.contains(&ip));
     let mut ip = peer.ip().to_canonical();
@@ -359,23 +374,20 @@ fn entry(
     let cut = |text: &str, most: usize| text.chars().take(most).collect::<String>();
     let actor = record.caller.as_ref().map_or_else(|| Actor::anonymous(source_ip), Caller::actor);
     let action = record.route.map_or("none", |route| route.action);
-    // A path may hold what only its reader should know, such as the token of a validation page.
-    let path = match record.route {
-        Some(route) if route.path.contains("{token}") => route.path.to_owned(),
-        _ => cut(parts.uri.path(), 1024),
-    };
-    // The answer of an identity provider holds a code that is good once.
-    let is_secret = record.route.is_some_and(|route| route.path.starts_with("/console/sso"));
-    let query = parts.uri.query().filter(|_| !is_secret);
     let (status, code, class) = match result {
         Ok(reply) => (reply.status, None, None),
         Err(error) => (error.status, Some(error.code), Some(error.class.as_str())),
     };
+    let plain = recorded::is_plain(record.caller.is_some(), status.as_u16());
+    let path = recorded::path(record.route, parts.uri.path(), plain);
     let mut detail = json!({
-        "method": cut(parts.method.as_str(), 32),
+        "method": match record.route {
+            Some(route) => route.method.as_str(),
+            None => known_method(&parts.method),
+        },
         "path": path,
         "route": record.route.map(|route| route.path),
-        "query": query.map(|query| cut(query, 1024)),
+        "query": parts.uri.query().map(|query| recorded::query(query, plain)),
         "errorCode": code,
         "class": class,
         "reason": record.reason,
@@ -387,10 +399,8 @@ fn entry(
         }),
         "userAgent": parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).map(|text| cut(text, 256)),
     });
-    if let (None, Value::Object(detail)) = (&record.caller, &mut detail)
-        && let Some(key) = parts.headers.get("x-ovh-application").and_then(|value| value.to_str().ok())
-    {
-        detail.insert("application".to_owned(), Value::String(cut(key, 32)));
+    if let (Some(key), Value::Object(detail)) = (&record.application, &mut detail) {
+        detail.insert("application".to_owned(), Value::String(key.clone()));
     }
     Entry {
         at,
@@ -402,6 +412,12 @@ fn entry(
         request_id: Some(query_id.to_owned()),
         detail,
     }
+}
+
+/// A method of HTTP; whatever else a client puts there may be anything.
+fn known_method(method: &http::Method) -> &'static str {
+    let known = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "CONNECT"];
+    known.into_iter().find(|known| *known == method.as_str()).unwrap_or("*")
 }
 
 fn render(result: Result<Reply, ApiError>) -> Response {

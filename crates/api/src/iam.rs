@@ -377,7 +377,7 @@ async fn rights(call: &Call, urn: &Urn, wanted: &[String]) -> Result<Value, ApiE
     Ok(answer)
 }
 
-fn check_actions(place: &str, wanted: &[String]) -> Result<(), ApiError> {
+pub(crate) fn check_actions(place: &str, wanted: &[String]) -> Result<(), ApiError> {
     let known = reference();
     match wanted.iter().position(|action| !known.contains_key(action.as_str())) {
         Some(index) => {

@@ -4,16 +4,19 @@
 //! Every call goes through one gate ([`gate`]): bounds, signature, access rules, decision, handler, audit entry.
 //! A route exists only as a row of [`ROUTES`], and a row names the IAM action that it needs.
 
+mod audit_views;
 mod auth;
 mod billing;
 mod capabilities;
 mod client_files;
 mod containers;
 mod error;
+mod explain;
 mod gate;
 mod iam;
 mod ip_restrictions;
 mod jobs_routes;
+mod live;
 mod logs;
 mod me;
 mod oauth2;
@@ -25,6 +28,7 @@ mod percent;
 mod platform_users;
 mod project;
 mod public;
+mod recorded;
 mod request;
 mod roles;
 mod routes;
@@ -38,7 +42,7 @@ mod users;
 mod validation;
 
 pub use error::ApiError;
-pub use gate::router;
+pub use gate::{base_url, router, source_ip};
 pub use routes::{Access, ROUTES, Route};
 
 use std::{sync::Arc, time::Duration};

@@ -1,6 +1,5 @@
-//! `/me`: the account, its applications, credentials and calls.
+//! `/me`: the account, its applications and credentials.
 
-use audit::Query;
 use serde_json::{Value, json};
 
 use crate::{
@@ -88,38 +87,6 @@ async fn own_credential(call: &Call) -> Result<identity::Credential, ApiError> {
     if credential.account.as_ref() == Some(&call.caller()?.account) { Ok(credential) } else { Err(absent()) }
 }
 
-/// Numbers of the newest calls of the account itself.
-pub(crate) async fn calls(call: Call) -> Result<Reply, ApiError> {
-    let account = Some(call.caller()?.account.to_string());
-    let query = Query { account, limit: NEWEST, ..Query::default() };
-    let rows = call.api.audit.list(&query).await.map_err(|cause| ApiError::internal(&cause))?;
-    Reply::json(&rows.iter().map(|row| row.id).collect::<Vec<_>>())
-}
-
-/// One call of the account itself.
-pub(crate) async fn one_call(call: Call) -> Result<Reply, ApiError> {
-    let given = call.param("logId")?;
-    let absent = || ApiError::not_found("logId", given);
-    let id: i64 = given.parse().ok().filter(|id| (1..i64::MAX).contains(id)).ok_or_else(absent)?;
-    let account = Some(call.caller()?.account.to_string());
-    let query = Query { account, before: Some(id + 1), limit: 1, ..Query::default() };
-    let rows = call.api.audit.list(&query).await.map_err(|cause| ApiError::internal(&cause))?;
-    let row = rows.into_iter().find(|row| row.id == id).ok_or_else(absent)?;
-    let detail: Value = serde_json::from_str(&row.detail).unwrap_or_default();
-    Reply::json(&json!({
-        "logId": row.id,
-        "date": row.at,
-        "ip": row.source_ip,
-        "method": detail["method"],
-        "path": detail["path"],
-        "route": detail["route"],
-        "account": row.account,
-        "action": row.action,
-        "result": row.result,
-        "requestId": row.request_id,
-    }))
-}
-
 /// Fields of the old service that say nothing here.
 const ABSENT: [&str; 22] = [
     "address",
@@ -145,4 +112,3 @@ const ABSENT: [&str; 22] = [
     "vat",
     "zip",
 ];
-const NEWEST: u32 = 1000;

@@ -83,8 +83,21 @@ impl Call {
         {
             return Err(ApiError::not_json());
         }
-        serde_json::from_slice(&self.body)
-            .map_err(|fault| ApiError::bad_request(format!("The body is not the JSON that is expected here: {fault}")))
+        serde_json::from_slice(&self.body).map_err(|fault| {
+            ApiError::bad_request(format!("The body is not the JSON that is expected here: {}", without_value(&fault)))
+        })
+    }
+}
+
+/// What is wrong with a text of JSON, without the value that it is about, which may be a password.
+fn without_value(fault: &serde_json::Error) -> String {
+    let text = fault.to_string();
+    match text.rsplit_once(", expected ") {
+        Some((found, expected)) => {
+            let kind = found.split([':', '`']).next().unwrap_or_default().trim_end();
+            format!("{kind}, expected {expected}")
+        }
+        None => text,
     }
 }
 
@@ -161,3 +174,38 @@ impl Reply {
 }
 
 const MOST_QUERY_PARTS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "camelCase")]
+    #[allow(dead_code, reason = "only read")]
+    struct Body {
+        login: String,
+        kind: Kind,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "UPPERCASE")]
+    enum Kind {
+        One,
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_body_is_said_without_what_stands_in_it() {
+        for (body, said) in [
+            ("{\"login\": 4711}", "invalid type, expected a string at line 1 column 14"),
+            ("{\"login\": \"a\", \"kind\": \"hunter2\"}", "unknown variant, expected `ONE` at line 1 column 32"),
+            ("{\"hunter2\": 1}", "unknown field, expected `login` or `kind` at line 1 column 10"),
+            ("\"a, expected hunter2\"", "invalid type, expected struct Body at line 1 column 21"),
+            ("{\"login\": \"a\"}", "missing field `kind` at line 1 column 14"),
+        ] {
+            let fault = serde_json::from_str::<Body>(body).expect_err("refused");
+            assert_eq!(without_value(&fault), said, "{body}");
+        }
+    }
+}

@@ -131,8 +131,10 @@ async fn body(call: &Call, pending: &Credential, action: &str, wish: &Wish) -> R
         field("password", "Password", "password", "current-password", "", true),
         field("code", "One-time code or backup code, if you have any", "text", "one-time-code", "", false),
     );
+    let token = escape(call.param("token")?);
     Ok(format!(
-        "{why}<p>The application <strong>{name}</strong> (number {number}) asks to make these calls in your name, from {blocks}:</p>\n\
+        "{why}<p><a href=\"/console/grant/{token}\">Go on in the console</a>, if you are logged in there.</p>\n\
+         <p>The application <strong>{name}</strong> (number {number}) asks to make these calls in your name, from {blocks}:</p>\n\
          <ul>\n{rules}</ul>\n{enrol}{form}<p>Grant it only if you sent the application here yourself.</p>\n",
         name = escape(name.as_deref().unwrap_or_default()),
         number = pending.application,

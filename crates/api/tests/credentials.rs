@@ -7,7 +7,7 @@ use http::{Request, StatusCode};
 use identity::{ClientText, Error, Live, NewPerson};
 use jiff::Timestamp;
 use serde_json::Value;
-use support::{World, signed};
+use support::{World, refused, signed};
 
 async fn listed(world: &World, kind: &str) -> Vec<Live> {
     let all = world.identity.live_credentials(Some(&world.account)).await.expect("listed");
@@ -84,4 +84,36 @@ async fn each_kind_is_listed_with_its_last_use_and_ends_at_once() {
     }
     assert!(world.whole_log().await.contains("credential.revoked"));
     assert_eq!(world.call("GET", "/1.0/me", &Value::Null).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_list_is_in_the_api_and_nobody_ends_what_is_anothers() {
+    let world = World::new().await;
+    let other = world.other_account("cd5678-casemate").await;
+    let spare = world.key(&[("GET", "/auth/*")]).await;
+    let current = world.call_as(&spare, "GET", "/1.0/auth/currentCredential", &Value::Null).await;
+    let path = format!("/1.0/me/api/live/key/{}", current.body["credentialId"]);
+    let live = world.done("GET", "/1.0/me/api/live", &Value::Null).await;
+    let ids: Vec<&Value> = live.as_array().expect("a list").iter().map(|one| &one["id"]).collect();
+    assert!(ids.contains(&&Value::from(current.body["credentialId"].to_string())), "{live}");
+    let theirs = world.call_as(&other, "GET", "/1.0/me/api/live", &Value::Null).await;
+    assert_eq!(theirs.body.as_array().map(Vec::len), Some(1), "{theirs:?}");
+    refused(&world.call_as(&other, "DELETE", &path, &Value::Null).await, 404, "NOT_FOUND");
+    let wrong_kind = path.replace("/key/", "/token/");
+    refused(&world.call("DELETE", &wrong_kind, &Value::Null).await, 404, "NOT_FOUND");
+    world.done("DELETE", &path, &Value::Null).await;
+    let ended = world.call_as(&spare, "GET", "/1.0/auth/currentCredential", &Value::Null).await;
+    refused(&ended, 403, "INVALID_CREDENTIAL");
+    refused(&world.call("DELETE", &path, &Value::Null).await, 404, "NOT_FOUND");
+    // Sessions are of users who log in, and only they grant by them.
+    assert_eq!(world.done("GET", "/1.0/me/api/session", &Value::Null).await, serde_json::json!([]));
+    refused(&world.call("DELETE", "/1.0/me/api/session/1", &Value::Null).await, 404, "NOT_FOUND");
+    let asked = world.identity.applications(Some(&world.account)).await.expect("listed").remove(0);
+    let request = identity::CredentialRequest { rules: identity::AccessRule::everything(), ..Default::default() };
+    let pending = world.identity.request_credential(&asked, &request, &audit::Actor::operator()).await.expect("asked");
+    for what in ["grant", "refuse"] {
+        let path = format!("/1.0/auth/validate/{}/{what}", *pending.token);
+        refused(&world.call("POST", &path, &Value::Null).await, 403, "FORBIDDEN");
+    }
+    assert!(world.identity.pending(&pending.token).await.expect("read").is_some());
 }

@@ -36,6 +36,9 @@ fn filled(world: &World, path: &str) -> String {
         "{user}",
         "{group}",
         "{clientId}",
+        "{month}",
+        "{sessionId}",
+        "{kind}",
         "{id}",
     ]
     .iter()

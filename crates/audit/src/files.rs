@@ -266,6 +266,14 @@ impl Files {
             }
             stays = Some(header);
         }
+        // The newest too, once all of it is old: the entry that says so begins the next.
+        if let Some(newest) = numbers.last()
+            && beginning(&segments::path(&directory, *newest))?.1.is_some_and(|begun| begun < time)
+            && last_time(&segments::path(&directory, *newest))?.is_some_and(|last| last < time)
+        {
+            let (leaf, number) = (self.tree.size(), unsigned(self.state.through) + 1);
+            stays = Some(Header { leaf, number, previous: self.leaf });
+        }
         Ok(numbers.first().copied().zip(stays))
     }
 
@@ -327,6 +335,19 @@ fn beginning(path: &Path) -> io::Result<(Header, Option<i64>)> {
     let header = header.ok_or_else(|| io::Error::other(format!("{} has no header of a segment", path.display())))?;
     let record = bytes.get(HEADER + record::FRAME..).filter(|record| record.len() >= record::SHORTEST);
     Ok((header, record.map(record::at)))
+}
+
+/// The time of the last whole record of a segment.
+fn last_time(path: &Path) -> io::Result<Option<i64>> {
+    let bytes = fs::read(path)?;
+    let (mut at, mut last) = (HEADER, None);
+    while at < bytes.len()
+        && let Frame::Whole(record) = record::frame(&bytes, at)
+    {
+        last = Some(record::at(record));
+        at += record::FRAME + record.len();
+    }
+    Ok(last)
 }
 
 /// A number of the database, which has none below zero here.

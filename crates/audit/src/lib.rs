@@ -8,7 +8,7 @@
 //!
 //! So that no entry is changed, removed, put in or moved unseen, a [`Sealer`] copies the log into files: records that
 //! name the one before, a Merkle tree over them, and signed checkpoints ([`note`]) that can be sent elsewhere ([`send`]).
-//! [`verify`] finds what is not as it was sealed; [`prove`] convinces others of an entry. [`FAULT_POINTS`] stand between
+//! [`verify`] finds what is not as it was sealed; [`prove`] convinces others of an entry; [`restore`] puts the table back. [`FAULT_POINTS`] stand between
 //! what a crash can part.
 
 #[cfg(test)]
@@ -21,6 +21,7 @@ pub mod merkle;
 pub mod note;
 pub mod prove;
 mod record;
+pub mod restore;
 mod sealer;
 mod segments;
 pub mod send;
@@ -30,7 +31,7 @@ mod tree;
 pub mod verify;
 mod writer;
 
-pub use db::audit::{Query, Row};
+pub use db::audit::{Query, Row, Span, View};
 pub use entry::{Actor, Decision, Entry};
 pub use files::Limits;
 pub use record::raw as entry_of;
@@ -86,6 +87,35 @@ impl Audit {
     /// Reads entries, newest first.
     pub async fn list(&self, query: &Query) -> Result<Vec<Row>, Error> {
         Ok(db::audit::list(&self.db, query).await?)
+    }
+
+    /// The newest entries of some views, newest first, at most `limit`: by time, then by number. A reader that goes on
+    /// with the time and number of the last one as the end of its span misses none.
+    pub async fn seen(&self, views: &[View], span: Span, limit: u32) -> Result<Vec<Row>, Error> {
+        let most = limit as usize;
+        let (mut newest, mut within) = (Vec::new(), span);
+        for view in views {
+            newest.extend(db::audit::seen(&self.db, view, within, limit).await?);
+            newest.sort_unstable_by(|one, other| other.cmp(one));
+            newest.truncate(most);
+            if let Some((at, _)) = newest.last().filter(|_| newest.len() == most) {
+                within.from = *at;
+            }
+        }
+        let numbers: Vec<i64> = newest.into_iter().map(|(_, number)| number).collect();
+        let mut rows = db::audit::rows(&self.db, &numbers).await?;
+        rows.sort_unstable_by_key(|row| std::cmp::Reverse((row.at, row.id)));
+        Ok(rows)
+    }
+
+    /// The accounts that called on a resource, or asked what they may do on it; by their ids.
+    pub async fn askers(&self, resource: &str) -> Result<Vec<String>, Error> {
+        Ok(db::audit::askers(&self.db, resource).await?)
+    }
+
+    /// One entry; `None` if there is none of that number.
+    pub async fn entry(&self, number: i64) -> Result<Option<Row>, Error> {
+        Ok(db::audit::rows(&self.db, &[number]).await?.pop())
     }
 }
 

@@ -137,6 +137,38 @@ async fn retention_removes_whole_files_and_what_is_left_is_proved_as_before() {
 }
 
 #[tokio::test]
+async fn retention_removes_all_of_a_log_that_nothing_is_written_to() {
+    let mut world = World::open(tempfile::tempdir().unwrap()).await;
+    let begin = Timestamp::now() - SignedDuration::from_hours(10 * 24);
+    let retention = Some(Duration::from_secs(5 * 24 * 3600));
+    let options = Options { retention, ..Options::default() };
+    let mut sealer = Sealer::new(world.db.clone(), &world.log(), key(), options);
+    let mut tx = world.db.begin().await.unwrap();
+    for number in 0..40 {
+        let mut entry = Entry::new(Actor::operator(), "test.done", format!("thing/{number}"));
+        entry.at = begin + SignedDuration::from_mins(number);
+        db::audit::append(&mut tx, &entry.row()).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    for _ in 0..3 {
+        sealer.round_with_retention().await.unwrap();
+    }
+    drop(sealer);
+    world.load().await;
+    let report = world.check();
+    assert!(report.whole, "{report:?}");
+    assert_eq!((report.size, report.removed, report.first), (41, 40, Some(41)), "only that it was cut is left");
+    assert_eq!(world.rows.len(), 1);
+
+    // It goes on as any other.
+    write(&world.db, 0..20).await;
+    Sealer::new(world.db.clone(), &world.log(), key(), options).round_with_retention().await.unwrap();
+    world.load().await;
+    let report = world.check();
+    assert!(report.whole && report.size == 61, "{report:?}");
+}
+
+#[tokio::test]
 async fn a_log_that_was_put_back_to_an_older_state_is_told_by_a_checkpoint_elsewhere() {
     let mut world = World::sealed(100, 4, 3000).await;
     let before = world.dir.path().join("before");

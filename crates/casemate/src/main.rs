@@ -17,7 +17,7 @@ mod wiring;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::failure::Failure;
 
@@ -61,7 +61,9 @@ fn main() -> ExitCode {
     if arguments.get(1).is_some_and(|word| word == "monitor") {
         return warden::monitor_main(arguments.split_off(2));
     }
-    let cli = Cli::parse_from(cli::arguments::settle(arguments, &Cli::command()));
+    let matches = Cli::command().get_matches_from(cli::arguments::settle(arguments, &Cli::command()));
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|fault| fault.exit());
+    cli.global.command = command_of(&matches);
     let outcome = match cli.command {
         Command::Up(args) => runtime(1).and_then(|runtime| runtime.block_on(up::up(args))).map(|()| ExitCode::SUCCESS),
         Command::Serve(args) => processes::serve(args, inherited).map(|()| ExitCode::SUCCESS),
@@ -80,6 +82,17 @@ fn main() -> ExitCode {
         eprintln!("{failure}");
         ExitCode::FAILURE
     })
+}
+
+/// The words of a command, without its arguments.
+fn command_of(matches: &ArgMatches) -> String {
+    let mut words = Vec::new();
+    let mut rest = matches.subcommand();
+    while let Some((word, below)) = rest {
+        words.push(word);
+        rest = below.subcommand();
+    }
+    words.join(" ")
 }
 
 /// A runtime with so many workers; one worker means this thread alone.
@@ -117,6 +130,18 @@ mod tests {
         text.push_str(&format!("# {name}\n{}\n", command.clone().bin_name(&name).render_help()));
         for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
             describe(&below.clone().term_width(100), &format!("{name} "), text);
+        }
+    }
+
+    #[test]
+    fn a_command_is_named_without_its_arguments() {
+        for (line, named) in [
+            ("casemate audit list --account secret", "audit list"),
+            ("casemate --config a.toml user ls --account secret", "user list"),
+            ("casemate key validate secret", "key validate"),
+            ("casemate doctor", "doctor"),
+        ] {
+            assert_eq!(command_of(&Cli::command().get_matches_from(line.split(' '))), named, "{line}");
         }
     }
 

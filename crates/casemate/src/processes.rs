@@ -6,6 +6,8 @@ use clap::Args;
 use model::SandboxId;
 use nix::sys::socket::{UnixAddr, getsockname};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::Level;
+use tracing_subscriber::{Layer as _, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::{
     config::{Config, Service},
@@ -120,9 +122,18 @@ fn owner_of_control_socket() -> std::io::Result<u32> {
 
 /// Logs of a process: one line an event, `CASEMATE_LOG` sets the level.
 fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CASEMATE_LOG")
+    let wanted = tracing_subscriber::EnvFilter::try_from_env("CASEMATE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LEVELS));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let lines = lines.with_filter(filter_fn(|event| may_be_printed(event.target(), *event.level())));
+    tracing_subscriber::registry().with(wanted).with(lines).init();
+}
+
+/// Whether an event can hold no secret. What other crates say to their own authors holds what they are given: `s3s`
+/// prints whole requests, with keys and signatures in their headers, and tells of each client's mistake as an error of ours.
+fn may_be_printed(target: &str, level: Level) -> bool {
+    let from = target.split("::").next().unwrap_or(target);
+    OURS.contains(&from) || (level <= Level::INFO && from != "s3s")
 }
 
 /// Resolves at SIGTERM or SIGINT.
@@ -140,5 +151,28 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
 /// The number at which a shim has its control socket.
 const CONTROL: i32 = 3;
 
-/// `s3s` tells of each client's mistake as an error of ours; the object gate's audit entries tell of them already.
-const LEVELS: &str = "info,s3s=off";
+const LEVELS: &str = "info";
+/// Rooms, by the names that their events have.
+const OURS: [&str; 13] = [
+    "api", "audit", "casemate", "console", "crypto", "db", "engine", "identity", "jobs", "keys", "model", "objects",
+    "warden",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_other_crates_say_of_what_they_are_given_is_not_printed_at_any_level() {
+        for (target, level, printed) in [
+            ("objects::gate", Level::TRACE, true),
+            ("casemate", Level::DEBUG, true),
+            ("s3s::service", Level::DEBUG, false),
+            ("s3s::ops", Level::ERROR, false),
+            ("hyper::proto", Level::DEBUG, false),
+            ("sqlx::query", Level::WARN, true),
+        ] {
+            assert_eq!(may_be_printed(target, level), printed, "{target} {level}");
+        }
+    }
+}

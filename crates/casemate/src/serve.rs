@@ -68,20 +68,26 @@ pub async fn run(
         surroundings: surroundings.clone(),
         config: job_config(&config, &objects_url),
     });
-    let router = api::router(api::ApiState {
-        identity: rooms.identity.clone(),
-        jobs: jobs.clone(),
-        objects: rooms.store.clone(),
-        audit: rooms.audit.clone(),
-        engines,
-        config: Arc::new(api::Config {
-            public_urls: config.api.public_urls(api_address),
-            objects_url,
-            trusted_proxies: config.trusted_proxies.clone(),
-            regions: config.regions.clone(),
-            ..api::Config::default()
-        }),
+    let api_config = Arc::new(api::Config {
+        public_urls: config.api.public_urls(api_address),
+        objects_url,
+        trusted_proxies: config.trusted_proxies.clone(),
+        regions: config.regions.clone(),
+        ..api::Config::default()
     });
+    let router = with_console(
+        api::router(api::ApiState {
+            identity: rooms.identity.clone(),
+            jobs: jobs.clone(),
+            objects: rooms.store.clone(),
+            audit: rooms.audit.clone(),
+            engines,
+            config: Arc::clone(&api_config),
+        }),
+        rooms.identity.clone(),
+        api_config,
+        config.api.tls.is_some(),
+    );
 
     let key = rooms.keys.signing_key(audit::KEY).doing("cannot open the key of the audit log")?;
     let sealer = Sealer::new(rooms.db.clone(), &config.data.join("audit"), key, config.audit.options());
@@ -244,6 +250,23 @@ async fn remove_expired(identity: Identity, stop: CancellationToken) {
             tracing::error!(%cause, "temporary keys whose time is over were not removed");
         }
     }
+}
+
+/// The API with the console beside it, which calls it in this process. Whether a browser used HTTPS, the listener knows, or else
+/// the public address of a proxy in front.
+fn with_console(api: Router, identity: Identity, config: Arc<api::Config>, tls: bool) -> Router {
+    let seen = move |parts: &http::request::Parts| {
+        let base_url = api::base_url(&config, parts);
+        let secure = tls || base_url.starts_with("https://");
+        console::Seen { source_ip: api::source_ip(&config, parts), base_url, secure }
+    };
+    let pages = console::router(console::Console {
+        identity,
+        api: api.clone(),
+        seen: Arc::new(seen),
+        clock: Arc::new(jiff::Timestamp::now),
+    });
+    api.merge(pages)
 }
 
 /// One connection of the API: HTTP/1.1 or HTTP/2, ended after its open calls at `stop`.

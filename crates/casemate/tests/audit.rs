@@ -46,11 +46,18 @@ fn an_auditor_finds_the_log_whole_proves_an_entry_and_sees_each_change() {
     // While the service runs: all is signed soon, whichever process wrote it.
     let small = file(&stack.dir, "small", b"a few bytes");
     stack.put(&small, "kept", "small");
+    // Each look is an entry itself, so that there is always one that is not signed yet.
+    let newest = |action: &str| {
+        let listed = good(&["list", "--limit", "1", "--action", action, "--output", "json"]);
+        serde_json::from_str::<Value>(&listed).expect("JSON")[0]["entry"].as_u64().expect("a number")
+    };
+    let put = newest("s3:PutObject");
     wait_for("all entries to be signed", Duration::from_secs(20), || {
         let (code, found) = report(&[]);
         assert_eq!((code, &found["whole"]), (Some(0), &true.into()), "{found}");
-        found["unsigned"] == 0 && found["size"].as_u64().is_some_and(|size| size > 3)
+        found["through"].as_u64().is_some_and(|through| through >= put)
     });
+    assert!(newest("operator.command") > put, "commands that only read are in the log too");
     let key = good(&["key"]).trim().to_owned();
     let old = file(&stack.dir, "old", good(&["checkpoint"]).as_bytes());
     let old = old.to_str().expect("path");
@@ -74,7 +81,10 @@ fn an_auditor_finds_the_log_whole_proves_an_entry_and_sees_each_change() {
     stack.put(&small, "kept", "again");
     stack.kill("serve");
     stack.put(&small, "kept", "after");
-    wait_for("the rest to be signed", Duration::from_secs(20), || report(&["--key", &key]).1["unsigned"] == 0);
+    let put = newest("s3:PutObject");
+    wait_for("the rest to be signed", Duration::from_secs(20), || {
+        report(&["--key", &key]).1["through"].as_u64().is_some_and(|through| through >= put)
+    });
     let consistent = file(&stack.dir, "consistent", good(&["prove", "--consistency", old]).as_bytes());
     let consistent = consistent.to_str().expect("path");
     good(&["verify-proof", consistent, "--key", &key, "--consistency", old]);
@@ -108,11 +118,15 @@ fn an_auditor_finds_the_log_whole_proves_an_entry_and_sees_each_change() {
     let (_, said, _) = audit(&["verify"]);
     assert!(said.contains(&format!("changed    database     entry {number}: ")), "{said}");
     assert!(said.contains("the log is NOT whole"), "{said}");
-    sql(
-        &database,
-        &format!("UPDATE audit SET result = '{}' WHERE id = {number}", entry["result"].as_str().expect("text")),
-    );
+    sql(&database, &format!("DELETE FROM audit WHERE id = {}", before - 1));
+    let restored: Value = serde_json::from_str(&good(&["restore", "--output", "json"])).expect("JSON");
+    assert_eq!(restored, serde_json::json!({ "inserted": 1, "replaced": 1 }));
     assert_eq!(report(&[]).0, Some(0));
+    let page = good(&["list", "--before", &(before + 1).to_string(), "--limit", "3", "--output", "json"]);
+    let page: Value = serde_json::from_str(&page).expect("JSON");
+    assert_eq!((&page[0], &page[1]["entry"]), (entry, &Value::from(before - 1)));
+    let actions = good(&["list", "--limit", "9", "--output", "json"]);
+    assert!(actions.contains("audit.displaced") && actions.contains("audit.restored"), "{actions}");
 
     let segment = only_file(&data.join("audit/segments"));
     let whole = fs::read(&segment).expect("a segment");
@@ -132,6 +146,95 @@ fn an_auditor_finds_the_log_whole_proves_an_entry_and_sees_each_change() {
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
     assert_eq!(fs::read_dir(&empty).expect("directory").count(), 0);
 }
+
+#[test]
+fn checkpoints_in_a_bucket_with_object_lock_cannot_be_deleted_and_show_a_log_that_was_put_back() {
+    let stack = Stack::configured("[api]\nlisten = '127.0.0.1:0'\n[s3]\nlisten = '127.0.0.1:0'\n");
+    let (data, project) = (stack.dir.join("data"), stack.profile("project"));
+    assert!(stack.run(&["bucket", "create", "unlocked"]).status.success());
+    // The first start made the project that the next one is told of.
+    let path = stack.text("config");
+    let mut config: toml::Value = toml::from_str(&fs::read_to_string(&path).expect("a file")).expect("TOML");
+    let target = |bucket: &str| {
+        let text =
+            format!("kind = 's3'\nproject = '{project}'\nbucket = '{bucket}'\nlock_days = 2\nevery_seconds = 1\n");
+        toml::from_str::<toml::Value>(&text).expect("TOML")
+    };
+    config["audit"]["send_to"] = toml::Value::Array(vec![target("unlocked"), target("checkpoints")]);
+    fs::write(&path, toml::to_string(&config).expect("TOML")).expect("written");
+    stack.kill("serve");
+    let newest = || {
+        let listed = stack.run(&["object", "list", "s3://checkpoints/checkpoints/", "--output", "json"]);
+        let listed: Value = serde_json::from_slice(&listed.stdout).unwrap_or(Value::Null);
+        let key = listed.as_array().and_then(|keys| keys.last()).map(|key| key["key"].clone());
+        key.and_then(|key| key.as_str().map(str::to_owned))
+    };
+    wait_for("a checkpoint in the bucket", Duration::from_secs(30), || newest().is_some());
+    wait_for("the other bucket to be told of", Duration::from_secs(20), || {
+        let log = stack.log();
+        log.contains("a checkpoint of the audit log was not sent") && log.contains("bucket unlocked")
+    });
+
+    // The state of now, as somebody keeps it who wants to put it back later.
+    let old = stack.dir.join("old");
+    let serve =
+        nix::unistd::Pid::from_raw(i32::try_from(stack.ready("serve_pid").as_i64().expect("pid")).expect("pid"));
+    let signal = |signal| nix::sys::signal::kill(serve, signal).expect("a signal");
+    signal(nix::sys::signal::Signal::SIGSTOP);
+    fs::create_dir(&old).expect("a directory");
+    for part in ["db", "audit", "keys"] {
+        let copied = Command::new("cp").arg("-a").arg(data.join(part)).arg(&old).status().expect("cp runs");
+        assert!(copied.success());
+    }
+    signal(nix::sys::signal::Signal::SIGCONT);
+    let before = newest();
+    let small = file(&stack.dir, "small", b"a few bytes");
+    stack.put(&small, "kept", "small");
+    wait_for("a newer checkpoint", Duration::from_secs(30), || newest() > before);
+    let mut command = Command::new(python());
+    let tried = stack.tell(command.args(["-c", DELETE_ALL])).output().expect("python runs");
+    assert!(tried.status.success(), "{}", text(&tried.stderr));
+    assert!(text(&tried.stdout).contains("none was deleted"), "{}", text(&tried.stdout));
+
+    let kept = file(&stack.dir, "kept", &stack.get("checkpoints", &newest().expect("a key")));
+    let verify = |data: &Path| {
+        let mut command = Command::new(CASEMATE);
+        let command =
+            command.args(["audit", "verify", "--output", "json", "--against"]).arg(&kept).arg("--data").arg(data);
+        let output = command.output().expect("casemate runs");
+        let said = serde_json::from_slice::<Value>(&output.stdout);
+        (output.status.code(), said.unwrap_or_else(|cause| panic!("{cause}: {}", text(&output.stderr))))
+    };
+    let (code, found) = verify(&data);
+    assert_eq!((code, &found["whole"]), (Some(0), &true.into()), "{found}");
+    let (code, found) = verify(&old);
+    let of_old = found["findings"].as_array().expect("findings");
+    assert!(code == Some(1) && of_old.iter().any(|finding| finding["place"] == "against"), "{found}");
+}
+
+/// Tries to remove each version of each object of the bucket, and the bucket.
+const DELETE_ALL: &str = "
+import os, boto3
+from botocore.exceptions import ClientError
+s3 = boto3.client('s3', endpoint_url=os.environ['S3'], region_name=os.environ['REGION'],
+    aws_access_key_id=os.environ['ACCESS_KEY'], aws_secret_access_key=os.environ['SECRET_KEY'])
+versions = s3.list_object_versions(Bucket='checkpoints')['Versions']
+assert versions
+for version in versions:
+    lock = s3.get_object_retention(Bucket='checkpoints', Key=version['Key'], VersionId=version['VersionId'])['Retention']
+    assert lock['Mode'] == 'COMPLIANCE', lock
+    for change in (
+        lambda: s3.delete_object(Bucket='checkpoints', Key=version['Key'], VersionId=version['VersionId'], BypassGovernanceRetention=True),
+        lambda: s3.delete_bucket(Bucket='checkpoints'),
+    ):
+        try:
+            change()
+        except ClientError as fault:
+            assert fault.response['Error']['Code'] in ('AccessDenied', 'BucketNotEmpty'), fault
+        else:
+            raise SystemExit('it was deleted')
+print('none was deleted')
+";
 
 /// Does what the owner of the database can do: takes the triggers away, and puts them back.
 fn sql(database: &Path, statement: &str) {

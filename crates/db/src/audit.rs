@@ -1,7 +1,7 @@
 //! Rows of the audit log. Only the crate `audit` writes them.
 
 use jiff::Timestamp;
-use sqlx::Row as _;
+use sqlx::{Row as _, sqlite::SqliteRow};
 
 use crate::{Db, Error, Tx};
 
@@ -129,9 +129,17 @@ pub async fn set_through(tx: &mut Tx, source: &str, through: i64) -> Result<(), 
     Ok(())
 }
 
-/// Reads entries, newest first.
+/// Reads entries, newest first: by number, and those of one account by time.
 pub async fn list(db: &Db, query: &Query) -> Result<Vec<Row>, Error> {
     let nanos = |at: Timestamp| i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX);
+    if let (Some(account), None) = (&query.account, &query.request_id) {
+        let calls = list_of_account(db, CALLS_OF_ACCOUNT, account, query).await?;
+        let mut rows = list_of_account(db, REST_OF_ACCOUNT, account, query).await?;
+        rows.extend(calls);
+        rows.sort_unstable_by_key(|row| std::cmp::Reverse((row.at, row.id)));
+        rows.truncate(query.limit as usize);
+        return Ok(rows);
+    }
     let rows = sqlx::query(
         "SELECT id, at, account, identity, source_ip, action, resource, decision, result, request_id, detail
          FROM audit
@@ -148,24 +156,184 @@ pub async fn list(db: &Db, query: &Query) -> Result<Vec<Row>, Error> {
     .bind(query.to.map(nanos))
     .fetch_all(db.readers())
     .await?;
-    rows.iter()
-        .map(|row| {
-            let at: i64 = row.try_get("at")?;
-            Ok(Row {
-                id: row.try_get("id")?,
-                at: Timestamp::from_nanosecond(i128::from(at)).map_err(|_| Error::Damaged { column: "audit.at" })?,
-                account: row.try_get("account")?,
-                identity: row.try_get("identity")?,
-                source_ip: row.try_get("source_ip")?,
-                action: row.try_get("action")?,
-                resource: row.try_get("resource")?,
-                decision: row.try_get("decision")?,
-                result: row.try_get("result")?,
-                request_id: row.try_get("request_id")?,
-                detail: row.try_get("detail")?,
-            })
-        })
-        .collect()
+    rows.iter().map(row_of).collect()
+}
+
+/// The entries of one account that a statement has. A page goes on before the entry of the number `before`; where there
+/// is none, with numbers below it.
+async fn list_of_account(db: &Db, statement: &'static str, account: &str, query: &Query) -> Result<Vec<Row>, Error> {
+    let nanos = |at: Timestamp| i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX);
+    let before: Option<(i64, i64)> = sqlx::query_as("SELECT at, id FROM audit WHERE id = ?1")
+        .bind(query.before)
+        .fetch_optional(db.readers())
+        .await?;
+    let rows = sqlx::query(statement)
+        .bind(account)
+        .bind(query.from.map_or(i64::MIN, nanos))
+        .bind(query.to.map_or(i64::MAX, |to| nanos(to).saturating_sub(1)))
+        .bind(before.map_or(i64::MAX, |(at, _)| at))
+        .bind(before.map_or(i64::MAX, |(_, id)| id))
+        .bind(query.before.filter(|_| before.is_none()).unwrap_or(i64::MAX))
+        .bind(&query.action)
+        .bind(query.limit)
+        .fetch_all(db.readers())
+        .await?;
+    rows.iter().map(row_of).collect()
+}
+
+const CALLS_OF_ACCOUNT: &str =
+    "SELECT id, at, account, identity, source_ip, action, resource, decision, result, request_id, detail
+     FROM audit
+     WHERE account = ?1 AND instr(action, ':apiovh:') > 0 AND at >= ?2 AND at <= min(?3, ?4)
+       AND NOT (at = ?4 AND id >= ?5) AND id < ?6 AND (?7 IS NULL OR action = ?7)
+     ORDER BY at DESC, id DESC LIMIT ?8";
+const REST_OF_ACCOUNT: &str =
+    "SELECT id, at, account, identity, source_ip, action, resource, decision, result, request_id, detail
+     FROM audit
+     WHERE account = ?1 AND instr(action, ':apiovh:') = 0 AND at >= ?2 AND at <= min(?3, ?4)
+       AND NOT (at = ?4 AND id >= ?5) AND id < ?6 AND (?7 IS NULL OR action = ?7)
+     ORDER BY at DESC, id DESC LIMIT ?8";
+
+fn row_of(row: &SqliteRow) -> Result<Row, Error> {
+    let at: i64 = row.try_get("at")?;
+    Ok(Row {
+        id: row.try_get("id")?,
+        at: Timestamp::from_nanosecond(i128::from(at)).map_err(|_| Error::Damaged { column: "audit.at" })?,
+        account: row.try_get("account")?,
+        identity: row.try_get("identity")?,
+        source_ip: row.try_get("source_ip")?,
+        action: row.try_get("action")?,
+        resource: row.try_get("resource")?,
+        decision: row.try_get("decision")?,
+        result: row.try_get("result")?,
+        request_id: row.try_get("request_id")?,
+        detail: row.try_get("detail")?,
+    })
+}
+
+/// Entries that are seen together; each kind has an index of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum View {
+    /// Calls of the API that an account made.
+    CallsOf(String),
+    /// Calls of the API on a resource.
+    CallsOn {
+        /// Its URN.
+        resource: String,
+        /// The account that called.
+        by: String,
+    },
+    /// What policies were asked about a resource.
+    AskedOf {
+        /// Its URN.
+        resource: String,
+        /// The account that asked.
+        by: String,
+    },
+    /// What became of a project beside calls: changes and transitions.
+    OfProject(String),
+    /// Log-ins and new passwords of an account.
+    SecurityOf(String),
+}
+
+impl View {
+    /// Times and numbers, newest first. The condition has that of the index in it, word for word.
+    fn statement(&self) -> &'static str {
+        match self {
+            View::CallsOf(_) => {
+                "SELECT at, id FROM audit
+                 WHERE account = ?1 AND instr(action, ':apiovh:') > 0
+                   AND at >= ?2 AND at <= ?3 AND NOT (at = ?3 AND id >= ?4) ORDER BY at DESC, id DESC LIMIT ?5"
+            }
+            View::CallsOn { .. } => {
+                "SELECT at, id FROM audit
+                 WHERE substr(resource, -32) = substr(?1, -32) AND resource = ?1 AND account = ?6
+                   AND (instr(action, ':apiovh:') > 0 OR action = 'iam.authorization.checked')
+                   AND action <> 'iam.authorization.checked'
+                   AND at >= ?2 AND at <= ?3 AND NOT (at = ?3 AND id >= ?4) ORDER BY at DESC, id DESC LIMIT ?5"
+            }
+            View::AskedOf { .. } => {
+                "SELECT at, id FROM audit
+                 WHERE substr(resource, -32) = substr(?1, -32) AND resource = ?1 AND account = ?6
+                   AND (instr(action, ':apiovh:') > 0 OR action = 'iam.authorization.checked')
+                   AND at >= ?2 AND at <= ?3 AND NOT (at = ?3 AND id >= ?4) ORDER BY at DESC, id DESC LIMIT ?5"
+            }
+            View::OfProject(_) => {
+                "SELECT at, id FROM audit
+                 WHERE substr(resource, 9, 32) = ?1 AND substr(resource, 1, 8) = 'project/' AND instr(action, ':') = 0
+                   AND at >= ?2 AND at <= ?3 AND NOT (at = ?3 AND id >= ?4) ORDER BY at DESC, id DESC LIMIT ?5"
+            }
+            View::SecurityOf(_) => {
+                "SELECT at, id FROM audit
+                 WHERE account = ?1 AND action IN ('account.user.loggedIn', 'account.user.password.changed')
+                   AND at >= ?2 AND at <= ?3 AND NOT (at = ?3 AND id >= ?4) ORDER BY at DESC, id DESC LIMIT ?5"
+            }
+        }
+    }
+
+    /// What it is about, and whose entries they are where that is asked too.
+    fn subject(&self) -> (&str, Option<&str>) {
+        match self {
+            View::CallsOf(subject) | View::OfProject(subject) | View::SecurityOf(subject) => (subject, None),
+            View::CallsOn { resource, by } | View::AskedOf { resource, by } => (resource, Some(by)),
+        }
+    }
+}
+
+/// Which part of a view to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Not before this time, in Unix nanoseconds.
+    pub from: i64,
+    /// Not after this time, in Unix nanoseconds.
+    pub to: i64,
+    /// Of those at the time `to`, only numbers below this one.
+    pub before: i64,
+}
+
+impl Span {
+    /// All of it.
+    pub const WHOLE: Span = Span { from: i64::MIN, to: i64::MAX, before: i64::MAX };
+}
+
+/// Times, in Unix nanoseconds, and numbers of the entries of a view, newest first, at most `limit`.
+pub async fn seen(db: &Db, view: &View, span: Span, limit: u32) -> Result<Vec<(i64, i64)>, Error> {
+    let (subject, by) = view.subject();
+    let query = sqlx::query_as(view.statement());
+    let query = query.bind(subject).bind(span.from).bind(span.to).bind(span.before).bind(limit);
+    let query = if let Some(by) = by { query.bind(by) } else { query };
+    Ok(query.fetch_all(db.readers()).await?)
+}
+
+/// The accounts that called on a resource, or asked what they may do on it; by their ids.
+pub async fn askers(db: &Db, resource: &str) -> Result<Vec<String>, Error> {
+    Ok(sqlx::query_scalar(ASKERS).bind(resource).fetch_all(db.readers()).await?)
+}
+
+/// From one account to the next in the index, however many entries each has.
+const ASKERS: &str = "WITH RECURSIVE asker (account) AS (
+         SELECT min(account) FROM audit
+         WHERE substr(resource, -32) = substr(?1, -32) AND resource = ?1 AND account IS NOT NULL
+           AND (instr(action, ':apiovh:') > 0 OR action = 'iam.authorization.checked')
+         UNION ALL
+         SELECT (SELECT min(account) FROM audit
+                 WHERE substr(resource, -32) = substr(?1, -32) AND resource = ?1 AND account > asker.account
+                   AND (instr(action, ':apiovh:') > 0 OR action = 'iam.authorization.checked'))
+         FROM asker WHERE account IS NOT NULL
+     )
+     SELECT account FROM asker WHERE account IS NOT NULL";
+
+/// The entries with these numbers, in no order; those that are not there are left out.
+pub async fn rows(db: &Db, numbers: &[i64]) -> Result<Vec<Row>, Error> {
+    let numbers = serde_json::to_string(numbers).unwrap_or_default();
+    let rows = sqlx::query(
+        "SELECT id, at, account, identity, source_ip, action, resource, decision, result, request_id, detail
+         FROM audit WHERE id IN (SELECT value FROM json_each(?1))",
+    )
+    .bind(numbers)
+    .fetch_all(db.readers())
+    .await?;
+    rows.iter().map(row_of).collect()
 }
 
 /// An entry as its bytes are stored, whatever they are: what is sealed, and what a check compares.
@@ -195,15 +363,72 @@ pub async fn raw(db: &Db, after: i64, limit: u32) -> Result<Vec<Raw>, Error> {
     .bind(limit)
     .fetch_all(db.readers())
     .await?;
-    rows.iter()
-        .map(|row| {
-            let mut texts = [const { None }; TEXTS];
-            for (at, text) in texts.iter_mut().enumerate() {
-                *text = row.try_get(at + 2)?;
-            }
-            Ok(Raw { number: row.try_get(0)?, at: row.try_get(1)?, texts })
-        })
-        .collect()
+    rows.iter().map(raw_row).collect()
+}
+
+fn raw_row(row: &SqliteRow) -> Result<Raw, Error> {
+    let mut texts = [const { None }; TEXTS];
+    for (at, text) in texts.iter_mut().enumerate() {
+        *text = row.try_get(at + 2)?;
+    }
+    Ok(Raw { number: row.try_get(0)?, at: row.try_get(1)?, texts })
+}
+
+/// The entry of this number, as it stands within a transaction.
+pub async fn raw_of(tx: &mut Tx, number: i64) -> Result<Option<Raw>, Error> {
+    let row = sqlx::query(
+        "SELECT id, at, CAST(account AS BLOB), CAST(identity AS BLOB), CAST(source_ip AS BLOB), CAST(action AS BLOB),
+                CAST(resource AS BLOB), CAST(decision AS BLOB), CAST(result AS BLOB), CAST(request_id AS BLOB),
+                CAST(detail AS BLOB)
+         FROM audit WHERE id = ?1",
+    )
+    .bind(number)
+    .fetch_optional(tx.connection())
+    .await?;
+    row.as_ref().map(raw_row).transpose()
+}
+
+/// Puts an entry back that is in the sealed log and not here any more, under its own number.
+pub async fn put_back(tx: &mut Tx, raw: &Raw) -> Result<(), Error> {
+    let mut query = sqlx::query(
+        "INSERT INTO audit (id, at, account, identity, source_ip, action, resource, decision, result, request_id, detail)
+         VALUES (?1, ?2, CAST(?3 AS TEXT), CAST(?4 AS TEXT), CAST(?5 AS TEXT), CAST(?6 AS TEXT), CAST(?7 AS TEXT),
+                 CAST(?8 AS TEXT), CAST(?9 AS TEXT), CAST(?10 AS TEXT), CAST(?11 AS TEXT))",
+    )
+    .bind(raw.number)
+    .bind(raw.at);
+    for text in &raw.texts {
+        query = query.bind(text.as_deref());
+    }
+    query.execute(tx.connection()).await?;
+    tx.holds_entries();
+    Ok(())
+}
+
+/// Makes an entry again what it was when it was sealed. The one statement that changes a row: the trigger against that
+/// is away for it, within the transaction.
+pub async fn replace(tx: &mut Tx, raw: &Raw) -> Result<(), Error> {
+    let trigger: String =
+        sqlx::query_scalar("SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = 'audit_is_never_changed'")
+            .fetch_one(tx.connection())
+            .await?;
+    sqlx::query("DROP TRIGGER audit_is_never_changed").execute(tx.connection()).await?;
+    let mut query = sqlx::query(
+        "UPDATE audit SET at = ?2, account = CAST(?3 AS TEXT), identity = CAST(?4 AS TEXT),
+                source_ip = CAST(?5 AS TEXT), action = CAST(?6 AS TEXT), resource = CAST(?7 AS TEXT),
+                decision = CAST(?8 AS TEXT), result = CAST(?9 AS TEXT), request_id = CAST(?10 AS TEXT),
+                detail = CAST(?11 AS TEXT)
+         WHERE id = ?1",
+    )
+    .bind(raw.number)
+    .bind(raw.at);
+    for text in &raw.texts {
+        query = query.bind(text.as_deref());
+    }
+    query.execute(tx.connection()).await?;
+    // It is the text of our own migration.
+    sqlx::query(sqlx::AssertSqlSafe(trigger)).execute(tx.connection()).await?;
+    Ok(())
 }
 
 /// The number of the newest entry that there is, and the highest that was ever given; 0 for none.
@@ -356,6 +581,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_row_is_put_back_under_its_number_and_can_be_changed_by_nothing_else() {
+        let (_dir, db) = log(3).await;
+        let before = raw(&db, 0, 9).await.expect("rows");
+        let mut other = before[1].clone();
+        other.texts[6] = Some(b"\xff\x00".to_vec());
+        let mut tx = db.begin().await.expect("a transaction");
+        replace(&mut tx, &other).await.expect("replaced");
+        put_back(&mut tx, &Raw { number: 9, ..before[0].clone() }).await.expect("put back");
+        assert!(put_back(&mut tx, &before[0]).await.is_err(), "it is there");
+        assert_eq!(raw_of(&mut tx, 2).await.expect("a row"), Some(other.clone()));
+        assert_eq!(raw_of(&mut tx, 8).await.expect("no row"), None);
+        assert!(sqlx::query("UPDATE audit SET result = 'x'").execute(tx.connection()).await.is_err());
+        assert!(sqlx::query("DELETE FROM audit").execute(tx.connection()).await.is_err());
+        tx.commit().await.expect("committed");
+        let after = raw(&db, 0, 99).await.expect("rows");
+        assert_eq!(after[..3], [before[0].clone(), other, before[2].clone()]);
+        assert_eq!((after[3].number, newest(&db).await.expect("numbers")), (9, (9, 9)));
+    }
+
+    #[tokio::test]
     async fn whoever_waits_for_entries_is_told_of_those_that_were_committed_alone() {
         let (_dir, db) = log(1).await;
         let told = || async { tokio::time::timeout(std::time::Duration::from_millis(50), db.audit_written()).await };
@@ -368,5 +613,127 @@ mod tests {
         tx.commit().await.expect("committed");
         assert!(told().await.is_err());
         assert_eq!(sealed(&db).await.expect("a row"), Some(Sealed::default()));
+    }
+
+    /// Entries of each view among ten times as many others, so that a query without its index is seen.
+    async fn many(entries: i64) -> (tempfile::TempDir, Db) {
+        let (dir, db) = log(0).await;
+        let mut tx = db.begin().await.expect("a transaction");
+        sqlx::query(
+            "WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?1)
+             INSERT INTO audit (at, account, identity, action, resource, decision, result, detail)
+             SELECT n / 2, CASE n % 50 WHEN 1 THEN 'mine' ELSE 'other' || (n % 7) END, 'operator',
+                    CASE n % 5 WHEN 0 THEN 's3:PutObject' WHEN 1 THEN 'publicCloudProject:apiovh:get'
+                        WHEN 2 THEN 'job.running' WHEN 3 THEN 'iam.authorization.checked' ELSE 'account.user.loggedIn' END,
+                    CASE n % 5 WHEN 1 THEN 'urn:' || (n % 11) WHEN 3 THEN 'urn:' || (n % 11)
+                        ELSE 'project/' || printf('%032d', n % 13) || '/job/' || n END,
+                    'allowed', '200', '{}' FROM number",
+        )
+        .bind(entries)
+        .execute(tx.connection())
+        .await
+        .expect("filled");
+        tx.commit().await.expect("committed");
+        (dir, db)
+    }
+
+    #[tokio::test]
+    async fn entries_of_an_account_are_listed_page_by_page() {
+        let (_dir, db) = many(3_000).await;
+        let of_mine = |n: i64| n % 50 == 1;
+        let mut query = Query { account: Some("mine".to_owned()), limit: 7, ..Query::default() };
+        let mut found = Vec::new();
+        loop {
+            let page = list(&db, &query).await.expect("a page");
+            let Some(last) = page.last() else { break };
+            query.before = Some(last.id);
+            found.extend(page.iter().map(|row| row.id));
+        }
+        assert_eq!(found, (1..=3_000).rev().filter(|n| of_mine(*n)).collect::<Vec<_>>());
+        let time = |at| Some(Timestamp::from_nanosecond(at).expect("a time"));
+        let within = Query { before: None, limit: 1_000, from: time(500), to: time(1_000), ..query.clone() };
+        let found: Vec<i64> = list(&db, &within).await.expect("rows").iter().map(|row| row.id).collect();
+        assert_eq!(found, (1_000..2_000).rev().filter(|n| of_mine(*n)).collect::<Vec<_>>());
+        let none = Query { action: Some("job.running".to_owned()), ..within.clone() };
+        assert!(list(&db, &none).await.expect("rows").is_empty());
+        let never = Query { before: Some(9_999), limit: 1, ..within };
+        assert_eq!(list(&db, &never).await.expect("rows").len(), 1, "a number that no entry has");
+    }
+
+    async fn plan(db: &Db, statement: &str) -> Vec<String> {
+        let statement = format!("EXPLAIN QUERY PLAN {statement}");
+        let steps = sqlx::query(sqlx::AssertSqlSafe(statement)).fetch_all(db.readers()).await.expect("a plan");
+        steps.iter().map(|row| row.get("detail")).collect()
+    }
+
+    #[tokio::test]
+    async fn each_view_is_read_by_its_index_alone() {
+        let (_dir, db) = log(1).await;
+        let text = String::new;
+        for (view, index) in [
+            (View::CallsOf(text()), "audit_calls_of_account (account=? AND at>? AND at<?)"),
+            (
+                View::CallsOn { resource: text(), by: text() },
+                "audit_asked_of_resource (<expr>=? AND account=? AND at>? AND at<?)",
+            ),
+            (
+                View::AskedOf { resource: text(), by: text() },
+                "audit_asked_of_resource (<expr>=? AND account=? AND at>? AND at<?)",
+            ),
+            (View::OfProject(text()), "audit_of_project (<expr>=? AND at>? AND at<?)"),
+            (View::SecurityOf(text()), "audit_security_of_account (account=? AND at>? AND at<?)"),
+        ] {
+            let steps = plan(&db, view.statement()).await;
+            let [step] = &steps[..] else { panic!("{view:?}: {steps:?}") };
+            assert!(step.starts_with("SEARCH audit USING") && step.ends_with(index), "{view:?}: {step}");
+        }
+        for (statement, index) in [
+            (CALLS_OF_ACCOUNT, "audit_calls_of_account (account=? AND at>? AND at<?)"),
+            (REST_OF_ACCOUNT, "audit_rest_of_account (account=? AND at>? AND at<?)"),
+        ] {
+            let steps = plan(&db, statement).await;
+            assert!(steps.len() == 1 && steps[0].ends_with(index), "{steps:?}");
+        }
+        let steps = plan(&db, ASKERS).await;
+        let of_log: Vec<&String> = steps.iter().filter(|step| step.contains(" audit ")).collect();
+        assert_eq!(of_log.len(), 2, "{steps:?}");
+        assert!(of_log.iter().all(|step| step.contains("audit_asked_of_resource (<expr>=?")), "{steps:?}");
+    }
+
+    #[tokio::test]
+    async fn a_page_of_a_million_entries_has_its_own_entries_in_order() {
+        let (_dir, db) = many(1_000_000).await;
+        let all = async |view: &View| {
+            let (mut span, mut found) = (Span::WHOLE, Vec::new());
+            loop {
+                let page = seen(&db, view, span, 700).await.expect("a page");
+                let Some((at, id)) = page.last().copied() else { return found };
+                (span.to, span.before) = (at, id);
+                found.extend(page);
+            }
+        };
+        let text = str::to_owned;
+        let cases: [(View, fn(i64) -> bool); 5] = [
+            (View::CallsOf(text("mine")), |n| n % 50 == 1 && n % 5 == 1),
+            (View::CallsOn { resource: text("urn:3"), by: text("mine") }, |n| n % 50 == 1 && n % 11 == 3),
+            (View::AskedOf { resource: text("urn:3"), by: text("other2") }, |n| {
+                n % 50 != 1 && n % 7 == 2 && (n % 5 == 1 || n % 5 == 3) && n % 11 == 3
+            }),
+            (View::OfProject(format!("{:032}", 7)), |n| (n % 5 == 2 || n % 5 == 4) && n % 13 == 7),
+            (View::SecurityOf(text("other4")), |n| n % 5 == 4 && n % 7 == 4),
+        ];
+        for (view, holds) in cases {
+            let expected: Vec<(i64, i64)> = (1..=1_000_000).rev().filter(|n| holds(*n)).map(|n| (n / 2, n)).collect();
+            assert!(!expected.is_empty() && all(&view).await == expected, "{view:?}");
+            let span = Span { from: 1000, to: 2000, ..Span::WHOLE };
+            let within: Vec<(i64, i64)> = expected.into_iter().filter(|(at, _)| (1000..=2000).contains(at)).collect();
+            assert_eq!(seen(&db, &view, span, 100_000).await.expect("a page"), within, "{view:?}");
+        }
+        let asked = askers(&db, "urn:3").await.expect("accounts");
+        assert_eq!(asked, ["mine", "other0", "other1", "other2", "other3", "other4", "other5", "other6"]);
+        let found = rows(&db, &[7, 9_999_999, 3]).await.expect("rows");
+        let mut numbers: Vec<i64> = found.iter().map(|row| row.id).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, [3, 7]);
     }
 }

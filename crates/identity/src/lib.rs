@@ -9,6 +9,7 @@
 //! For the object store: [`Identity::find_s3_key`] (whose key is it?) and [`decide_s3`] (may it?).
 
 mod accounts;
+mod asked;
 mod bucket_roles;
 mod cache;
 mod credentials;
@@ -35,6 +36,7 @@ mod tokens;
 mod users;
 
 pub use accounts::{Account, Project};
+pub use asked::{Asked, Recorded, Unexplained};
 pub use bucket_roles::{BucketRole, NoBucketRole, merge_statement, role_statement};
 pub use credentials::{
     Application, Credential, CredentialRequest, CredentialStatus, NewApplication, NewCredential, PendingCredential,

@@ -39,6 +39,9 @@ pub struct Global {
     /// Configuration file: the client's for job, bucket and object, the server's for all other commands
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// The command, such as `account list`, for the audit log: never its arguments, which may hold a secret.
+    #[arg(skip)]
+    pub command: String,
 }
 
 /// How results are printed.

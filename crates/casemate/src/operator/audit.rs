@@ -48,6 +48,11 @@ pub enum AuditCommand {
         #[command(flatten)]
         data: DataArgs,
     },
+    /// Put rows of the database back as they were sealed; the service must not run
+    Restore {
+        #[command(flatten)]
+        data: DataArgs,
+    },
     /// Print the newest signed checkpoint
     Checkpoint {
         #[command(flatten)]
@@ -134,6 +139,7 @@ pub async fn audit(command: AuditCommand, global: &Global) -> Result<ExitCode, F
                 }
             });
         }
+        AuditCommand::Restore { data } => restore(&data, global).await?,
         AuditCommand::Checkpoint { data } => {
             let place = Place::open(&data, global).await?;
             let (key, note) = (place.key()?, place.newest().await?);
@@ -143,16 +149,16 @@ pub async fn audit(command: AuditCommand, global: &Global) -> Result<ExitCode, F
             let value = json!({
                 "size": said.size, "root": hex::encode(said.root), "time": said.time, "checkpoint": note,
             });
+            place.close(global).await?;
             output::print(global.output, &value, || note.clone())?;
-            place.close().await;
         }
         AuditCommand::Key { data } => {
             let place = Place::open(&data, global).await?;
             let key = place.key()?;
+            place.close(global).await?;
             output::print(global.output, &json!({ "key": key.to_string(), "origin": key.origin() }), || {
                 key.to_string()
             })?;
-            place.close().await;
         }
         AuditCommand::Prove { what, data } => prove(&what, &data, global).await?,
         AuditCommand::VerifyProof { proof, key, consistency } => {
@@ -206,8 +212,11 @@ impl Place {
         })
     }
 
-    async fn close(self) {
+    /// Records that the command was given, after what it reads, and closes. What cannot be recorded is not shown.
+    async fn close(self, global: &Global) -> Result<(), Failure> {
+        super::record(&self.db, global).await?;
         self.db.close().await;
+        Ok(())
     }
 }
 
@@ -223,7 +232,7 @@ async fn list(args: ListArgs, global: &Global) -> Result<(), Failure> {
         limit: args.limit,
     };
     let rows = db::audit::list(&place.db, &query).await.doing("cannot read the audit log")?;
-    place.close().await;
+    place.close(global).await?;
     let shown: Vec<Value> = rows.iter().map(describe).collect();
     output::print(global.output, &Value::Array(shown), || {
         let cells = |row: &Row| {
@@ -281,16 +290,31 @@ async fn verify(
     };
     let Some(key) = key else {
         let (newest, _) = db::audit::newest(&place.db).await.doing("cannot read the database")?;
-        place.close().await;
+        place.close(global).await?;
         let text = format!("{newest} entries in the database; none is sealed yet, since the service has never run");
         return Err(Failure::new("there is no sealed audit log").cause(text));
     };
     let report = verify::run(&place.db, &place.directory(), &key, &against).await;
     let report = report.map_err(|cause| because("the audit log cannot be checked", &cause))?;
-    place.close().await;
+    place.close(global).await?;
     let value = serde_json::to_value(&report).doing("cannot print the result")?;
     output::print(global.output, &value, || text(&report))?;
     Ok(report.whole)
+}
+
+/// Puts rows back that are not as they were sealed.
+async fn restore(data: &DataArgs, global: &Global) -> Result<(), Failure> {
+    let place = Place::open(data, global).await?;
+    let restored = audit::restore::run(&place.db, &place.directory(), &place.key()?).await;
+    let restored = restored.map_err(|cause| because("nothing was put back", &cause).help(VERIFY))?;
+    place.close(global).await?;
+    let value = json!({ "inserted": restored.inserted, "replaced": restored.replaced });
+    output::print(global.output, &value, || {
+        let (inserted, replaced) = (HumanCount(restored.inserted), HumanCount(restored.replaced));
+        format!(
+            "{inserted} entries that were missing are there again; {replaced} that were changed are as they were sealed"
+        )
+    })
 }
 
 /// What people read: a line for each thing that is wrong, then the sum.
@@ -340,7 +364,7 @@ async fn prove(what: &ProveArgs, data: &DataArgs, global: &Global) -> Result<(),
     let old = what.consistency.as_deref().map(read_text).transpose()?;
     let place = Place::open(data, global).await?;
     let (key, note, directory) = (place.key()?, place.newest().await?, place.directory());
-    place.close().await;
+    place.close(global).await?;
     let path = |hashes: &[audit::merkle::Hash]| hashes.iter().map(|hash| STANDARD.encode(hash)).collect::<Vec<_>>();
     let failed = |cause: audit::prove::Error| because("there is no such proof", &cause);
     match (what.entry, old) {

@@ -15,7 +15,7 @@ use crate::{
 /// Verbs of credentials.
 #[derive(Debug, Subcommand)]
 pub enum CredentialCommand {
-    /// List all that is good now: consumer keys, service accounts, access keys, tokens, set-up links
+    /// List all that is good now: consumer keys, service accounts, access keys, tokens, set-up links, sessions
     #[command(visible_alias = "ls")]
     List {
         /// Of this account only

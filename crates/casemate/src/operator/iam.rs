@@ -1,8 +1,7 @@
 //! `casemate iam`: says why a call is allowed or not.
 
-use audit::{Audit, Query, Row};
 use clap::{Args, Subcommand};
-use identity::{Explanation, Facts, Group, GroupRole, Question, Resource, Ruling, Urn, UrnKind};
+use identity::{Asked, Explanation, Facts, Ruling, Unexplained};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -56,145 +55,43 @@ pub async fn iam(command: IamCommand, global: &Global) -> Result<(), Failure> {
 
 async fn explain(args: ExplainArgs, global: &Global) -> Result<(), Failure> {
     let office = Office::open(global, &args.data).await?;
-    let asked = match &args.request {
-        Some(id) => recorded(&office, id).await?,
-        None => {
-            let mut identities = vec![identity_urn(&args.identity.unwrap_or_default())?];
-            for group in &args.group {
-                identities.push(identity_urn(group)?);
-            }
-            if args.group.is_empty()
-                && let Some(group) = group_of(&office, &identities[0]).await?
-            {
-                identities.push(identity::group_urn(&group.account, &group.name));
-            }
-            Asked {
-                identities,
-                action: args.action.unwrap_or_default(),
-                resource: args.resource.unwrap_or_default(),
-                facts: Facts { at: args.at.unwrap_or_else(Timestamp::now), source_ip: args.source_ip },
-                recorded: None,
-            }
-        }
-    };
-    let told = tell(&office, &asked).await?;
+    let (told, asked) = tell(&office, &args).await.map_err(failure)?;
     let mut value = serde_json::to_value(&told).doing("cannot print the result")?;
     value["identities"] = json!(asked.identities);
     value["action"] = asked.action.as_str().into();
     value["resource"] = asked.resource.as_str().into();
     value["at"] = asked.facts.at.to_string().into();
     value["sourceIp"] = json!(asked.facts.source_ip);
-    value["recorded"] = asked.recorded.as_ref().map_or(Value::Null, Recorded::to_json);
+    value["recorded"] = asked
+        .recorded
+        .as_ref()
+        .map_or(Value::Null, |recorded| json!({ "decision": recorded.decision, "reason": recorded.reason }));
     output::print(global.output, &value, || text(&asked, &told))?;
     office.close().await
 }
 
-/// A call to explain.
-struct Asked {
-    identities: Vec<String>,
-    action: String,
-    resource: String,
-    facts: Facts,
-    recorded: Option<Recorded>,
-}
-
-/// What the audit log says of a call that was made.
-struct Recorded {
-    decision: String,
-    reason: Option<String>,
-}
-
-impl Recorded {
-    fn to_json(&self) -> Value {
-        json!({ "decision": self.decision, "reason": self.reason })
-    }
-}
-
-/// The call of the audit log.
-async fn recorded(office: &Office, id: &str) -> Result<Asked, Failure> {
-    let audit = Audit::new(office.db.clone());
-    let query = Query { request_id: Some(id.to_owned()), limit: 1000, ..Query::default() };
-    let rows = audit.list(&query).await.doing("cannot read the audit log")?;
-    let Some(row) = rows.iter().find(|row| row.decision != "none") else {
-        let failure = Failure::new(format!("the audit log has no decision of a request {id}"));
-        return Err(failure.help("each answer of the API names its request in X-Ovh-QueryID"));
-    };
-    let detail: Value = serde_json::from_str(&row.detail).unwrap_or_default();
-    let identities = detail["identities"].as_array().into_iter().flatten();
-    let identities: Vec<String> = identities.filter_map(Value::as_str).map(str::to_owned).collect();
-    if identities.is_empty() {
-        return Err(Failure::new(format!("request {id} was refused before it was known who called"))
-            .cause(detail["class"].as_str().unwrap_or("its credential was not valid").to_owned()));
-    }
-    if Urn::parse(&row.resource).is_err() {
-        return Err(Failure::new(format!("request {id} was refused before policies were asked"))
-            .cause(detail["reason"].as_str().unwrap_or("no decision on a resource was asked for").to_owned()));
-    }
-    Ok(Asked {
-        identities,
-        action: row.action.clone(),
-        resource: row.resource.clone(),
-        facts: Facts { at: row.at, source_ip: address(row) },
-        recorded: Some(Recorded {
-            decision: row.decision.clone(),
-            reason: detail["reason"].as_str().map(str::to_owned),
-        }),
-    })
-}
-
-fn address(row: &Row) -> Option<std::net::IpAddr> {
-    row.source_ip.as_deref()?.parse().ok()
-}
-
-/// Explains by the policies of whom the resource belongs to, as they were at that time.
-async fn tell(office: &Office, asked: &Asked) -> Result<Explanation, Failure> {
-    let urn = Urn::parse(&asked.resource).doing(format!("{} is not the URN of a resource", asked.resource))?;
-    let owner = match Resource::from_urn(&urn) {
-        Some(Resource::Account(id)) => office.identity.account(&id).await.doing("cannot read the account")?.map(|_| id),
-        Some(Resource::Project(id)) => {
-            let project = office.identity.project(&id).await.doing("cannot read the project")?;
-            project.map(|project| project.account)
+async fn tell(office: &Office, args: &ExplainArgs) -> Result<(Explanation, Asked), Unexplained> {
+    let given = |text: &Option<String>| text.clone().unwrap_or_default();
+    let asked = match &args.request {
+        Some(id) => office.identity.asked_by_request(id).await?,
+        None => {
+            let facts = Facts { at: args.at.unwrap_or_else(Timestamp::now), source_ip: args.source_ip };
+            let (who, action, resource) = (given(&args.identity), given(&args.action), given(&args.resource));
+            office.identity.asked(&who, &args.group, &action, &resource, facts).await?
         }
-        None => None,
     };
-    let Some(owner) = owner else {
-        return Err(Failure::new(format!("there is no resource {urn}")).help(
-            "resources are urn:v1:eu:resource:account:ACCOUNT and urn:v1:eu:resource:publicCloudProject:PROJECT",
-        ));
-    };
-    if asked.identities.first().is_some_and(|identity| *identity == Urn::account_identity(&owner).to_string()) {
-        return Ok(Explanation::unbounded("an account may do everything on what is its own"));
-    }
-    if let Some(first) = asked.identities.first()
-        && let Some(group) = group_of(office, first).await?
-        && group.account == owner
-        && group.role == GroupRole::Admin.as_str()
-    {
-        return Ok(Explanation::unbounded("a user in a group of the role ADMIN may do all that its account may"));
-    }
-    let iam = office.identity.iam_at(&owner, asked.facts.at).await.doing("cannot read the policies")?;
-    let identities: Vec<&str> = asked.identities.iter().map(String::as_str).collect();
-    let question =
-        Question { identities: &identities, action: &asked.action, resource: &asked.resource, facts: asked.facts };
-    iam.explain(&question).doing("cannot evaluate the policies")
+    Ok((office.identity.explain(&asked).await?, asked))
 }
 
-/// The group that a user is in now.
-async fn group_of(office: &Office, urn: &str) -> Result<Option<Group>, Failure> {
-    let Some(urn) = Urn::parse(urn).ok().filter(|urn| urn.subtype() == "user") else { return Ok(None) };
-    let Some((account, login)) = urn.id().split_once('/') else { return Ok(None) };
-    let Ok(account) = account.parse() else { return Ok(None) };
-    let doing = "cannot read the user";
-    let Some(person) = office.identity.person(&account, login).await.doing(doing)? else { return Ok(None) };
-    office.identity.group(&account, &person.group).await.doing(doing)
-}
-
-fn identity_urn(text: &str) -> Result<String, Failure> {
-    let wrong = format!("{text} is not the URN of an identity");
-    let urn = Urn::parse(text).doing(wrong.clone())?;
-    match urn.kind() {
-        UrnKind::Identity => Ok(urn.to_string()),
-        _ => Err(Failure::new(wrong)),
+fn failure(fault: Unexplained) -> Failure {
+    match fault {
+        Unexplained::NoRequest { .. } => {
+            Failure::new(fault.to_string()).help("each answer of the API names its request in X-Ovh-QueryID")
+        }
+        Unexplained::NoResource { .. } => Failure::new(fault.to_string())
+            .help("resources are urn:v1:eu:resource:account:ACCOUNT and urn:v1:eu:resource:publicCloudProject:PROJECT"),
+        Unexplained::Failed(cause) => Failure::new("cannot explain the call").cause(cause),
+        fault => Failure::new(fault.to_string()),
     }
 }
 

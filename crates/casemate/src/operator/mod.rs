@@ -16,7 +16,7 @@ mod user;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use ::audit::Actor;
+use ::audit::{Actor, Audit, Entry};
 use clap::{Args, Subcommand};
 use db::Db;
 use identity::Identity;
@@ -108,6 +108,12 @@ fn config(global: &Global, args: &DataArgs) -> Result<Config, Failure> {
     Ok(config)
 }
 
+/// Records that a command was given; its changes have entries of their own.
+async fn record(db: &Db, global: &Global) -> Result<(), Failure> {
+    let entry = Entry::new(Actor::operator(), "operator.command", format!("casemate {}", global.command));
+    Audit::new(db.clone()).record(entry).await.doing("cannot record the command in the audit log")
+}
+
 /// What the commands on accounts work with.
 struct Office {
     identity: Identity,
@@ -117,11 +123,13 @@ struct Office {
 }
 
 impl Office {
-    /// Opens the data directory as its owner, for good.
+    /// Opens the data directory as its owner, for good, and records that the command was given.
     async fn open(global: &Global, args: &DataArgs) -> Result<Office, Failure> {
         let config = config(global, args)?;
         privileges::become_owner_of(&config.data)?;
-        Office::over(config).await
+        let office = Office::over(config).await?;
+        record(&office.db, global).await?;
+        Ok(office)
     }
 
     async fn over(config: Config) -> Result<Office, Failure> {

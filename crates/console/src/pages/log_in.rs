@@ -1,0 +1,209 @@
+//! Log-in and log-out. What is wrong is told to nobody who could learn from it, as by the page of validation.
+
+use http::StatusCode;
+use identity::{LogIn, LoggedIn, NewSession, Opener};
+
+use crate::{
+    gate::{find_session, set_cookie},
+    view::{Field, Form, Outcome, Part, Stop, View},
+    visit::Visit,
+};
+
+/// The form.
+pub(crate) async fn page(visit: Visit) -> Result<Outcome, Stop> {
+    Ok(View::new(TITLE, body(visit.query("next"), &Wish::default())).into())
+}
+
+/// Lets a user in: each log-in makes another session, so that nobody can give a browser one that he knows himself.
+pub(crate) async fn submit(visit: Visit) -> Result<Outcome, Stop> {
+    let mut wish = Wish { login: visit.form("login").to_owned(), ..Wish::default() };
+    let next = visit.form("next");
+    let given = LogIn {
+        name: visit.form("login"),
+        password: visit.form("password"),
+        code: visit.form("code"),
+        new_password: visit.form("new_password"),
+        from: visit.seen.source_ip,
+        user_agent: visit.header("user-agent"),
+    };
+    let outcome = match visit.console.identity.log_in(&given).await {
+        Ok(outcome) => outcome,
+        Err(identity::Error::TryLater { seconds }) => {
+            wish.why = format!("Too many tries. The next one is heard in {seconds} s.");
+            return Ok(View::new(TITLE, body(next, &wish)).with_status(StatusCode::TOO_MANY_REQUESTS).into());
+        }
+        Err(cause) => return Err(failed(&cause)),
+    };
+    wish.why = match outcome {
+        LoggedIn::Done { person, factor } => {
+            let opener = Opener::User { id: person.id, login: person.login.clone() };
+            let new = NewSession {
+                account: &person.account,
+                who: &opener,
+                factor,
+                from: visit.seen.source_ip,
+                user_agent: visit.header("user-agent"),
+            };
+            return enter(&visit, &new, next).await;
+        }
+        LoggedIn::Refused => "The login or the password is not right, or may not be used from here.".to_owned(),
+        LoggedIn::CodeWanted if given.code.is_empty() => "Give a one-time code too, or a backup code.".to_owned(),
+        LoggedIn::CodeWanted => "The code is not right, or was used already.".to_owned(),
+        LoggedIn::NewPasswordWanted(rule) => {
+            wish.new_password = true;
+            let rule = rule.map(|rule| format!(" It is not good enough: {rule}.")).unwrap_or_default();
+            format!("Your password has to be changed now: give a new one.{rule}")
+        }
+        LoggedIn::Enrol(totp) => {
+            wish.enrol = vec![totp.secret.to_string(), totp.uri.to_string()];
+            "Give a one-time code of the secret below.".to_owned()
+        }
+    };
+    Ok(View::new(TITLE, body(next, &wish)).with_status(StatusCode::FORBIDDEN).into())
+}
+
+/// Opens a session for one who is logged in, ends the one that the browser had, and goes on to `next`.
+pub(crate) async fn enter(visit: &Visit, new: &NewSession<'_>, next: &str) -> Result<Outcome, Stop> {
+    let identity = &visit.console.identity;
+    if let Ok(Some(old)) = find_session(&visit.console, &visit.parts, &visit.seen, visit.now).await
+        && let identity::Proof::Session { id } = old.caller.proof
+    {
+        identity.end_session(id, &old.caller.actor()).await.map_err(|cause| failed(&cause))?;
+    }
+    let session = identity.open_session(new).await.map_err(|cause| failed(&cause))?;
+    let cookie = set_cookie(&visit.seen, &session.secret);
+    Ok(Outcome::Redirect { to: within(next).unwrap_or(HOME).to_owned(), cookie })
+}
+
+/// Ends the session.
+pub(crate) async fn log_out(visit: Visit) -> Result<Outcome, Stop> {
+    // By the API, so that its audit entry is that of each log-out.
+    visit.api("POST", "/1.0/auth/logout", &[], None).await?.done()?;
+    Ok(Outcome::Redirect { to: PATH.to_owned(), cookie: set_cookie(&visit.seen, "") })
+}
+
+/// A path of the console, as it was given; `None` for whatever a browser could take for another place. Browsers read `\` as
+/// `/`, skip tabs and line ends, and resolve `..` (<https://url.spec.whatwg.org/#url-parsing>).
+pub(crate) fn within(next: &str) -> Option<&str> {
+    let rest = next.strip_prefix(HOME)?;
+    let plain = next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') && next.len() <= 4096;
+    let path = next.split(['?', '#']).next().unwrap_or_default();
+    let inside =
+        !path.split('/').any(|part| matches!(part.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | ".."));
+    (plain && inside && (rest.is_empty() || rest.starts_with(['/', '?']))).then_some(next)
+}
+
+/// What the form says beside its fields.
+#[derive(Default)]
+struct Wish {
+    /// The login that was given.
+    login: String,
+    /// Why nobody is logged in yet.
+    why: String,
+    /// Whether a new password is wanted.
+    new_password: bool,
+    /// How to begin with one-time codes: the secret, and the same for an app.
+    enrol: Vec<String>,
+}
+
+fn body(next: &str, wish: &Wish) -> Vec<Part> {
+    let mut parts = Vec::new();
+    if !wish.why.is_empty() {
+        parts.push(Part::Alert(wish.why.clone()));
+    }
+    if !wish.enrol.is_empty() {
+        parts.push(Part::Text(
+            "Your account wants one-time codes. Put this secret into an authenticator app, and give a code of it:"
+                .to_owned(),
+        ));
+        parts.push(Part::List(wish.enrol.clone()));
+    }
+    let next = within(next).unwrap_or_default();
+    let password =
+        |name, label: &str, autocomplete| Field { kind: "password", autocomplete, ..Field::text(name, label) };
+    let mut fields = vec![
+        Field {
+            autocomplete: "username",
+            value: wish.login.clone(),
+            required: true,
+            ..Field::text("login", "Login (ACCOUNT/USER)")
+        },
+        Field { required: true, ..password("password", "Password", "current-password") },
+        Field { autocomplete: "one-time-code", ..Field::text("code", "One-time code or backup code, if you have any") },
+    ];
+    if wish.new_password {
+        fields.push(password("new_password", "New password, 12 characters at least", "new-password"));
+    }
+    let form = |action: &str, fields, button: &str| Form {
+        method: "post",
+        action: action.to_owned(),
+        hidden: vec![("next".to_owned(), next.to_owned())],
+        fields,
+        buttons: vec![("", "", button.to_owned())],
+    };
+    parts.push(Part::Form(form(PATH, fields, "Log in")));
+    let field = Field { required: true, ..Field::text("account", "Account") };
+    parts.push(Part::Heading("Single sign-on".to_owned()));
+    parts.push(Part::Form(form(SSO, vec![field], "Log in with your organisation")));
+    parts
+}
+
+fn failed(cause: &identity::Error) -> Stop {
+    let mut chain = cause.to_string();
+    let mut next = std::error::Error::source(cause);
+    while let Some(source) = next {
+        chain.push_str(&format!(": {source}"));
+        next = source.source();
+    }
+    tracing::error!(cause = chain, "a log-in failed");
+    Stop::new(StatusCode::INTERNAL_SERVER_ERROR, "The service failed; the operator finds the cause in its log.")
+}
+
+/// Where people log in.
+pub(crate) const PATH: &str = "/console/login";
+const HOME: &str = "/console";
+/// Where single sign-on begins: a page of the API's.
+const SSO: &str = "/console/sso";
+const TITLE: &str = "Log in";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_paths_of_the_console_are_gone_on_to() {
+        for good in
+            ["/console", "/console?page=2", "/console/iam/explain?action=a%2Fb&x=//y", "/console/projects/a%20b"]
+        {
+            assert_eq!(within(good), Some(good));
+        }
+        let long = format!("/console/{}", "a".repeat(5000));
+        for wrong in [
+            "",
+            "/",
+            "//evil.example",
+            "https://evil.example",
+            "https://evil.example/console",
+            "/console.evil.example",
+            "/consolex",
+            "/console\\evil",
+            "/\\evil.example",
+            "/console/../auth",
+            "/console/%2e%2E/auth",
+            "/console/..",
+            "/console/./x",
+            "/console/\tx",
+            "/console\n",
+            "/console/x y",
+            "javascript:alert(1)",
+            "console",
+            " /console",
+            "/console@evil.example",
+            "/console:80",
+            "/console/\u{e9}",
+            &long,
+        ] {
+            assert_eq!(within(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Why a call is allowed or not: one that could be made, or one that was.
+
+use audit::{Query, Row};
+use model::AccountId;
+use serde_json::Value;
+
+use crate::{Error, Explanation, Facts, Group, GroupRole, Identity, Question, Resource, Urn, UrnKind, group_urn};
+
+/// A call to explain.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The URNs of who calls: its own, then those of its groups.
+    pub identities: Vec<String>,
+    /// The action.
+    pub action: String,
+    /// The URN of the resource.
+    pub resource: String,
+    /// When, and from where.
+    pub facts: Facts,
+    /// What the audit log says of it, of a call that was made.
+    pub recorded: Option<Recorded>,
+}
+
+/// What the audit log says of a call that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// `allowed` or `refused`.
+    pub decision: String,
+    /// What decided.
+    pub reason: Option<String>,
+}
+
+/// Why a call cannot be explained.
+#[derive(Debug, thiserror::Error)]
+pub enum Unexplained {
+    /// There is no such call.
+    #[error("the audit log has no decision of a request {id}")]
+    NoRequest {
+        /// As it was given.
+        id: String,
+    },
+    /// It was refused because of its credential.
+    #[error("request {id} was refused before it was known who called: {why}")]
+    NotKnown {
+        /// Which.
+        id: String,
+        /// Why.
+        why: String,
+    },
+    /// It was refused, or let through, without a decision on a resource.
+    #[error("request {id} was answered before policies were asked: {why}")]
+    NotAsked {
+        /// Which.
+        id: String,
+        /// Why.
+        why: String,
+    },
+    /// There is no such resource.
+    #[error("there is no resource {urn}")]
+    NoResource {
+        /// As it was given.
+        urn: String,
+    },
+    /// A URN that is not one of that kind.
+    #[error("{given} is not the URN of {kind}")]
+    NotUrn {
+        /// As it was given.
+        given: String,
+        /// `an identity` or `a resource`.
+        kind: &'static str,
+    },
+    /// The service failed.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+impl Identity {
+    /// A call that could be made. The group of a user is added where no groups are given.
+    pub async fn asked(
+        &self,
+        identity: &str,
+        groups: &[String],
+        action: &str,
+        resource: &str,
+        facts: Facts,
+    ) -> Result<Asked, Unexplained> {
+        let mut identities = vec![identity_urn(identity)?];
+        for group in groups {
+            identities.push(identity_urn(group)?);
+        }
+        if groups.is_empty()
+            && let Some(group) = self.group_of_urn(&identities[0]).await?
+        {
+            identities.push(group_urn(&group.account, &group.name));
+        }
+        let (action, resource) = (action.to_owned(), resource.to_owned());
+        Ok(Asked { identities, action, resource, facts, recorded: None })
+    }
+
+    /// The call of that request id, as the audit log has it.
+    pub async fn asked_by_request(&self, id: &str) -> Result<Asked, Unexplained> {
+        let cut: String = id.chars().take(80).collect();
+        let query = Query { request_id: Some(id.to_owned()), limit: 1000, ..Query::default() };
+        let rows = self.audit.list(&query).await.map_err(Error::from)?;
+        let Some(row) = rows.iter().find(|row| row.decision != "none") else {
+            return Err(Unexplained::NoRequest { id: cut });
+        };
+        let detail: Value = serde_json::from_str(&row.detail).unwrap_or_default();
+        let why = |name: &str, otherwise: &str| detail[name].as_str().unwrap_or(otherwise).to_owned();
+        let identities = detail["identities"].as_array().into_iter().flatten();
+        let identities: Vec<String> = identities.filter_map(Value::as_str).map(str::to_owned).collect();
+        if identities.is_empty() {
+            return Err(Unexplained::NotKnown { id: cut, why: why("class", "its credential was not valid") });
+        }
+        if Urn::parse(&row.resource).is_err() {
+            let why = why("reason", "no decision on a resource was asked for");
+            return Err(Unexplained::NotAsked { id: cut, why });
+        }
+        Ok(Asked {
+            identities,
+            action: row.action.clone(),
+            resource: row.resource.clone(),
+            facts: Facts { at: row.at, source_ip: address(row) },
+            recorded: Some(Recorded {
+                decision: row.decision.clone(),
+                reason: detail["reason"].as_str().map(str::to_owned),
+            }),
+        })
+    }
+
+    /// The account whose policies decide about a resource.
+    pub async fn owner_of(&self, resource: &str) -> Result<AccountId, Unexplained> {
+        let cut = || resource.chars().take(512).collect::<String>();
+        let urn = Urn::parse(resource).map_err(|_| Unexplained::NotUrn { given: cut(), kind: "a resource" })?;
+        let owner = match Resource::from_urn(&urn) {
+            Some(Resource::Account(id)) => self.account(&id).await?.map(|_| id),
+            Some(Resource::Project(id)) => self.project(&id).await?.map(|project| project.account),
+            None => None,
+        };
+        owner.ok_or_else(|| Unexplained::NoResource { urn: cut() })
+    }
+
+    /// Explains by the policies of whom the resource belongs to, as they were at that time.
+    pub async fn explain(&self, asked: &Asked) -> Result<Explanation, Unexplained> {
+        let owner = self.owner_of(&asked.resource).await?;
+        if asked.identities.first().is_some_and(|identity| *identity == Urn::account_identity(&owner).to_string()) {
+            return Ok(Explanation::unbounded("an account may do everything on what is its own"));
+        }
+        for identity in &asked.identities {
+            if let Some(group) = self.group_of_urn(identity).await?
+                && group.account == owner
+                && group.role == GroupRole::Admin.as_str()
+            {
+                return Ok(Explanation::unbounded(
+                    "a user in a group of the role ADMIN may do all that its account may",
+                ));
+            }
+        }
+        let iam = self.iam_at(&owner, asked.facts.at).await?;
+        let identities: Vec<&str> = asked.identities.iter().map(String::as_str).collect();
+        let question =
+            Question { identities: &identities, action: &asked.action, resource: &asked.resource, facts: asked.facts };
+        Ok(iam.explain(&question).map_err(Error::from)?)
+    }
+
+    /// The group that a URN names, or that the user is in now whom it names.
+    async fn group_of_urn(&self, urn: &str) -> Result<Option<Group>, Error> {
+        let Ok(urn) = Urn::parse(urn) else { return Ok(None) };
+        let Some((account, name)) = urn.id().split_once('/') else { return Ok(None) };
+        let Ok(account) = account.parse() else { return Ok(None) };
+        match (urn.kind(), urn.subtype()) {
+            (UrnKind::Identity, "user") => match self.person(&account, name).await? {
+                Some(person) => self.group(&account, &person.group).await,
+                None => Ok(None),
+            },
+            (UrnKind::Identity, "group") => self.group(&account, name).await,
+            _ => Ok(None),
+        }
+    }
+}
+
+fn address(row: &Row) -> Option<std::net::IpAddr> {
+    row.source_ip.as_deref()?.parse().ok()
+}
+
+fn identity_urn(text: &str) -> Result<String, Unexplained> {
+    let urn = Urn::parse(text).ok().filter(|urn| urn.kind() == UrnKind::Identity);
+    let wrong = || Unexplained::NotUrn { given: text.chars().take(512).collect(), kind: "an identity" };
+    urn.map(|urn| urn.to_string()).ok_or_else(wrong)
+}
