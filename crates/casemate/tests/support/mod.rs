@@ -46,7 +46,12 @@ impl Stack {
 
     /// Starts one with a configuration file of this text, which names the addresses of its listeners.
     pub fn configured(text: &str) -> Stack {
-        Stack::launch(&[], |dir| vec!["--config".into(), file(dir, "casemate.toml", text.as_bytes()).into()])
+        Stack::configured_with(text, &[])
+    }
+
+    /// The same, with variables in its environment.
+    pub fn configured_with(text: &str, environment: &[(&str, &str)]) -> Stack {
+        Stack::launch(environment, |dir| vec!["--config".into(), file(dir, "casemate.toml", text.as_bytes()).into()])
     }
 
     fn launch(environment: &[(&str, &str)], arguments: impl FnOnce(&Path) -> Vec<OsString>) -> Stack {
@@ -331,6 +336,12 @@ pub fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
 pub fn kill(pid: u64) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("pid"));
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("kill");
+}
+
+/// SIGKILL to a group of processes, which is named by its first.
+pub fn kill_group(pid: u32) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("pid"));
+    let _ = nix::sys::signal::killpg(pid, nix::sys::signal::Signal::SIGKILL);
 }
 
 /// Bytes as text, for messages.
