@@ -9,6 +9,7 @@ readonly SDK=$ROOT/crates/casemate/tests/programs/sdk
 readonly STORE=$ROOT/crates/casemate/tests/store_clients
 readonly CARGO_DENY_VERSION=0.20.2
 readonly DELTA_VERSION=3.3.2
+readonly KEYCLOAK_VERSION=26.5.6
 
 main() {
     case ${1:-} in
@@ -27,6 +28,7 @@ main() {
         go_modules "$STORE/go"
         cargo_deny
         delta_jars
+        keycloak
     fi
     engines "$1"
 }
@@ -150,6 +152,21 @@ delta_jars() {
     done
     mv "$place/delta-spark_2.12.jar" "$place/delta-spark.jar"
     say "$DELTA_VERSION" >"$place/version"
+}
+
+# Keycloak: an identity provider of others, at which people of the tests log in.
+keycloak() {
+    local place=$CACHE/keycloak
+    [ "$(cat "$place/version" 2>/dev/null)" = "$KEYCLOAK_VERSION" ] && return 0
+    say "fetching Keycloak $KEYCLOAK_VERSION into .cache/keycloak: 160 MB, once"
+    rm -rf "$place"
+    mkdir -p "$place/home"
+    mvn --batch-mode --quiet org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy \
+        -Dartifact="org.keycloak:keycloak-quarkus-dist:$KEYCLOAK_VERSION:tar.gz" -DoutputDirectory="$place" \
+        -Dmdep.stripVersion=true || fail "Keycloak could not be fetched"
+    tar --extract --gzip --file "$place/keycloak-quarkus-dist.tar.gz" --directory "$place/home" --strip-components=1
+    rm "$place/keycloak-quarkus-dist.tar.gz"
+    say "$KEYCLOAK_VERSION" >"$place/version"
 }
 
 # Spark 3.5 and Spark 4, side by side, by the program itself.

@@ -4,7 +4,6 @@ use http::StatusCode;
 use identity::{LogIn, LoggedIn, NewSession, Opener};
 
 use crate::{
-    PAGES,
     gate::{find_session, set_cookie},
     view::{Field, Form, Outcome, Part, Stop, View},
     visit::Visit,
@@ -143,11 +142,9 @@ fn body(next: &str, wish: &Wish) -> Vec<Part> {
         buttons: vec![("", "", button.to_owned())],
     };
     parts.push(Part::Form(form(PATH, fields, "Log in")));
-    if PAGES.iter().any(|page| page.path == SSO) {
-        let field = Field { required: true, ..Field::text("account", "Account") };
-        parts.push(Part::Heading("Single sign-on".to_owned()));
-        parts.push(Part::Form(form(SSO, vec![field], "Log in with your organisation")));
-    }
+    let field = Field { required: true, ..Field::text("account", "Account") };
+    parts.push(Part::Heading("Single sign-on".to_owned()));
+    parts.push(Part::Form(form(SSO, vec![field], "Log in with your organisation")));
     parts
 }
 
@@ -165,6 +162,7 @@ fn failed(cause: &identity::Error) -> Stop {
 /// Where people log in.
 pub(crate) const PATH: &str = "/console/login";
 const HOME: &str = "/console";
+/// Where single sign-on begins: a page of the API's.
 const SSO: &str = "/console/sso";
 const TITLE: &str = "Log in";
 

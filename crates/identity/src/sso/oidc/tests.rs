@@ -15,7 +15,10 @@ use aws_lc_rs::{
     rsa::KeySize,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair},
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as BASE64},
+};
 use db::Db;
 use jiff::Timestamp;
 use keys::Keys;
@@ -47,8 +50,10 @@ struct Script {
     grants: HashMap<String, (String, String)>,
     /// What the token endpoint answers in place of a token.
     instead: Option<Instead>,
-    /// Where what was asked.
+    /// Where something was asked for.
     asked: Vec<String>,
+    /// How the client proved who it is.
+    proofs: Vec<&'static str>,
 }
 
 #[derive(Clone, Copy)]
@@ -77,6 +82,7 @@ impl Provider {
             grants: HashMap::new(),
             instead: None,
             asked: Vec::new(),
+            proofs: Vec::new(),
         };
         let script = Arc::new(Mutex::new(script));
         let (shared, own) = (Arc::clone(&script), issuer.clone());
@@ -178,15 +184,19 @@ async fn answer(mut stream: TcpStream, script: Arc<Mutex<Script>>, issuer: Strin
 fn exchange(script: &mut Script, head: &str, body: &str) -> (&'static str, Vec<u8>) {
     let form: HashMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
     let given = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
-    let is_ours = head.contains(&format!("Basic {}", {
-        use base64::engine::general_purpose::STANDARD;
-        STANDARD.encode("casemate:the+secret+of+the+client%3A+100%25")
-    }));
+    // The header as `Authorization: Basic` of the form-encoded name and secret (RFC 6749, section 2.3.1).
+    let basic = STANDARD.encode("casemate:the+secret+of+the+client%3A+100%25");
+    let proof = match (given("client_id"), given("client_secret")) {
+        ("", "") if head.contains(&format!("authorization: Basic {basic}")) => "basic",
+        (CLIENT, SECRET) => "post",
+        (CLIENT, "") => "none",
+        _ => return ("401 Unauthorized", b"{\"error\":\"invalid_client\"}".to_vec()),
+    };
+    script.proofs.push(proof);
     let grant = script.grants.remove(given("code"));
     let challenge = BASE64.encode(random::sha256(given("code_verifier")));
-    let is_right = is_ours
-        && given("grant_type") == "authorization_code"
-        && given("redirect_uri") == format!("{BASE}{OIDC_CALLBACK}");
+    let is_right =
+        given("grant_type") == "authorization_code" && given("redirect_uri") == format!("{BASE}{OIDC_CALLBACK}");
     match grant.filter(|(bound, _)| *bound == challenge && is_right) {
         Some((_, token)) => (
             "200 OK",
@@ -648,6 +658,29 @@ async fn a_provider_that_does_not_answer_as_it_should_costs_neither_time_nor_mem
         refused(world.with_claims(&provider, |_| {}).await, why);
         assert_eq!(provider.asked("/keys"), before, "a redirect is not followed");
     }
+}
+
+#[tokio::test]
+async fn the_secret_is_given_in_the_way_that_the_provider_takes() {
+    let provider = Provider::start().await;
+    for methods in [json!(null), json!(["private_key_jwt", "client_secret_basic", "client_secret_post"])] {
+        provider.with(|script| script.metadata = json!({ "token_endpoint_auth_methods_supported": methods }));
+        let world = World::new().await;
+        world.provide(settings(&provider)).await.expect("a provider");
+        person(world.with_claims(&provider, |_| {}).await);
+    }
+    provider
+        .with(|script| script.metadata = json!({ "token_endpoint_auth_methods_supported": ["client_secret_post"] }));
+    let world = World::new().await;
+    world.provide(settings(&provider)).await.expect("a provider");
+    person(world.with_claims(&provider, |_| {}).await);
+    let (identity, account, by) = (&world.identity, &world.account, &world.by);
+    identity.change_oidc_provider(account, settings(&provider), ClientSecret::Remove, by).await.expect("public");
+    person(world.with_claims(&provider, |_| {}).await);
+    let wrong = ClientSecret::Set(Zeroizing::new("wrong".to_owned()));
+    identity.change_oidc_provider(account, settings(&provider), wrong, by).await.expect("changed");
+    refused(world.with_claims(&provider, |_| {}).await, "invalid_client");
+    assert_eq!(provider.with(|script| script.proofs.clone()), ["basic", "basic", "post", "none"]);
 }
 
 #[tokio::test]

@@ -1,0 +1,188 @@
+//! Single sign-on from outside: the provider of an account, and what a browser is sent and given (CTL-3).
+
+mod support;
+
+use http::{StatusCode, header};
+use identity::NewPerson;
+use serde_json::{Value, json};
+use support::{Answer, World, form, get, refused, refused_field};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+const PROVIDER: &str = "/1.0/me/identity/provider/oidc";
+const SECRET: &str = "the secret at the provider";
+
+/// A provider that gives its metadata and nothing else; its issuer.
+async fn provider() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let issuer = format!("http://{}", listener.local_addr().expect("an address"));
+    let metadata = json!({ "issuer": issuer, "authorization_endpoint": format!("{issuer}/auth"),
+        "token_endpoint": format!("{issuer}/token"), "jwks_uri": format!("{issuer}/keys") });
+    let metadata = metadata.to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).await.unwrap_or(0);
+            let is_known = request[..length].starts_with(b"GET /.well-known/openid-configuration ");
+            let (status, body) = if is_known { ("200 OK", metadata.as_str()) } else { ("404 Not Found", "") };
+            let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+            let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+        }
+    });
+    issuer
+}
+
+async fn begin(world: &World, fields: &[(&str, &str)]) -> Answer {
+    world.form("/console/sso", fields).await
+}
+
+fn value<'a>(answer: &'a Answer, name: &header::HeaderName) -> &'a str {
+    answer.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn an_account_has_one_provider_whose_secret_is_never_shown() {
+    let world = World::new().await;
+    let issuer = provider().await;
+    refused(&world.call("GET", PROVIDER, &Value::Null).await, 404, "NOT_FOUND");
+    let body = json!({ "issuer": issuer, "clientId": "casemate", "clientSecret": SECRET });
+    let made = world.done("POST", PROVIDER, &body).await;
+    let read = world.done("GET", PROVIDER, &Value::Null).await;
+    assert_eq!(made, read);
+    for (name, value) in [
+        ("issuer", json!(issuer)),
+        ("clientId", json!("casemate")),
+        ("hasClientSecret", json!(true)),
+        ("scopes", json!(["openid", "profile", "email"])),
+        ("userClaim", json!("preferred_username")),
+        ("groupClaim", json!("groups")),
+        ("disableUsers", json!(false)),
+        ("redirectUri", json!("https://api.example.org/console/sso/oidc/callback")),
+    ] {
+        assert_eq!(read[name], value, "{name}");
+    }
+    refused(&world.call("POST", PROVIDER, &body).await, 409, "CONFLICT");
+
+    world.done("PUT", PROVIDER, &json!({ "groupClaim": "roles", "scopes": ["openid"] })).await;
+    let changed = world.done("GET", PROVIDER, &Value::Null).await;
+    assert_eq!((&changed["groupClaim"], &changed["scopes"]), (&json!("roles"), &json!(["openid"])));
+    assert_eq!(changed["hasClientSecret"], true, "what is absent stays");
+    world.done("PUT", PROVIDER, &json!({ "clientSecret": null })).await;
+    assert_eq!(world.done("GET", PROVIDER, &Value::Null).await["hasClientSecret"], false);
+
+    for (body, field) in [
+        (json!({ "issuer": "http://192.0.2.1/realms/a" }), "issuer"),
+        (json!({ "issuer": format!("{issuer}/other") }), "issuer"),
+        (json!({ "clientId": "" }), "clientId"),
+        (json!({ "clientSecret": "" }), "clientSecret"),
+        (json!({ "scopes": [] }), "scopes"),
+        (json!({ "userClaim": "" }), "userClaim"),
+    ] {
+        refused_field(&world.call("PUT", PROVIDER, &body).await, field);
+    }
+    assert_eq!(world.done("GET", PROVIDER, &Value::Null).await["groupClaim"], "roles", "nothing was changed");
+    world.done("DELETE", PROVIDER, &Value::Null).await;
+    refused(&world.call("DELETE", PROVIDER, &Value::Null).await, 404, "NOT_FOUND");
+    assert!(!world.whole_log().await.contains(SECRET), "a secret is in the audit log");
+}
+
+#[tokio::test]
+async fn who_is_no_administrator_cannot_say_who_vouches_for_people() {
+    let world = World::new().await;
+    let issuer = provider().await;
+    let new = NewPerson { login: "eve".to_owned(), group: "DEFAULT".to_owned(), ..NewPerson::default() };
+    world.identity.create_person(&world.account, new, &audit::Actor::operator()).await.expect("a user");
+    let policy = json!({
+        "name": "all", "identities": [format!("urn:v1:eu:identity:user:{}/eve", world.account)],
+        "resources": [{ "urn": format!("urn:v1:eu:resource:account:{}", world.account) }],
+        "permissions": { "allow": [{ "action": "account:*" }] },
+    });
+    world.done("POST", "/v2/iam/policy", &policy).await;
+    let eve = world.key_of_user("eve").await;
+    let body = json!({ "issuer": issuer, "clientId": "casemate" });
+    assert_eq!(world.call_as(&eve, "POST", PROVIDER, &body).await.status, StatusCode::FORBIDDEN);
+    world.done("POST", PROVIDER, &body).await;
+    assert_eq!(world.call_as(&eve, "GET", PROVIDER, &Value::Null).await.status, StatusCode::OK);
+    assert_eq!(world.call_as(&eve, "PUT", PROVIDER, &json!({})).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(world.call_as(&eve, "DELETE", PROVIDER, &Value::Null).await.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_browser_is_sent_on_by_a_page_of_ours_alone_and_is_known_by_its_cookie() {
+    let world = World::new().await;
+    let issuer = provider().await;
+    let account = world.account.to_string();
+    for unknown in [account.as_str(), "zz9999-casemate", "", "a/b/c", &"a".repeat(1000)] {
+        let answer = begin(&world, &[("account", unknown)]).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{unknown}");
+        assert!(answer.headers.get(header::SET_COOKIE).is_none());
+    }
+    world.done("POST", PROVIDER, &json!({ "issuer": issuer, "clientId": "casemate" })).await;
+    for typed in [account.clone(), format!("{account}/idp"), format!(" {account} ")] {
+        let answer = begin(&world, &[("account", &typed), ("back", "//evil.example/console")]).await;
+        assert_eq!(answer.status, StatusCode::OK, "{typed}: {answer:?}");
+        let onward = value(&answer, &header::REFRESH);
+        assert!(onward.starts_with(&format!("0;url={issuer}/auth?response_type=code")), "{onward}");
+        assert!(!onward.contains("evil"), "{onward}");
+        let cookie = value(&answer, &header::SET_COOKIE);
+        let (pair, attributes) = cookie.split_once(';').expect("attributes");
+        assert_eq!(pair.len(), "__Host-casemate-sso=".len() + 64, "{cookie}");
+        assert_eq!(attributes, " Max-Age=600; Path=/; HttpOnly; Secure; SameSite=Lax");
+    }
+    let mut foreign = form("/console/sso", &format!("account={account}"));
+    foreign.headers_mut().insert("sec-fetch-site", header::HeaderValue::from_static("cross-site"));
+    assert_eq!(world.send(foreign).await.status, StatusCode::FORBIDDEN);
+    let page = world.send(get("/console/sso?account=%22%3E%3Cb%3E&back=%22%3E%3Cb%3E")).await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(!page.text.contains("<b>"), "{}", page.text);
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_waits_for_opens_no_session_and_is_not_in_the_log() {
+    let world = World::new().await;
+    let issuer = provider().await;
+    world.done("POST", PROVIDER, &json!({ "issuer": issuer, "clientId": "casemate" })).await;
+    let begun = begin(&world, &[("account", world.account.as_str())]).await;
+    let onward: url::Url =
+        value(&begun, &header::REFRESH).strip_prefix("0;url=").expect("onward").parse().expect("a URL");
+    let state = onward.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
+    let cookie = value(&begun, &header::SET_COOKIE).split(';').next().expect("a pair").to_owned();
+    let answer = async |query: &str, cookie: &str| {
+        let mut request = get(&format!("/console/sso/oidc/callback?{query}"));
+        request.headers_mut().insert("cookie", cookie.parse().expect("a value"));
+        world.send(request).await
+    };
+    let good = format!("state={state}&code=a-code-that-is-good-once&session_state=x");
+    for (query, cookie) in [
+        ("", ""),
+        (good.as_str(), ""),
+        (good.as_str(), "casemate-sso=x; other=y"),
+        (good.as_str(), "__Host-casemate-sso="),
+        ("state=x&code=a-code-that-is-good-once", cookie.as_str()),
+    ] {
+        let page = answer(query, cookie).await;
+        assert_eq!(page.status, StatusCode::FORBIDDEN, "{query} {cookie}: {page:?}");
+        assert!(page.text.contains("not begun in this browser"), "{page:?}");
+        assert!(
+            !page
+                .headers
+                .get_all(header::SET_COOKIE)
+                .iter()
+                .any(|kept| kept.as_bytes().starts_with(b"__Host-casemate="))
+        );
+    }
+    assert_eq!(answer(&format!("{good}&state=y"), &cookie).await.status, StatusCode::BAD_REQUEST);
+    // The one that was begun: the provider gives nothing for the code, and says so.
+    let page = answer(&good, &format!("a=b; {cookie}")).await;
+    assert_eq!(page.status, StatusCode::FORBIDDEN);
+    assert!(page.text.contains("the answer of the token endpoint"), "{page:?}");
+    assert!(value(&page, &header::SET_COOKIE).starts_with("__Host-casemate-sso=; Max-Age=0;"));
+    assert!(answer(&good, &cookie).await.text.contains("not begun"), "it was good once");
+    let log = world.whole_log().await;
+    for secret in ["a-code-that-is-good-once", state.as_str(), cookie.split_once('=').expect("a pair").1] {
+        assert!(!log.contains(secret), "{secret} is in the audit log");
+    }
+    assert!(log.contains("account.user.loginFailed"));
+}
