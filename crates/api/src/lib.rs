@@ -12,6 +12,7 @@ mod containers;
 mod error;
 mod gate;
 mod iam;
+mod identity_provider;
 mod ip_restrictions;
 mod jobs_routes;
 mod logs;

@@ -17,6 +17,7 @@ pub mod oidc;
 pub mod people;
 pub mod project_users;
 pub mod s3_keys;
+pub mod saml;
 pub mod second_factors;
 pub mod sessions;
 pub mod sso;
