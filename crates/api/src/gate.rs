@@ -432,6 +432,7 @@ fn render(result: Result<Reply, ApiError>) -> Response {
         Ok(reply) => match reply.body {
             ReplyBody::Json(bytes) => (reply.status, JSON, bytes, reply.headers),
             ReplyBody::Page(html) => (reply.status, HTML, html.into_bytes(), reply.headers),
+            ReplyBody::SamlMetadata(xml) => (reply.status, SAML_METADATA, xml.into_bytes(), reply.headers),
         },
         Err(error) => {
             let bytes = error.body().to_string().into_bytes();
@@ -467,6 +468,8 @@ fn identified(mut response: Response, query_id: &str) -> Response {
 const VERSIONS: [&str; 2] = ["/1.0", "/v1"];
 const TOKEN_PATH: &str = "/auth/oauth2/token";
 const JSON: &str = "application/json; charset=utf-8";
+// SAML 2.0 metadata, appendix A.
+const SAML_METADATA: &str = "application/samlmetadata+xml";
 const HTML: &str = "text/html; charset=utf-8";
 const LARGEST_BODY: usize = 1024 * 1024;
 const LONGEST_URL: usize = 8 * 1024;

@@ -16,6 +16,7 @@ mod explain;
 pub mod fuzzing;
 mod gate;
 mod iam;
+mod identity_provider;
 mod ip_restrictions;
 mod jobs_routes;
 mod live;

@@ -39,11 +39,7 @@ pub(crate) fn field(name: &str, label: &str, kind: &str, autocomplete: &str, fil
 /// What a person filled into a form of ours. It comes from a page of ours, or from no browser at all: a page of another
 /// site cannot send it in a person's name.
 pub(crate) fn read_form(call: &Call) -> Result<Vec<(String, String)>, ApiError> {
-    let kind = call.header("content-type").unwrap_or_default();
-    if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
-    {
-        return Err(ApiError::not_form());
-    }
+    let fields = read_foreign_form(call)?;
     // <https://www.w3.org/TR/fetch-metadata/>; browsers of before it send `Origin` with each POST.
     let elsewhere = call.header("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"));
     // A page of ours says `null`, because it tells nobody where it was. The scheme is that of the proxy in front.
@@ -51,6 +47,16 @@ pub(crate) fn read_form(call: &Call) -> Result<Vec<(String, String)>, ApiError> 
     let foreign = call.header("origin").is_some_and(|origin| origin != "null" && host(origin) != host(&call.base_url));
     if elsewhere || foreign {
         return Err(ApiError::refused("The form was sent by a page of another site"));
+    }
+    Ok(fields)
+}
+
+/// What somebody filled into a form of whatever site: whoever takes it must know by other means that it was meant.
+pub(crate) fn read_foreign_form(call: &Call) -> Result<Vec<(String, String)>, ApiError> {
+    let kind = call.header("content-type").unwrap_or_default();
+    if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
+    {
+        return Err(ApiError::not_form());
     }
     parse_form(&call.body)
 }

@@ -141,6 +141,8 @@ pub(crate) enum ReplyBody {
     Json(Vec<u8>),
     /// A page for a person.
     Page(String),
+    /// Metadata of SAML, for another program.
+    SamlMetadata(String),
 }
 
 impl Reply {

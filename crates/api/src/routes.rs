@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use identity::Method;
 
 use crate::{
-    ApiError, audit_views, auth, billing, capabilities, client_files, containers, explain, iam, ip_restrictions,
+    ApiError, audit_views, auth, billing, capabilities, client_files, containers, explain, iam, identity_provider, ip_restrictions,
     jobs_routes, live, logs, me, oauth2, oidc_provider, people, project, quota,
     request::{Call, Reply},
     roles, s3_keys, second_factors, setup, sso, storage, tokens, users, validation,
@@ -122,6 +122,10 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Get "/me/identity/group/{group}", "account:apiovh:me/identity/group/get", people::group),
     route!(Granted Put "/me/identity/group/{group}", "account:apiovh:me/identity/group/edit", people::edit_group),
     route!(Granted Delete "/me/identity/group/{group}", "account:apiovh:me/identity/group/delete", people::delete_group),
+    route!(Granted Get "/me/identity/provider", "account:apiovh:me/identity/provider/get", identity_provider::show),
+    route!(Granted Post "/me/identity/provider", "account:apiovh:me/identity/provider/create", identity_provider::create),
+    route!(Granted Put "/me/identity/provider", "account:apiovh:me/identity/provider/edit", identity_provider::edit),
+    route!(Granted Delete "/me/identity/provider", "account:apiovh:me/identity/provider/delete", identity_provider::delete),
     route!(Granted Get "/me/identity/provider/oidc", "account:apiovh:me/identity/provider/oidc/get", oidc_provider::show),
     route!(Granted Post "/me/identity/provider/oidc", "account:apiovh:me/identity/provider/oidc/create", oidc_provider::create),
     route!(Granted Put "/me/identity/provider/oidc", "account:apiovh:me/identity/provider/oidc/edit", oidc_provider::edit),
@@ -136,6 +140,8 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Get "/me/logs/audit", "account:apiovh:me/logs/audit/get", audit_views::security),
     route!(Open Get "/console/sso", "account:apiovh:console/sso/get", sso::form),
     route!(Open Post "/console/sso", "account:apiovh:console/sso/create", sso::begin),
+    route!(Open Post "/console/sso/saml/acs", "account:apiovh:console/sso/saml/acs/create", sso::saml_answer),
+    route!(Open Get "/console/sso/saml/metadata/{account}", "account:apiovh:console/sso/saml/metadata/get", sso::saml_metadata),
     route!(Open Get "/console/sso/oidc/callback", "account:apiovh:console/sso/oidc/callback/get", sso::oidc_answer),
     route!(Filtered Get "/cloud/project", "publicCloudProject:apiovh:get", project::list),
     route!(Granted Get "/cloud/project/{serviceName}", "publicCloudProject:apiovh:get", project::show),

@@ -7,7 +7,7 @@ use identity::{NewSession, OidcAnswer, Opener, ProviderKind, SSO_TIME, SsoOutcom
 use crate::{
     ApiError, pages,
     pages::{escape, field, value},
-    request::{Call, Reply},
+    request::{Call, Reply, ReplyBody},
 };
 
 /// The page on which a person says which account it belongs to.
@@ -58,6 +58,33 @@ pub(crate) async fn oidc_answer(call: Call) -> Result<Reply, ApiError> {
     let forget = HeaderValue::from_str(&format!("{name}=; Max-Age=0{attributes}"));
     let forget = forget.map_err(|fault| ApiError::internal(&fault))?;
     Ok(end(&call, &visitor, outcome).await?.with_header(header::SET_COOKIE, forget))
+}
+
+/// Takes the answer of a provider by SAML, which a page of the provider had the browser send. That page is of another site,
+/// so the form is not held against the place from which it came; state and cookie are what binds it.
+pub(crate) async fn saml_answer(call: Call) -> Result<Reply, ApiError> {
+    let fields = pages::read_foreign_form(&call)?;
+    let (name, attributes) = cookie(&call.base_url, ProviderKind::Saml);
+    let visitor = SsoVisitor {
+        browser: cookie_in(&call, name),
+        from: call.source_ip,
+        user_agent: call.header("user-agent").unwrap_or_default(),
+    };
+    let (state, response) = (value(&fields, "RelayState"), value(&fields, "SAMLResponse"));
+    let outcome = call.api.identity.finish_saml(state, response, &call.base_url, &visitor, call.now).await?;
+    let forget = HeaderValue::from_str(&format!("{name}=; Max-Age=0{attributes}"));
+    let forget = forget.map_err(|fault| ApiError::internal(&fault))?;
+    Ok(end(&call, &visitor, outcome).await?.with_header(header::SET_COOKIE, forget))
+}
+
+/// Our metadata, for the SAML provider of an account.
+pub(crate) async fn saml_metadata(call: Call) -> Result<Reply, ApiError> {
+    let named = call.param("account")?;
+    let not_there = || ApiError::not_found("identity provider", named);
+    let account = named.parse().map_err(|_| not_there())?;
+    let found = call.api.identity.saml_metadata(&account, &call.base_url).await?;
+    let body = ReplyBody::SamlMetadata(found.ok_or_else(not_there)?);
+    Ok(Reply { status: StatusCode::OK, body, headers: Vec::new() })
 }
 
 /// Opens the session of a person that a provider vouches for, or says why there is none.

@@ -23,6 +23,7 @@ fn filled(world: &World, path: &str) -> String {
         .replace("{containerId}", "no-such-container")
         .replace("{objectKey}", "no%2Fsuch%2Fkey")
         .replace("{resourceURN}", &format!("urn:v1:eu:resource:publicCloudProject:{}", world.project))
+        .replace("{account}", "ab0000-nobody")
         .replace("{permissionsGroupURN}", "urn:v1:eu:permissionsGroup:ab1234-casemate:x");
     let filled = [
         "{token}",

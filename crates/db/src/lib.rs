@@ -19,6 +19,7 @@ pub mod people;
 pub mod project_users;
 pub mod quotas;
 pub mod s3_keys;
+pub mod saml;
 pub mod second_factors;
 pub mod sessions;
 pub mod sso;

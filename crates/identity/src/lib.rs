@@ -66,10 +66,13 @@ pub use s3::{GrantUser, NewS3Key, S3Grant, S3KeyInfo, SandboxKeys, Scope};
 pub use service_accounts::{AccessToken, Client, ClientText, NewClient, client_urn};
 pub use sessions::{NewSession, OpenSession, Opener, SESSION_IDLE, SESSION_LONGEST, SessionInfo};
 pub use signature::{Refusal, SignedRequest, WINDOW};
+#[cfg(fuzzing)]
+pub use sso::saml_response as fuzz_saml_response;
 pub use sso::{
     CONSOLE, ClientSecret, FederatedPerson, OIDC_CALLBACK, OidcAnswer, OidcProvider, OidcSettings, ProviderKind,
     SSO_TIME, SsoBegun, SsoOutcome, SsoStart, SsoVisitor,
 };
+pub use sso::{NAME_ID, RequestedAttribute, SamlExtensions, SamlProvider, SamlSettings, SigningCertificate};
 pub use sts::{CallerIdentity, TemporaryKey};
 pub use tokens::UserToken;
 pub use users::{NewUser, User};

@@ -3,10 +3,14 @@
 
 mod oidc;
 mod place;
+mod saml;
 mod state;
 
 pub(crate) use oidc::Client as OidcClient;
 pub use oidc::{ClientSecret, OIDC_CALLBACK, OidcAnswer, OidcProvider, OidcSettings};
+#[cfg(fuzzing)]
+pub use saml::saml_response;
+pub use saml::{NAME_ID, RequestedAttribute, SamlExtensions, SamlProvider, SamlSettings, SigningCertificate};
 pub use state::SSO_TIME;
 
 use std::net::IpAddr;
@@ -120,7 +124,7 @@ impl Identity {
         let back = state::checked_path(back);
         match ProviderKind::parse(&provider.kind)? {
             ProviderKind::Oidc => self.begin_oidc(&account, base_url, back, from).await,
-            ProviderKind::Saml => Ok(SsoStart::NoProvider),
+            ProviderKind::Saml => self.begin_saml(&account, base_url, back, from).await,
         }
     }
 
