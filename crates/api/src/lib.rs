@@ -31,6 +31,7 @@ mod roles;
 mod routes;
 mod s3_keys;
 mod second_factors;
+mod security_keys;
 mod setup;
 mod storage;
 mod tokens;

@@ -20,6 +20,7 @@ pub mod second_factors;
 pub mod sessions;
 pub mod temporary_keys;
 pub mod user_tokens;
+pub mod webauthn;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
