@@ -67,6 +67,9 @@ debian_packages() {
         have go || missing+=(golang-go)
         have openssl || missing+=(openssl)
         have shellcheck || missing+=(shellcheck)
+        # A browser with a virtual security key, driven by the tests.
+        have chromium || missing+=(chromium)
+        have chromedriver || missing+=(chromium-driver)
         # Clients of the object store.
         have rclone || missing+=(rclone)
         have s3fs || missing+=(s3fs)

@@ -317,6 +317,7 @@ impl From<identity::Error> for ApiError {
                 ApiError::refused(error.to_string())
             }
             identity::Error::WrongCode => ApiError::refused(error.to_string()).detail("code", error.to_string()),
+            identity::Error::Key(_) => ApiError::refused(error.to_string()).detail("securityKey", error.to_string()),
             identity::Error::Invalid { field, rule } => ApiError::bad_field(field, *rule),
             identity::Error::Provider { field, what } => ApiError::bad_field(field, what.clone()),
             identity::Error::Policy(fault) => ApiError::bad_field("policy", fault.to_string()),

@@ -428,11 +428,17 @@ fn known_method(method: &http::Method) -> &'static str {
 }
 
 fn render(result: Result<Reply, ApiError>) -> Response {
+    let mut policy = "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
     let (status, content_type, bytes, headers) = match result {
         Ok(reply) => match reply.body {
             ReplyBody::Json(bytes) => (reply.status, JSON, bytes, reply.headers),
             ReplyBody::Page(html) => (reply.status, HTML, html.into_bytes(), reply.headers),
             ReplyBody::SamlMetadata(xml) => (reply.status, SAML_METADATA, xml.into_bytes(), reply.headers),
+            ReplyBody::ScriptedPage(html) => {
+                policy = "default-src 'none'; script-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+                (reply.status, HTML, html.into_bytes(), reply.headers)
+            }
+            ReplyBody::Script(text) => (reply.status, SCRIPT, text.as_bytes().to_vec(), reply.headers),
         },
         Err(error) => {
             let bytes = error.body().to_string().into_bytes();
@@ -449,10 +455,7 @@ fn render(result: Result<Reply, ApiError>) -> Response {
     answer.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"),
-    );
+    answer.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
     answer.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     answer.extend(headers);
     response
@@ -471,6 +474,7 @@ const JSON: &str = "application/json; charset=utf-8";
 // SAML 2.0 metadata, appendix A.
 const SAML_METADATA: &str = "application/samlmetadata+xml";
 const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 const LARGEST_BODY: usize = 1024 * 1024;
 const LONGEST_URL: usize = 8 * 1024;
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -38,6 +38,7 @@ mod roles;
 mod routes;
 mod s3_keys;
 mod second_factors;
+mod security_keys;
 mod setup;
 mod sso;
 mod storage;

@@ -143,6 +143,10 @@ pub(crate) enum ReplyBody {
     Page(String),
     /// Metadata of SAML, for another program.
     SamlMetadata(String),
+    /// A page that may run a script of this service.
+    ScriptedPage(String),
+    /// A script of this service.
+    Script(&'static str),
 }
 
 impl Reply {
@@ -160,6 +164,19 @@ impl Reply {
     /// A page for a person.
     pub fn page(html: String) -> Reply {
         Reply { status: StatusCode::OK, body: ReplyBody::Page(html), headers: Vec::new() }
+    }
+
+    /// A script.
+    pub fn script(text: &'static str) -> Reply {
+        Reply { status: StatusCode::OK, body: ReplyBody::Script(text), headers: Vec::new() }
+    }
+
+    /// The same page, which may run a script of this service.
+    pub fn scripted(mut self) -> Reply {
+        if let ReplyBody::Page(html) = self.body {
+            self.body = ReplyBody::ScriptedPage(html);
+        }
+        self
     }
 
     /// The same with another status.

@@ -8,7 +8,7 @@ use crate::{
     ApiError, audit_views, auth, billing, capabilities, client_files, containers, explain, iam, identity_provider, ip_restrictions,
     jobs_routes, live, logs, me, oauth2, oidc_provider, people, project, quota,
     request::{Call, Reply},
-    roles, s3_keys, second_factors, setup, sso, storage, tokens, users, validation,
+    roles, s3_keys, second_factors, security_keys, setup, sso, storage, tokens, users, validation,
 };
 
 /// Who may come to a route.
@@ -70,6 +70,7 @@ pub static ROUTES: &[Route] = &[
     route!(Own Post "/auth/logout", "account:apiovh:auth/logout/create", auth::logout),
     route!(Open Get "/auth/validate/{token}", "account:apiovh:auth/validate/get", validation::page),
     route!(Open Post "/auth/validate/{token}/login", "account:apiovh:auth/validate/login", validation::submit),
+    route!(Open Get "/auth/security-key.js", "account:apiovh:auth/script/get", validation::script),
     route!(Granted Post "/auth/validate/{token}", "account:apiovh:auth/validate/create", auth::validate),
     route!(Personal Get "/auth/validate/{token}/request", "account:apiovh:auth/validate/request/get", auth::asked_for),
     route!(Personal Post "/auth/validate/{token}/grant", "account:apiovh:auth/validate/grant", auth::grant),
@@ -99,6 +100,14 @@ pub static ROUTES: &[Route] = &[
     route!(Personal Post "/me/accessRestriction/totp/{id}/disable", "account:apiovh:me/accessRestriction/totp/disable", second_factors::disable_totp),
     route!(Personal Post "/me/accessRestriction/totp/{id}/enable", "account:apiovh:me/accessRestriction/totp/enable", second_factors::enable_totp),
     route!(Personal Post "/me/accessRestriction/totp/{id}/validate", "account:apiovh:me/accessRestriction/totp/validate", second_factors::validate_totp),
+    route!(Personal Get "/me/accessRestriction/u2f", "account:apiovh:me/accessRestriction/u2f/get", security_keys::list),
+    route!(Personal Post "/me/accessRestriction/u2f", "account:apiovh:me/accessRestriction/u2f/create", security_keys::create),
+    route!(Personal Get "/me/accessRestriction/u2f/{id}", "account:apiovh:me/accessRestriction/u2f/get", security_keys::show),
+    route!(Personal Put "/me/accessRestriction/u2f/{id}", "account:apiovh:me/accessRestriction/u2f/edit", security_keys::edit),
+    route!(Personal Delete "/me/accessRestriction/u2f/{id}", "account:apiovh:me/accessRestriction/u2f/delete", security_keys::delete),
+    route!(Personal Post "/me/accessRestriction/u2f/{id}/disable", "account:apiovh:me/accessRestriction/u2f/disable", security_keys::disable),
+    route!(Personal Post "/me/accessRestriction/u2f/{id}/enable", "account:apiovh:me/accessRestriction/u2f/enable", security_keys::enable),
+    route!(Personal Post "/me/accessRestriction/u2f/{id}/validate", "account:apiovh:me/accessRestriction/u2f/validate", security_keys::validate),
     route!(Granted Get "/me/api/application", "account:apiovh:me/api/application/get", me::applications),
     route!(Granted Get "/me/api/application/{applicationId}", "account:apiovh:me/api/application/get", me::application),
     route!(Granted Get "/me/api/credential", "account:apiovh:me/api/credential/get", me::credentials),

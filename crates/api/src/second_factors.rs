@@ -132,7 +132,7 @@ async fn change_backup_codes(call: &Call, change: FactorChange) -> Result<i64, A
 }
 
 /// The user who calls. The account itself has no password, and so nothing to put beside it.
-fn user(call: &Call) -> Result<i64, ApiError> {
+pub(crate) fn user(call: &Call) -> Result<i64, ApiError> {
     match &call.caller()?.who {
         Who::User { id, .. } => Ok(*id),
         _ => Err(ApiError::refused("Only a user of the account has second factors; call as one")),

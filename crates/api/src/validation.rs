@@ -2,7 +2,7 @@
 //! session: what is decided is decided by the password that comes with it, so no other site can decide in a person's name.
 
 use http::StatusCode;
-use identity::{Credential, LogIn, LoggedIn};
+use identity::{Assertion, Credential, KeyRequest, LogIn, LoggedIn};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
@@ -16,7 +16,12 @@ pub(crate) async fn page(call: Call) -> Result<Reply, ApiError> {
     let token = call.param("token")?;
     let Some(pending) = call.api.identity.pending(token).await? else { return Ok(gone()) };
     let action = format!("{token}/login");
-    Ok(pages::page(TITLE, &body(&call, &pending, &action, &Wish::default()).await?))
+    Ok(pages::page(TITLE, &body(&call, &pending, &action, "../security-key.js", &Wish::default()).await?).scripted())
+}
+
+/// What asks a security key in the browser.
+pub(crate) async fn script(_: Call) -> Result<Reply, ApiError> {
+    Ok(Reply::script(include_str!("security-key.js")))
 }
 
 /// What the form sends: login, password and decision.
@@ -37,15 +42,33 @@ pub(crate) async fn submit(call: Call) -> Result<Reply, ApiError> {
         wish.why = "Say until when it is granted.".to_owned();
         return again(&call, &pending, StatusCode::BAD_REQUEST, &wish).await;
     };
+    let assertion = match value(&fields, "assertion") {
+        "" => None,
+        text => match Assertion::parse(text) {
+            Ok(assertion) => Some(assertion),
+            Err(fault) => {
+                wish.why = format!("It did not work: {fault}.");
+                return again(&call, &pending, StatusCode::BAD_REQUEST, &wish).await;
+            }
+        },
+    };
     let given = LogIn {
         name: &wish.login,
         password: value(&fields, "password"),
         code: value(&fields, "code"),
+        assertion: assertion.as_ref(),
         new_password: value(&fields, "new_password"),
         from: call.source_ip,
         user_agent: call.header("user-agent").unwrap_or_default(),
     };
-    let outcome = match call.api.identity.log_in(&given).await {
+    let identity = &call.api.identity;
+    let outcome = match &assertion {
+        Some(passkey) if value(&fields, "passkey_used") == "yes" => {
+            identity.log_in_by_passkey(passkey, given.from, given.user_agent).await
+        }
+        _ => identity.log_in(&given).await,
+    };
+    let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(identity::Error::TryLater { seconds }) => {
             wish.why = format!("Too many tries. The next one is heard in {seconds} s.");
@@ -64,8 +87,16 @@ pub(crate) async fn submit(call: Call) -> Result<Reply, ApiError> {
             return Ok(pages::page("Refused", "<p>The application gets no access.</p>\n"));
         }
         LoggedIn::Refused => "The login or the password is not right, or may not be used from here.".to_owned(),
-        LoggedIn::CodeWanted if given.code.is_empty() => "Give a one-time code too, or a backup code.".to_owned(),
-        LoggedIn::CodeWanted => "The code is not right, or was used already.".to_owned(),
+        LoggedIn::CodeWanted(key) => {
+            let has_key = key.is_some();
+            wish.key = key;
+            match (given.code.is_empty() && assertion.is_none(), has_key) {
+                (true, false) => "Give a one-time code too, or a backup code.".to_owned(),
+                (true, true) => "Use your security key too, or give a one-time code or a backup code.".to_owned(),
+                (false, false) => "The code is not right, or was used already.".to_owned(),
+                (false, true) => "The security key or the code is not right, or was used already.".to_owned(),
+            }
+        }
         LoggedIn::NewPasswordWanted(rule) => {
             wish.new_password = true;
             let rule = rule.map(|rule| format!(" It is not good enough: {rule}.")).unwrap_or_default();
@@ -86,7 +117,8 @@ pub(crate) async fn submit(call: Call) -> Result<Reply, ApiError> {
 
 /// The page once more, because nothing was decided.
 async fn again(call: &Call, pending: &Credential, status: StatusCode, wish: &Wish) -> Result<Reply, ApiError> {
-    Ok(pages::refusal(status, TITLE, &body(call, pending, "login", wish).await?))
+    let body = body(call, pending, "login", "../../security-key.js", wish).await?;
+    Ok(pages::refusal(status, TITLE, &body).scripted())
 }
 
 /// What the page says beside what the application asks for.
@@ -100,9 +132,11 @@ struct Wish {
     new_password: bool,
     /// How to begin with one-time codes, as HTML.
     enrol: String,
+    /// What to ask the security keys of the user for.
+    key: Option<KeyRequest>,
 }
 
-async fn body(call: &Call, pending: &Credential, action: &str, wish: &Wish) -> Result<String, ApiError> {
+async fn body(call: &Call, pending: &Credential, action: &str, script: &str, wish: &Wish) -> Result<String, ApiError> {
     let applications = call.api.identity.applications(None).await?;
     let name = applications.into_iter().find(|one| one.id == pending.application).map(|one| one.name);
     let mut rules = String::new();
@@ -122,8 +156,9 @@ async fn body(call: &Call, pending: &Credential, action: &str, wish: &Wish) -> R
         true => field("new_password", "New password, 12 characters at least", "password", "new-password", "", false),
         false => String::new(),
     };
+    let keys = key_buttons(call, wish.key.as_ref());
     let fields = format!(
-        "{}{}{}{new_password}\
+        "{}{}{}{new_password}{keys}\
          <p><label for=\"days\">Granted for</label><br>\n<select id=\"days\" name=\"days\">{options}</select></p>\n\
          <p><button name=\"decision\" value=\"grant\">Grant</button>\n\
          <button name=\"decision\" value=\"refuse\">Refuse</button></p>\n",
@@ -133,7 +168,7 @@ async fn body(call: &Call, pending: &Credential, action: &str, wish: &Wish) -> R
     );
     let token = escape(call.param("token")?);
     Ok(format!(
-        "{why}<p><a href=\"/console/grant/{token}\">Go on in the console</a>, if you are logged in there.</p>\n\
+        "<script src=\"{script}\" defer></script>\n{why}<p><a href=\"/console/grant/{token}\">Go on in the console</a>, if you are logged in there.</p>\n\
          <p>The application <strong>{name}</strong> (number {number}) asks to make these calls in your name, from {blocks}:</p>\n\
          <ul>\n{rules}</ul>\n{enrol}{form}<p>Grant it only if you sent the application here yourself.</p>\n",
         name = escape(name.as_deref().unwrap_or_default()),
@@ -142,6 +177,23 @@ async fn body(call: &Call, pending: &Credential, action: &str, wish: &Wish) -> R
         enrol = wish.enrol,
         form = pages::form(action, &fields),
     ))
+}
+
+/// What the script makes of use: a browser without it shows none of it. Where the service has no security keys, there is
+/// none.
+fn key_buttons(call: &Call, key: Option<&KeyRequest>) -> String {
+    let button = |name: &str, request: &KeyRequest, text: &str| {
+        let options = escape(&request.options().to_string());
+        format!("<button type=\"button\" name=\"{name}\" data-options=\"{options}\" hidden>{text}</button>\n")
+    };
+    let mut buttons = key.map(|request| button("key", request, "Use a security key and grant")).unwrap_or_default();
+    if let Ok(request) = call.api.identity.passkey_request(call.source_ip) {
+        buttons.push_str(&button("passkey", &request, "Use a passkey and grant"));
+    }
+    format!(
+        "<p><input type=\"hidden\" name=\"assertion\"><input type=\"hidden\" name=\"passkey_used\">\n\
+         {buttons}<span id=\"key-said\" role=\"status\"></span></p>\n"
+    )
 }
 
 fn granted(pending: &Credential) -> Reply {

@@ -5,11 +5,12 @@ mod support;
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use support::{Answer, Credentials, HERE, World, encoded, form, get, refused};
+use support::{Answer, Credentials, HERE, World, browser::Browser, encoded, form, get, refused};
 
 const FIRST: &str = "a first long password";
 const OWN: &str = "correct horse battery staple";
 const TOTP: &str = "/1.0/me/accessRestriction/totp";
+const U2F: &str = "/1.0/me/accessRestriction/u2f";
 const BACKUP: &str = "/1.0/me/accessRestriction/backupCode";
 
 /// An application that asks for a consumer key.
@@ -81,9 +82,16 @@ async fn a_person_grants_what_an_application_asks_for() {
     let page = world.send(get(&asked.page)).await;
     assert_eq!(page.status, StatusCode::OK);
     assert!(page.text.contains("GET /*") && page.text.contains("<form method=\"post\" action=\""), "{}", page.text);
-    assert!(!page.text.contains("<script") && !page.text.contains("javascript:"));
+    // One script, of this service, and nothing that asks for another.
+    assert!(page.text.matches("<script").count() == 1 && !page.text.contains("javascript:"), "{}", page.text);
+    assert!(page.text.contains("<script src=\"../security-key.js\" defer></script>"), "{}", page.text);
+    let script = world.send(get("/1.0/auth/security-key.js")).await;
+    assert_eq!(script.headers["content-type"], "text/javascript; charset=utf-8");
     let policy = page.headers["content-security-policy"].to_str().expect("text");
-    assert_eq!(policy, "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'");
+    assert_eq!(
+        policy,
+        "default-src 'none'; script-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    );
     refused(&world.call_as(&asked.keys, "GET", "/1.0/me", &Value::Null).await, 403, "INVALID_CREDENTIAL");
 
     let answer = decide(&world, &asked, &[("login", &name), ("password", OWN)]).await;
@@ -348,4 +356,84 @@ async fn where_a_second_factor_is_compulsory_who_has_none_gets_one() {
     let enrol = decide(&world, &asked, &[("login", &name), ("password", OWN)]).await;
     assert!(enrol.text.contains("otpauth://") && !enrol.text.contains(&secret));
     assert!(world.whole_log().await.contains("account.user.secondFactors.reset"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_registers_a_security_key_and_logs_in_by_it() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let port = listener.local_addr().expect("an address").port();
+    let url = format!("http://localhost:{port}");
+    let world = World::at(&url).await;
+    let service = world.router.clone().into_make_service_with_connect_info::<std::net::SocketAddr>();
+    let serving = tokio::spawn(async move { axum::serve(listener, service).await });
+    let name = user(&world, "alice").await;
+    let alice = world.key_of_user("alice").await;
+    let browser = Browser::start().await;
+    browser.add_authenticator().await;
+
+    // The key is made in a page of the service, for what the API asked for.
+    let asked = ask(&world).await;
+    browser.open(&format!("{url}{}", asked.page)).await;
+    let begun = world.call_as(&alice, "POST", U2F, &Value::Null).await.body;
+    let made = browser
+        .run(
+            "const [begun, done] = arguments;
+             const publicKey = PublicKeyCredential.parseCreationOptionsFromJSON({
+                 challenge: begun.challenge, rp: { id: begun.rpId, name: begun.rpName },
+                 user: { id: begun.userId, name: begun.userName, displayName: begun.userDisplayName },
+                 pubKeyCredParams: [-8, -7, -257].map((alg) => ({ type: 'public-key', alg })),
+                 authenticatorSelection: { residentKey: 'preferred', userVerification: 'preferred' },
+             });
+             navigator.credentials.create({ publicKey }).then(
+                 (made) => { const { rawId, response } = made.toJSON(); done({ rawId, ...response }); },
+                 (fault) => done(String(fault)));",
+            &begun,
+        )
+        .await;
+    let one = format!("{U2F}/{}", begun["id"]);
+    assert_eq!(world.call_as(&alice, "GET", &one, &Value::Null).await.body["status"], "needCodeValidation");
+    let validated = world.call_as(&alice, "POST", &format!("{one}/validate"), &made).await;
+    assert_eq!(validated.status, StatusCode::OK, "{validated:?} {made}");
+    let again = world.call_as(&alice, "POST", &format!("{one}/validate"), &made).await;
+    refused(&again, 409, "CONFLICT");
+
+    // Beside the password.
+    browser.open(&format!("{url}{}", asked.page)).await;
+    for (field, text) in [("#login", name.as_str()), ("#password", OWN)] {
+        browser.fill(field, text).await;
+    }
+    browser.click("button[value=grant]").await;
+    browser.wait_for("Use your security key too").await;
+    browser.fill("#password", OWN).await;
+    browser.click("button[name=key]").await;
+    browser.wait_for("The application has access now").await;
+    assert_eq!(world.call_as(&asked.keys, "GET", "/1.0/me", &Value::Null).await.status, StatusCode::OK);
+
+    // In its place.
+    let asked = ask(&world).await;
+    browser.open(&format!("{url}{}", asked.page)).await;
+    browser.click("button[name=passkey]").await;
+    browser.wait_for("The application has access now").await;
+    let details = world.call_as(&asked.keys, "GET", "/1.0/auth/details", &Value::Null).await.body;
+    assert_eq!(details["user"], "alice");
+
+    // The browser itself asks no key for a page of another host.
+    let asked = ask(&world).await;
+    browser.open(&format!("http://127.0.0.1:{port}{}", asked.page)).await;
+    browser.click("button[name=passkey]").await;
+    browser.wait_for("gave no answer: SecurityError").await;
+
+    // A key that is disabled and removed is good no more.
+    refused(&world.call_as(&alice, "DELETE", &one, &Value::Null).await, 409, "CONFLICT");
+    assert_eq!(world.call_as(&alice, "POST", &format!("{one}/disable"), &Value::Null).await.status, StatusCode::OK);
+    assert_eq!(world.call_as(&alice, "DELETE", &one, &Value::Null).await.status, StatusCode::OK);
+    browser.open(&format!("{url}{}", asked.page)).await;
+    browser.click("button[name=passkey]").await;
+    browser.wait_for("is not right, or may not be used from here").await;
+    refused(&world.call_as(&asked.keys, "GET", "/1.0/me", &Value::Null).await, 403, "INVALID_CREDENTIAL");
+    assert_eq!(world.call_as(&alice, "GET", U2F, &Value::Null).await.body, json!([]));
+    let log = world.whole_log().await;
+    assert!(log.contains("U2F") && log.contains("securityKey.deleted"));
+    browser.stop().await;
+    serving.abort();
 }

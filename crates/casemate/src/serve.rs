@@ -41,7 +41,8 @@ pub async fn run(
     let s3_address = s3_listener.local_addr().doing("cannot tell the object store's address")?;
     let (api_tls, s3_tls) = (listener::acceptor(config.api.tls.as_ref())?, listener::acceptor(config.s3.tls.as_ref())?);
 
-    let rooms = Rooms::open(&config).await?;
+    let mut rooms = Rooms::open(&config).await?;
+    rooms.identity = rooms.identity.with_public_urls(&config.api.public_urls(api_address));
     let halt = CancellationToken::new();
     let gate = Gate::new(
         rooms.store.clone(),

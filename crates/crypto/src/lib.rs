@@ -6,11 +6,13 @@ pub mod digest;
 pub mod envelope;
 mod key;
 mod md5;
+mod public;
 pub mod segment;
 pub mod sign;
 
 pub use key::Key;
 pub use md5::Md5;
+pub use public::PublicKey;
 pub use sign::SigningKey;
 
 /// Why bytes could not be sealed or opened.

@@ -25,6 +25,7 @@ pub mod sessions;
 pub mod sso;
 pub mod temporary_keys;
 pub mod user_tokens;
+pub mod webauthn;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -212,7 +212,7 @@ fn totp(row: &SqliteRow) -> Result<Totp, Error> {
     })
 }
 
-fn last_use(row: &SqliteRow, column: &'static str) -> Result<Option<Timestamp>, Error> {
+pub(crate) fn last_use(row: &SqliteRow, column: &'static str) -> Result<Option<Timestamp>, Error> {
     let micros: Option<i64> = row.try_get("last_use")?;
     micros.map(|micros| time(column, micros)).transpose()
 }

@@ -53,8 +53,9 @@ pub use ip_restrictions::{IpRestriction, IpRestrictions, IpRule};
 pub use job_policy::job_policy;
 pub use live::Live;
 pub use people::{
-    BackupCodes, Factor, FactorChange, Group, GroupChange, GroupRole, LogIn, LoggedIn, NewPerson, NewTotp, Person,
-    PersonChange, PersonStatus, Setup, SetupLink, TotpInfo, group_urn, user_urn,
+    Assertion, Attestation, BackupCodes, Factor, FactorChange, Group, GroupChange, GroupRole, KeyFault, KeyRequest,
+    LogIn, LoggedIn, NewPerson, NewSecurityKey, NewTotp, Person, PersonChange, PersonStatus, RelyingParty,
+    SecurityKeyInfo, Setup, SetupLink, TotpInfo, group_urn, user_urn,
 };
 pub use policy::{
     CONDITION_KEYS, PolicyError, S3Policy, S3Question, S3Step, S3Verdict, decide_s3, explain_s3, is_condition_key,
@@ -89,7 +90,7 @@ use cache::Cache;
 use iam::Snapshots;
 use last_use::LastUse;
 use passwords::Passwords;
-use people::CommonPasswords;
+use people::{Challenges, CommonPasswords};
 use policy::BucketPolicies;
 
 /// Accounts, credentials and decisions; a cheap handle.
@@ -107,6 +108,8 @@ pub struct Identity {
     iam: Arc<Snapshots>,
     large_decisions: Arc<Semaphore>,
     oidc: Arc<sso::OidcClient>,
+    challenges: Arc<Challenges>,
+    relying_party: Option<Arc<RelyingParty>>,
 }
 
 impl Identity {
@@ -125,6 +128,8 @@ impl Identity {
             iam: Arc::default(),
             large_decisions: Arc::new(Semaphore::new(LARGE_DECISIONS)),
             oidc: Arc::default(),
+            challenges: Arc::default(),
+            relying_party: None,
         }
     }
 
@@ -194,6 +199,9 @@ pub enum Error {
     /// A code that is not right, or was used already.
     #[error("the code is not right, or was used already")]
     WrongCode,
+    /// What a security key says does not hold.
+    #[error(transparent)]
+    Key(#[from] KeyFault),
     /// A rule for addresses that would refuse the one from which it is made.
     #[error("your own address ({address}) would be refused by it; nothing was changed")]
     LocksOut {

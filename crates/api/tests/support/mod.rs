@@ -1,6 +1,8 @@
 //! The API over real rooms in a directory of its own. Only the warden is not there, so that jobs wait.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod browser;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use api::{ApiState, Config, router};
@@ -84,12 +86,17 @@ pub struct Answer {
 
 impl World {
     pub async fn new() -> World {
+        World::at(BASE).await
+    }
+
+    /// The same, with security keys for the service at this address.
+    pub async fn at(url: &str) -> World {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path();
         let db = Db::open(&path.join("casemate.sqlite")).await.expect("a database");
         let audit = Audit::new(db.clone());
         let room = Arc::new(Keys::open(&path.join("keys")).expect("keys"));
-        let identity = Identity::new(db.clone(), audit.clone(), Arc::clone(&room));
+        let identity = Identity::new(db.clone(), audit.clone(), Arc::clone(&room)).with_public_urls(&[url.into()]);
         let store = Store::open(&path.join("objects"), Arc::clone(&room)).await.expect("a store");
         for version in ["3.5.9", "4.1.4"] {
             engine(path, version);
@@ -114,7 +121,7 @@ impl World {
                 log_address_base: "http://127.0.0.1:9000".into(),
             },
         });
-        let config = Config { public_urls: vec![BASE.into()], regions, ..Config::default() };
+        let config = Config { public_urls: vec![BASE.into(), url.into()], regions, ..Config::default() };
         let state = ApiState {
             identity: identity.clone(),
             jobs,

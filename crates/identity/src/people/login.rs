@@ -8,7 +8,9 @@ use model::AccountId;
 use zeroize::Zeroizing;
 
 use super::{
-    NewTotp, Person, password, resource,
+    Assertion, KeyRequest, NewTotp, Person,
+    challenges::Purpose,
+    password, resource,
     second_factor::{ENABLED, Factor, FactorChange},
     setup::{person_identity, words},
 };
@@ -23,6 +25,8 @@ pub struct LogIn<'a> {
     pub password: &'a str,
     /// A one-time code or a backup code; empty if none is given.
     pub code: &'a str,
+    /// What a security key says; `None` if none is given. It goes before a code.
+    pub assertion: Option<&'a Assertion>,
     /// The password that takes the place of one that must be changed; empty if none is given.
     pub new_password: &'a str,
     /// From where.
@@ -43,8 +47,8 @@ pub enum LoggedIn {
     },
     /// It is nobody that may come in.
     Refused,
-    /// The password is right, and a code is wanted too, or another one.
-    CodeWanted,
+    /// The password is right, and a second factor is wanted too, or another one: a code, or one of these keys.
+    CodeWanted(Option<KeyRequest>),
     /// The password is right, and has to be changed; why the new one that was given is not good.
     NewPasswordWanted(Option<&'static str>),
     /// The password is right, and this generator has to be validated by a code of it, which is given with the next try.
@@ -104,7 +108,8 @@ impl Identity {
                 Err(fault) => return Err(fault),
             }
         }
-        let has_factor = self.totps(person.id).await?.iter().any(|totp| totp.status == ENABLED);
+        let has_totp = self.totps(person.id).await?.iter().any(|totp| totp.status == ENABLED);
+        let has_factor = has_totp || self.has_key(person.id).await?;
         let mut enrolled = None;
         if !has_factor && self.is_second_factor_required(&person.account).await? {
             let pending = self.pending_totp(&person, &by).await?;
@@ -118,25 +123,34 @@ impl Identity {
                 Err(fault) => return Err(fault),
             }
         }
-        if has_factor && given.code.is_empty() {
+        if has_factor && given.code.is_empty() && given.assertion.is_none() {
             attempt.succeeded();
-            return Ok(LoggedIn::CodeWanted);
+            return Ok(LoggedIn::CodeWanted(self.key_request(person.id, given.from).await?));
         }
         let code_attempt = match has_factor {
             true => Some(self.passwords.admit_code(given.from, person.id, Instant::now())?),
             false => None,
         };
         let mut tx = self.db.begin().await?;
-        let factor = match has_factor {
-            true => match self.use_code(&mut tx, &person, given.code).await? {
-                Some(factor) => Some(factor),
-                None => {
-                    drop(tx);
-                    self.audit.record(failed(given, Some(&person.account), "the code is wrong or was used")).await?;
-                    return Ok(LoggedIn::CodeWanted);
-                }
-            },
-            false => enrolled,
+        let proved = match (has_factor, given.assertion) {
+            (false, _) => Ok(enrolled),
+            (true, Some(assertion)) => {
+                let purpose = Purpose::SecondFactor { person: person.id };
+                let used = self.use_key(&mut tx, &person, assertion, purpose).await?;
+                used.map(Some).map_err(|fault| fault.to_string())
+            }
+            (true, None) => {
+                let used = self.use_code(&mut tx, &person, given.code).await?;
+                used.map(Some).ok_or_else(|| "the code is wrong or was used".to_owned())
+            }
+        };
+        let factor = match proved {
+            Ok(factor) => factor,
+            Err(why) => {
+                drop(tx);
+                self.audit.record(failed(given, Some(&person.account), &why)).await?;
+                return Ok(LoggedIn::CodeWanted(self.key_request(person.id, given.from).await?));
+            }
         };
         if let Some(hash) = new_hash {
             self.set_password(&mut tx, &person, &hash, by.clone()).await?;
@@ -153,7 +167,7 @@ impl Identity {
 }
 
 /// What the audit log says of a log-in, with the words of the old service.
-fn succeeded(by: Actor, person: &Person, factor: Option<Factor>, given: &LogIn<'_>) -> Entry {
+pub(super) fn succeeded(by: Actor, person: &Person, factor: Option<Factor>, given: &LogIn<'_>) -> Entry {
     let mut entry = Entry::new(by, "account.user.loggedIn", resource(person));
     entry.detail = serde_json::json!({
         "type": "LOGIN_SUCCESS",
@@ -166,7 +180,7 @@ fn succeeded(by: Actor, person: &Person, factor: Option<Factor>, given: &LogIn<'
     entry
 }
 
-fn failed(given: &LogIn<'_>, account: Option<&AccountId>, why: &str) -> Entry {
+pub(super) fn failed(given: &LogIn<'_>, account: Option<&AccountId>, why: &str) -> Entry {
     let by = Actor { account: account.cloned(), ..Actor::anonymous(given.from) };
     let name: String = given.name.chars().take(160).collect();
     // A person may have put the password where the name belongs.

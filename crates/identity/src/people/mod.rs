@@ -2,20 +2,26 @@
 //!
 //! A user of a group whose role is `ADMIN` may do all that the account may; what any other may do, policies say.
 
+mod challenges;
 mod groups;
 mod login;
 mod password;
 mod second_factor;
+mod security_keys;
 mod setup;
 mod totp;
+mod webauthn;
 
+pub(crate) use challenges::Challenges;
 pub use db::people::{Group, Person};
 pub use groups::{GroupChange, GroupRole};
 pub use login::{LogIn, LoggedIn};
 pub(crate) use password::CommonPasswords;
 pub use second_factor::{BackupCodes, Factor, FactorChange, NewTotp, TotpInfo};
+pub use security_keys::{KeyRequest, NewSecurityKey, SecurityKeyInfo};
 pub(crate) use setup::person_identity;
 pub use setup::{Setup, SetupLink};
+pub use webauthn::{Assertion, Attestation, KeyFault, RelyingParty};
 
 use audit::{Actor, Entry};
 use model::AccountId;

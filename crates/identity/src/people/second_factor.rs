@@ -47,6 +47,8 @@ pub enum Factor {
     Totp,
     /// The backup codes.
     BackupCode,
+    /// A security key, or a passkey in the place of the password.
+    SecurityKey,
 }
 
 impl Factor {
@@ -55,6 +57,7 @@ impl Factor {
         match self {
             Factor::Totp => "TOTP",
             Factor::BackupCode => "BACKUP_CODE",
+            Factor::SecurityKey => "U2F",
         }
     }
 }
@@ -72,7 +75,7 @@ pub enum FactorChange {
 
 impl FactorChange {
     /// The status that it has to have, and the one that it has after.
-    fn statuses(self) -> (&'static str, &'static str) {
+    pub(super) fn statuses(self) -> (&'static str, &'static str) {
         match self {
             FactorChange::Validate => (PENDING, ENABLED),
             FactorChange::Enable => (DISABLED, ENABLED),
@@ -172,14 +175,15 @@ impl Identity {
     }
 
     /// Gives a user ten new backup codes, which are shown this once; they are good when one was validated. Those that
-    /// are enabled are disabled before, by one of them. Only for who has a generator that is enabled.
+    /// are enabled are disabled before, by one of them. Only for who has a generator or a security key that is enabled.
     pub async fn create_backup_codes(&self, person: i64, by: &Actor) -> Result<Vec<Zeroizing<String>>, Error> {
         let person = self.person_of(person).await?;
         let codes = (0..BACKUP_CODES).map(|_| new_backup_code()).collect::<Result<Vec<_>, Error>>()?;
         let hashes: Vec<Vec<u8>> = codes.iter().map(|code| random::sha256(&normal(code))).collect();
         let mut tx = self.db.begin().await?;
-        if !second_factors::totps_in(&mut tx, person.id).await?.iter().any(|row| row.status == ENABLED) {
-            return Err(Error::InUse { what: "backup codes are for who has one-time codes enabled" });
+        let has_totp = second_factors::totps_in(&mut tx, person.id).await?.iter().any(|row| row.status == ENABLED);
+        if !has_totp && !self.has_key(person.id).await? {
+            return Err(Error::InUse { what: "backup codes are for who has one-time codes or a security key enabled" });
         }
         let old = second_factors::backup_codes_in(&mut tx, person.id).await?;
         if old.is_some_and(|old| old.status == ENABLED && old.remaining > 0) {
@@ -306,7 +310,7 @@ impl Identity {
         }
     }
 
-    async fn person_of(&self, id: i64) -> Result<Person, Error> {
+    pub(super) async fn person_of(&self, id: i64) -> Result<Person, Error> {
         let found = db::people::find_by_id(&self.db, id).await?;
         found.map(|(person, _)| person).ok_or_else(|| no_person("of this call"))
     }
