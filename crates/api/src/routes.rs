@@ -5,8 +5,8 @@ use futures::future::BoxFuture;
 use identity::Method;
 
 use crate::{
-    ApiError, audit_views, auth, billing, capabilities, client_files, containers, explain, iam, identity_provider, ip_restrictions,
-    jobs_routes, live, logs, me, oauth2, oidc_provider, people, project, quota,
+    ApiError, audit_views, auth, billing, capabilities, client_files, containers, explain, iam, identity_provider,
+    ip_restrictions, jobs_routes, live, logs, me, oauth2, oidc_provider, people, project, quota,
     request::{Call, Reply},
     roles, s3_keys, second_factors, security_keys, setup, sso, storage, tokens, users, validation,
 };

@@ -9,16 +9,18 @@ for (const button of document.querySelectorAll("button[data-options]")) {
   button.addEventListener("click", async () => {
     const form = button.form;
     // A passkey takes the place of what else is to be filled in.
-    if (button.name !== "passkey" && !form.reportValidity()) {
+    if (button.name === "key" && !form.reportValidity()) {
       return;
     }
     try {
-      const publicKey = PublicKeyCredential.parseRequestOptionsFromJSON(JSON.parse(button.dataset.options));
-      const credential = await navigator.credentials.get({ publicKey });
+      const options = JSON.parse(button.dataset.options);
+      const credential = button.name === "register"
+        ? await navigator.credentials.create({ publicKey: PublicKeyCredential.parseCreationOptionsFromJSON(options) })
+        : await navigator.credentials.get({ publicKey: PublicKeyCredential.parseRequestOptionsFromJSON(options) });
       form.elements.assertion.value = JSON.stringify(credential.toJSON());
       form.elements.passkey_used.value = button.name === "passkey" ? "yes" : "";
       form.noValidate = true;
-      form.requestSubmit(form.querySelector("button[value=grant]"));
+      form.requestSubmit(form.querySelector("button:not([type=button])"));
     } catch (fault) {
       document.getElementById("key-said").textContent = `The security key gave no answer: ${fault.name}.`;
     }

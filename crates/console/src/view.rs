@@ -144,6 +144,9 @@ pub(crate) struct Form {
     pub hidden: Vec<(String, String)>,
     /// What is filled in.
     pub fields: Vec<Field>,
+    /// Buttons by which a security key answers, which a script brings to life: name, options of the Web Authentication API as
+    /// JSON, text.
+    pub keys: Vec<(&'static str, String, &'static str)>,
     /// Name, value and text of its buttons.
     pub buttons: Vec<(&'static str, &'static str, String)>,
 }
@@ -157,6 +160,7 @@ impl Form {
             action: action.to_owned(),
             hidden: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             fields: Vec::new(),
+            keys: Vec::new(),
             buttons: vec![("", "", text.into())],
         }
     }

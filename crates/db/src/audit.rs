@@ -713,7 +713,8 @@ mod tests {
             }
         };
         let text = str::to_owned;
-        let cases: [(View, fn(i64) -> bool); 5] = [
+        type Holds = fn(i64) -> bool;
+        let cases: [(View, Holds); 5] = [
             (View::CallsOf(text("mine")), |n| n % 50 == 1 && n % 5 == 1),
             (View::CallsOn { resource: text("urn:3"), by: text("mine") }, |n| n % 50 == 1 && n % 11 == 3),
             (View::AskedOf { resource: text("urn:3"), by: text("other2") }, |n| {

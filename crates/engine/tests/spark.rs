@@ -48,6 +48,7 @@ impl Bench {
             bucket: "code".parse().expect("a bucket"),
             program: Program::Python { file: "main.py".into() },
             arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
+            placement: model::Placement::Cluster,
             sizing: Sizing { driver: node, executor: node, executors },
             packages: Vec::new(),
             repositories: Vec::new(),

@@ -27,6 +27,7 @@ pub(crate) async fn page(visit: Visit) -> Result<Outcome, Stop> {
         action: format!("/console/grant/{token}"),
         hidden: Vec::new(),
         fields: vec![days],
+        keys: Vec::new(),
         buttons: vec![("decision", "grant", "Grant".to_owned()), ("decision", "refuse", "Refuse".to_owned())],
     };
     let parts = vec![

@@ -86,6 +86,7 @@ pub(crate) async fn explain(visit: Visit) -> Result<Outcome, Stop> {
             action: "/console/iam/explain".to_owned(),
             hidden: Vec::new(),
             fields,
+            keys: Vec::new(),
             buttons: vec![("", "", button.to_owned())],
         })
     };

@@ -1,7 +1,7 @@
 //! Log-in and log-out. What is wrong is told to nobody who could learn from it, as by the page of validation.
 
 use http::StatusCode;
-use identity::{LogIn, LoggedIn, NewSession, Opener};
+use identity::{Assertion, KeyRequest, LogIn, LoggedIn, NewSession, Opener};
 
 use crate::{
     gate::{find_session, set_cookie},
@@ -11,26 +11,44 @@ use crate::{
 
 /// The form.
 pub(crate) async fn page(visit: Visit) -> Result<Outcome, Stop> {
-    Ok(View::new(TITLE, body(visit.query("next"), &Wish::default())).into())
+    Ok(View::new(TITLE, body(&visit, visit.query("next"), &Wish::default())).into())
 }
 
 /// Lets a user in: each log-in makes another session, so that nobody can give a browser one that he knows himself.
 pub(crate) async fn submit(visit: Visit) -> Result<Outcome, Stop> {
     let mut wish = Wish { login: visit.form("login").to_owned(), ..Wish::default() };
     let next = visit.form("next");
+    let assertion = match visit.form("assertion") {
+        "" => None,
+        text => match Assertion::parse(text) {
+            Ok(assertion) => Some(assertion),
+            Err(fault) => {
+                wish.why = format!("It did not work: {fault}.");
+                return Ok(View::new(TITLE, body(&visit, next, &wish)).with_status(StatusCode::BAD_REQUEST).into());
+            }
+        },
+    };
     let given = LogIn {
         name: visit.form("login"),
         password: visit.form("password"),
         code: visit.form("code"),
+        assertion: assertion.as_ref(),
         new_password: visit.form("new_password"),
         from: visit.seen.source_ip,
         user_agent: visit.header("user-agent"),
     };
-    let outcome = match visit.console.identity.log_in(&given).await {
+    let identity = &visit.console.identity;
+    let outcome = match &assertion {
+        Some(passkey) if visit.form("passkey_used") == "yes" => {
+            identity.log_in_by_passkey(passkey, given.from, given.user_agent).await
+        }
+        _ => identity.log_in(&given).await,
+    };
+    let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(identity::Error::TryLater { seconds }) => {
             wish.why = format!("Too many tries. The next one is heard in {seconds} s.");
-            return Ok(View::new(TITLE, body(next, &wish)).with_status(StatusCode::TOO_MANY_REQUESTS).into());
+            return Ok(View::new(TITLE, body(&visit, next, &wish)).with_status(StatusCode::TOO_MANY_REQUESTS).into());
         }
         Err(cause) => return Err(failed(&cause)),
     };
@@ -47,8 +65,16 @@ pub(crate) async fn submit(visit: Visit) -> Result<Outcome, Stop> {
             return enter(&visit, &new, next).await;
         }
         LoggedIn::Refused => "The login or the password is not right, or may not be used from here.".to_owned(),
-        LoggedIn::CodeWanted if given.code.is_empty() => "Give a one-time code too, or a backup code.".to_owned(),
-        LoggedIn::CodeWanted => "The code is not right, or was used already.".to_owned(),
+        LoggedIn::CodeWanted(key) => {
+            let has_key = key.is_some();
+            wish.key = key;
+            match (given.code.is_empty() && assertion.is_none(), has_key) {
+                (true, false) => "Give a one-time code too, or a backup code.".to_owned(),
+                (true, true) => "Use your security key too, or give a one-time code or a backup code.".to_owned(),
+                (false, false) => "The code is not right, or was used already.".to_owned(),
+                (false, true) => "The security key or the code is not right, or was used already.".to_owned(),
+            }
+        }
         LoggedIn::NewPasswordWanted(rule) => {
             wish.new_password = true;
             let rule = rule.map(|rule| format!(" It is not good enough: {rule}.")).unwrap_or_default();
@@ -59,7 +85,7 @@ pub(crate) async fn submit(visit: Visit) -> Result<Outcome, Stop> {
             "Give a one-time code of the secret below.".to_owned()
         }
     };
-    Ok(View::new(TITLE, body(next, &wish)).with_status(StatusCode::FORBIDDEN).into())
+    Ok(View::new(TITLE, body(&visit, next, &wish)).with_status(StatusCode::FORBIDDEN).into())
 }
 
 /// Opens a session for one who is logged in, ends the one that the browser had, and goes on to `next`.
@@ -104,9 +130,11 @@ struct Wish {
     new_password: bool,
     /// How to begin with one-time codes: the secret, and the same for an app.
     enrol: Vec<String>,
+    /// What to ask the security keys of the user for.
+    key: Option<KeyRequest>,
 }
 
-fn body(next: &str, wish: &Wish) -> Vec<Part> {
+fn body(visit: &Visit, next: &str, wish: &Wish) -> Vec<Part> {
     let mut parts = Vec::new();
     if !wish.why.is_empty() {
         parts.push(Part::Alert(wish.why.clone()));
@@ -134,17 +162,24 @@ fn body(next: &str, wish: &Wish) -> Vec<Part> {
     if wish.new_password {
         fields.push(password("new_password", "New password, 12 characters at least", "new-password"));
     }
-    let form = |action: &str, fields, button: &str| Form {
+    let options = |request: &KeyRequest| request.options().to_string();
+    let mut keys: Vec<_> = wish.key.iter().map(|key| ("key", options(key), "Use a security key")).collect();
+    // Where the service has no address by which keys could know it, there are none.
+    if let Ok(request) = visit.console.identity.passkey_request(visit.seen.source_ip) {
+        keys.push(("passkey", options(&request), "Log in with a passkey"));
+    }
+    let form = |action: &str, fields, keys, button: &str| Form {
         method: "post",
         action: action.to_owned(),
         hidden: vec![("next".to_owned(), next.to_owned())],
         fields,
+        keys,
         buttons: vec![("", "", button.to_owned())],
     };
-    parts.push(Part::Form(form(PATH, fields, "Log in")));
+    parts.push(Part::Form(form(PATH, fields, keys, "Log in")));
     let field = Field { required: true, ..Field::text("account", "Account") };
     parts.push(Part::Heading("Single sign-on".to_owned()));
-    parts.push(Part::Form(form(SSO, vec![field], "Log in with your organisation")));
+    parts.push(Part::Form(form(SSO, vec![field], Vec::new(), "Log in with your organisation")));
     parts
 }
 

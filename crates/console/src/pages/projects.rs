@@ -125,6 +125,7 @@ pub(crate) async fn job(visit: Visit) -> Result<Outcome, Stop> {
         action: format!("/console/projects/{project}/jobs/{id}"),
         hidden: Vec::new(),
         fields: vec![field],
+        keys: Vec::new(),
         buttons: vec![("", "", "Show".to_owned())],
     }));
     parts.push(Part::Links(vec![(format!("/console/projects/{project}/jobs"), "All jobs of the project".to_owned())]));

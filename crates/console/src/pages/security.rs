@@ -1,7 +1,7 @@
 //! The second factors and sessions of the user who is logged in.
 
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     view::{Cell, Field, Form, Outcome, Part, Stop, Table, View},
@@ -11,7 +11,10 @@ use crate::{
 /// The page.
 pub(crate) async fn page(visit: Visit) -> Result<Outcome, Stop> {
     let mut parts = match totps(&visit).await {
-        Ok(parts) => parts,
+        Ok(mut parts) => {
+            parts.extend(keys(&visit).await?);
+            parts
+        }
         // One for whom a provider vouches has its second factors there; the API says so.
         Err(stop) if stop.status == StatusCode::FORBIDDEN => {
             stop.sentences.into_iter().take(1).map(Part::Text).collect()
@@ -26,6 +29,12 @@ pub(crate) async fn page(visit: Visit) -> Result<Outcome, Stop> {
 pub(crate) async fn submit(visit: Visit) -> Result<Outcome, Stop> {
     let id = encoded(visit.form("id"));
     let code = json!({ "code": visit.form("code") });
+    let made = match visit.form("assertion") {
+        "" => json!({}),
+        text => {
+            attestation(text).ok_or_else(|| Stop::new(StatusCode::BAD_REQUEST, "The security key gave no answer."))?
+        }
+    };
     let (totp, backup) = ("/1.0/me/accessRestriction/totp", "/1.0/me/accessRestriction/backupCode");
     let (method, path, body) = match visit.form("do") {
         "totp-create" => ("POST", totp.to_owned(), None),
@@ -38,6 +47,11 @@ pub(crate) async fn submit(visit: Visit) -> Result<Outcome, Stop> {
         "backup-validate" => ("POST", format!("{backup}/validate"), Some(&code)),
         "backup-enable" => ("POST", format!("{backup}/enable"), Some(&code)),
         "backup-disable" => ("POST", format!("{backup}/disable"), Some(&code)),
+        "key-create" => ("POST", KEYS.to_owned(), None),
+        "key-validate" => ("POST", format!("{KEYS}/{id}/validate"), Some(&made)),
+        "key-enable" => ("POST", format!("{KEYS}/{id}/enable"), None),
+        "key-disable" => ("POST", format!("{KEYS}/{id}/disable"), None),
+        "key-delete" => ("DELETE", format!("{KEYS}/{id}"), None),
         "session-end" => ("DELETE", format!("/1.0/me/api/session/{id}"), None),
         _ => return Err(Stop::new(StatusCode::BAD_REQUEST, "The form does not say what to do.")),
     };
@@ -57,8 +71,68 @@ pub(crate) async fn submit(visit: Visit) -> Result<Outcome, Stop> {
             let note = "Keep these codes; each is good once, and they are not shown again. Give one of them to make them good.";
             Ok(View::new("Backup codes", vec![Part::Text(note.to_owned()), Part::List(codes), Part::Form(form)]).into())
         }
+        "key-create" => {
+            let mut form = Form::button(PATH, "key-validate", &[("id", text(&done["id"]).as_str())], "");
+            form.buttons.clear();
+            form.keys.push(("register", creation(&done).to_string(), "Ask the security key"));
+            let note =
+                "Have the security key or this device's passkeys at hand. Without a script this cannot be done here.";
+            Ok(View::new("A new security key", vec![Part::Text(note.to_owned()), Part::Form(form)]).into())
+        }
         _ => Ok(Outcome::Redirect { to: PATH.to_owned(), cookie: None }),
     }
+}
+
+/// What the Web Authentication API is asked for to make a key, from what the API began.
+fn creation(begun: &Value) -> Value {
+    let kinds = [-8, -7, -257].map(|algorithm| json!({ "type": "public-key", "alg": algorithm }));
+    json!({
+        "challenge": begun["challenge"],
+        "rp": { "id": begun["rpId"], "name": begun["rpName"] },
+        "user": { "id": begun["userId"], "name": begun["userName"], "displayName": begun["userDisplayName"] },
+        "pubKeyCredParams": kinds,
+        "authenticatorSelection": { "residentKey": "preferred", "userVerification": "preferred" },
+    })
+}
+
+/// What a browser's `PublicKeyCredential.toJSON` says of a new key, as the API takes it.
+fn attestation(text: &str) -> Option<Value> {
+    let made: Value = serde_json::from_str(text).ok()?;
+    let response = &made["response"];
+    Some(json!({
+        "rawId": made["rawId"].as_str()?,
+        "clientDataJSON": response["clientDataJSON"].as_str()?,
+        "attestationObject": response["attestationObject"].as_str()?,
+    }))
+}
+
+async fn keys(visit: &Visit) -> Result<Vec<Part>, Stop> {
+    let ids = visit.read(KEYS).await?;
+    let mut parts = vec![Part::Heading("Security keys and passkeys".to_owned())];
+    for id in ids.as_array().into_iter().flatten() {
+        let id = text(id);
+        let key = visit.read(&format!("{KEYS}/{}", encoded(&id))).await?;
+        let names = [
+            ("Key", "id"),
+            ("Description", "description"),
+            ("Status", "status"),
+            ("Created", "creationDate"),
+            ("Last use", "lastUsedDate"),
+        ];
+        parts.push(Part::Facts(facts(&key, &names)));
+        let form =
+            |does: &str, text: &str| Form::button(PATH, does, &[("id", id.as_str())], format!("{text} key {id}"));
+        match key["status"].as_str() {
+            Some("enabled") => parts.push(Part::Form(form("key-disable", "Disable"))),
+            Some("disabled") => {
+                parts.push(Part::Form(form("key-enable", "Enable")));
+                parts.push(Part::Form(form("key-delete", "Remove")));
+            }
+            _ => parts.push(Part::Form(form("key-delete", "Remove"))),
+        }
+    }
+    parts.push(Part::Form(Form::button(PATH, "key-create", &[], "Register a security key or passkey")));
+    Ok(parts)
 }
 
 async fn totps(visit: &Visit) -> Result<Vec<Part>, Stop> {
@@ -135,5 +209,7 @@ async fn sessions(visit: &Visit) -> Result<Table, Stop> {
     })
 }
 
+/// Where the API has the security keys of its caller.
+const KEYS: &str = "/1.0/me/accessRestriction/u2f";
 const PATH: &str = "/console/security";
 const TITLE: &str = "Your security";

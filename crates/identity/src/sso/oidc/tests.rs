@@ -783,7 +783,15 @@ async fn users_log_in_by_the_provider_alone_where_the_account_says_so() {
     identity.use_setup(&link.token, Zeroizing::new(PASSWORD.to_owned()), by).await.expect("set");
     let log_in = async || {
         let name = format!("{account}/eve");
-        let given = LogIn { name: &name, password: PASSWORD, code: "", new_password: "", from: from(), user_agent: "" };
+        let given = LogIn {
+            name: &name,
+            password: PASSWORD,
+            code: "",
+            assertion: None,
+            new_password: "",
+            from: from(),
+            user_agent: "",
+        };
         matches!(identity.log_in(&given).await.expect("an outcome"), LoggedIn::Done { .. })
     };
     world.provide(settings(&provider)).await.expect("a provider");
