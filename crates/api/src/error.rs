@@ -291,7 +291,7 @@ impl From<Refusal> for ApiError {
                 "INVALID_CREDENTIAL"
             }
             Refusal::InvalidToken => return ApiError::invalid_token(refusal.to_string()),
-            Refusal::SourceIp => "FORBIDDEN",
+            Refusal::SourceIp { .. } => "FORBIDDEN",
             Refusal::Internal(cause) => return ApiError::internal(cause),
         };
         ApiError::new(StatusCode::FORBIDDEN, "Client::Forbidden", code, refusal.to_string())

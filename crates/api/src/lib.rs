@@ -8,6 +8,7 @@ mod auth;
 mod billing;
 mod capabilities;
 mod client_files;
+mod contacts;
 mod containers;
 mod error;
 mod gate;

@@ -7,11 +7,13 @@
 pub mod accounts;
 pub mod audit;
 pub mod billing;
+pub mod contacts;
 pub mod credentials;
 pub mod iam;
 pub mod ip_restrictions;
 pub mod jobs;
 pub mod live;
+pub mod notifications;
 pub mod oauth2;
 pub mod people;
 pub mod project_users;

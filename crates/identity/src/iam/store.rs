@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{Actions, Body, Draft, Iam, Kind, Urn, urn::RESOURCE_GROUP_PREFIX};
-use crate::{Error, Identity, accounts::exists};
+use crate::{ContactKind, Error, Identity, accounts::exists};
 
 /// A policy, resource group or permissions group of an account.
 #[derive(Debug, Clone, PartialEq)]
@@ -155,11 +155,12 @@ impl Identity {
         db::iam::page(&self.db, account, kind, after, most).await?.into_iter().map(read).collect()
     }
 
-    /// The resources of an account that policies can name: itself and its projects.
+    /// The resources that the policies and tags of an account decide about: itself, and the projects of which it is the
+    /// administrative contact.
     pub async fn iam_resources(&self, account: &AccountId) -> Result<Vec<IamResource>, Error> {
         let mut tags: HashMap<String, BTreeMap<String, String>> = by_urn(db::iam::tags(&self.db, account, None).await?);
         let Some(own) = self.account(account).await? else { return Ok(Vec::new()) };
-        let projects = self.projects(Some(account)).await?;
+        let projects = self.projects_of_contact(account, &[ContactKind::Admin]).await?;
         let projects = projects.into_iter().map(|project| (Urn::project(&project.id), project.name));
         let all = std::iter::once((Urn::account(account), own.name)).chain(projects);
         Ok(all

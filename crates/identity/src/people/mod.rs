@@ -31,7 +31,7 @@ use crate::{
 pub enum PersonStatus {
     /// It may log in.
     Ok,
-    /// It may not log in, and what it granted is not good meanwhile.
+    /// It may not log in, and what it granted has ended.
     Disabled,
     /// It has to choose a password before anything else.
     PasswordChangeRequired,
@@ -157,7 +157,7 @@ impl Identity {
         self.write_person(account, login, "account.user.enabled", by, |person| person.enabled = true).await
     }
 
-    /// Lets a user log in no more, and what it granted be good no more, until it is enabled.
+    /// Lets a user log in no more until it is enabled, and ends the credentials that it granted, for good.
     pub async fn disable_person(&self, account: &AccountId, login: &str, by: &Actor) -> Result<(), Error> {
         self.write_person(account, login, "account.user.disabled", by, |person| person.enabled = false).await
     }
@@ -177,8 +177,12 @@ impl Identity {
         check_texts(&person.email, &person.description)?;
         person.updated = crate::now();
         db::people::update(&mut tx, &person).await.map_err(|fault| dangling(fault, "group", &person.group))?;
+        let ended = match person.enabled {
+            true => Vec::new(),
+            false => db::credentials::expire_of_person(&mut tx, person.id, None).await?,
+        };
         let mut entry = Entry::new(by.clone(), action, resource(&person));
-        entry.detail = serde_json::json!({ "group": person.group });
+        entry.detail = serde_json::json!({ "group": person.group, "credentialsEnded": ended });
         self.audit.record_in(&mut tx, &entry).await?;
         Ok(tx.commit().await?)
     }
@@ -187,7 +191,7 @@ impl Identity {
     pub async fn delete_person(&self, account: &AccountId, login: &str, by: &Actor) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
         let person = self.person(account, login).await?.ok_or_else(|| no_person(login))?;
-        let ended = db::credentials::expire_of_person(&mut tx, person.id).await?;
+        let ended = db::credentials::expire_of_person(&mut tx, person.id, None).await?;
         db::people::delete(&mut tx, person.id).await?;
         let mut entry = Entry::new(by.clone(), "account.user.deleted", resource(&person));
         entry.detail = serde_json::json!({ "credentialsEnded": ended });
