@@ -61,11 +61,7 @@ fn read_request(body: CredentialBody) -> Result<CredentialRequest, ApiError> {
         .map(|rule| AccessRule::parse(&rule.method, &rule.path))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|fault| ApiError::bad_field("accessRules", fault.to_string()))?;
-    let given = body.allowed_ips.unwrap_or_default();
-    if given.len() > MOST_RULES {
-        return Err(ApiError::bad_field("allowedIPs", "at most 200 address blocks"));
-    }
-    let allowed_ips = given.iter().map(|text| parse_block("allowedIPs", text)).collect::<Result<Vec<_>, _>>()?;
+    let allowed_ips = parse_blocks(&body.allowed_ips.unwrap_or_default())?;
     let redirection = body.redirection.filter(|text| !text.is_empty());
     if let Some(text) = &redirection {
         let good = text.len() <= 2048 && (text.starts_with("https://") || text.starts_with("http://"));
@@ -74,6 +70,14 @@ fn read_request(body: CredentialBody) -> Result<CredentialRequest, ApiError> {
         }
     }
     Ok(CredentialRequest { rules, allowed_ips, redirection })
+}
+
+/// The addresses that a credential may be used from.
+pub(crate) fn parse_blocks(given: &[String]) -> Result<Vec<IpNet>, ApiError> {
+    if given.len() > MOST_RULES {
+        return Err(ApiError::bad_field("allowedIPs", "at most 200 address blocks"));
+    }
+    given.iter().map(|text| parse_block("allowedIPs", text)).collect()
 }
 
 /// An address or a block of them, as a client writes it in a field.

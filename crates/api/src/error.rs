@@ -297,7 +297,7 @@ impl From<Refusal> for ApiError {
             }
             Refusal::InvalidToken => return ApiError::invalid_token(refusal.to_string()),
             Refusal::InvalidSession => return ApiError::ended_session(refusal.to_string()),
-            Refusal::SourceIp => "FORBIDDEN",
+            Refusal::SourceIp { .. } => "FORBIDDEN",
             Refusal::Internal(cause) => return ApiError::internal(cause),
         };
         ApiError::new(StatusCode::FORBIDDEN, "Client::Forbidden", code, refusal.to_string())

@@ -19,7 +19,7 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use identity::{Caller, Project, Proof, Resource, SignedRequest};
+use identity::{Caller, Project, Proof, Refusal, Resource, SignedRequest};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -192,10 +192,16 @@ async fn authenticate(
         return Ok(None);
     }
     record.decision = Some(audit::Decision::Refused);
-    let caller = match parts.extensions.get::<Caller>() {
-        Some(caller) => caller.clone(),
-        None => proved(state, parts, body, now, source_ip).await?,
+    let proved = match parts.extensions.get::<Caller>() {
+        Some(caller) => Ok(caller.clone()),
+        None => proved(state, parts, body, now, source_ip).await,
     };
+    // The audit log names whose credential was tried from elsewhere: it may be in the wrong hands.
+    if let Err(Refusal::SourceIp { caller }) = &proved {
+        record.caller = Some((**caller).clone());
+        record.reason = Some("the credential or its account does not let that address in".to_owned());
+    }
+    let caller = proved?;
     record.caller = Some(caller.clone());
     if route.access != Access::Own && !caller.may_call(route.method, without_version(parts.uri.path())) {
         record.reason = Some("no access rule of the credential grants the call".to_owned());
@@ -211,13 +217,13 @@ async fn proved(
     body: &[u8],
     now: Timestamp,
     source_ip: Option<IpAddr>,
-) -> Result<Caller, ApiError> {
+) -> Result<Caller, Refusal> {
     let urls = seen_urls(&state.config, parts);
     let signed = signed(parts, &urls, body, source_ip);
-    Ok(match bearer(parts).filter(|_| signed.application.is_none()) {
-        Some(token) => state.identity.authenticate_token(token, source_ip, now).await?,
-        None => state.identity.authenticate(&signed, now).await?,
-    })
+    match bearer(parts).filter(|_| signed.application.is_none()) {
+        Some(token) => state.identity.authenticate_token(token, source_ip, now).await,
+        None => state.identity.authenticate(&signed, now).await,
+    }
 }
 
 /// What of a call its signature is about.
@@ -246,7 +252,8 @@ pub(crate) fn bearer(parts: &Parts) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// Asks for the decision. A project of another account is one that does not exist, unless its policies allow the call.
+/// Asks for the decision. A project of which the caller's account is no contact is one that does not exist, unless policies
+/// allow the call.
 async fn decide(
     state: &ApiState,
     route: &'static Route,
@@ -283,7 +290,12 @@ async fn decide(
         // What stands there is no project, and may be anything.
         record.resource = None;
     }
-    let own = project.as_ref().is_some_and(|project| project.account == caller.account);
+    let own = match &decision.resource {
+        Resource::Project(id) if !decision.allowed => {
+            state.identity.contacts(id).await?.is_some_and(|contacts| contacts.has(&caller.account))
+        }
+        Resource::Project(_) | Resource::Account(_) => false,
+    };
     match (decision.allowed, given) {
         (true, Some(id)) if project.is_none() => Err(ApiError::not_found("serviceName", id)),
         (true, _) => Ok(project),

@@ -1,11 +1,11 @@
 //! `/v2/iam`: policies, resource groups, permissions groups, resources with their tags, checks of rights, and the
 //! reference lists of actions and resource types, which are made of the routes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use audit::Entry;
 use http::{HeaderName, HeaderValue};
-use identity::{Actions, IamDocument, IamKind, IamResource, Method, Resource, Urn, UrnKind};
+use identity::{Actions, IamDocument, IamKind, IamResource, Method, Resource, Subject, Urn, UrnKind};
 use model::AccountId;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -147,13 +147,14 @@ pub(crate) async fn delete_tag(call: Call) -> Result<Reply, ApiError> {
     Reply::void()
 }
 
-/// What the caller may do on several resources.
+/// What the caller may do on several resources, or another identity that each entry may name.
 pub(crate) async fn check(call: Call) -> Result<Reply, ApiError> {
     #[derive(Deserialize)]
     struct Wanted {
         #[serde(rename = "resourceURNs")]
         resources: Vec<String>,
         actions: Vec<String>,
+        identity: Option<String>,
     }
     let wanted: Vec<Wanted> = call.json()?;
     let pairs: usize = wanted.iter().map(|wanted| wanted.resources.len().saturating_mul(wanted.actions.len())).sum();
@@ -163,9 +164,10 @@ pub(crate) async fn check(call: Call) -> Result<Reply, ApiError> {
     let mut answers = Vec::new();
     for (number, wanted) in wanted.iter().enumerate() {
         check_actions(&format!("[{number}].actions"), &wanted.actions)?;
+        let asked = Asked::read(&call, &format!("[{number}].identity"), wanted.identity.as_deref()).await?;
         for (index, given) in wanted.resources.iter().enumerate() {
             let urn = resource_urn(&format!("[{number}].resourceURNs[{index}]"), given)?;
-            let mut answer = rights(&call, &urn, &wanted.actions).await?;
+            let mut answer = rights(&call, &asked, &urn, &wanted.actions).await?;
             answer["resourceURN"] = given.as_str().into();
             answers.push(answer);
         }
@@ -173,11 +175,12 @@ pub(crate) async fn check(call: Call) -> Result<Reply, ApiError> {
     Reply::json(&answers)
 }
 
-/// What the caller may do on one resource.
+/// What the caller may do on one resource, or another identity that is named.
 pub(crate) async fn check_resource(call: Call) -> Result<Reply, ApiError> {
     #[derive(Deserialize)]
     struct Body {
         actions: Vec<String>,
+        identity: Option<String>,
     }
     let body: Body = call.json()?;
     if body.actions.len() > MOST_CHECKS {
@@ -185,7 +188,8 @@ pub(crate) async fn check_resource(call: Call) -> Result<Reply, ApiError> {
     }
     check_actions("actions", &body.actions)?;
     let urn = resource_urn("resourceURN", call.param("resourceURN")?)?;
-    Reply::json(&rights(&call, &urn, &body.actions).await?)
+    let asked = Asked::read(&call, "identity", body.identity.as_deref()).await?;
+    Reply::json(&rights(&call, &asked, &urn, &body.actions).await?)
 }
 
 /// The actions that policies can name; `?resourceType=` narrows it.
@@ -356,14 +360,42 @@ fn describe_resource(resource: &IamResource, account: &AccountId) -> Value {
     })
 }
 
-/// Which of these actions the caller may do on a resource; written down as every evaluation is.
-async fn rights(call: &Call, urn: &Urn, wanted: &[String]) -> Result<Value, ApiError> {
-    let caller = call.caller()?;
+/// Whose rights are asked for.
+enum Asked {
+    /// Those of who calls.
+    Caller,
+    /// Those of another, on what the caller's account administers.
+    Other(Subject, HashSet<String>),
+}
+
+impl Asked {
+    /// Who is named; only for who may change policies, and so knows or may learn what they say.
+    async fn read(call: &Call, place: &str, given: Option<&str>) -> Result<Asked, ApiError> {
+        let Some(given) = given else { return Ok(Asked::Caller) };
+        let (caller, identity) = (call.caller()?, &call.api.identity);
+        let account = Resource::Account(caller.account.clone());
+        if !identity.authorize(caller, MANAGE, account, call.now).await?.allowed {
+            return Err(ApiError::forbidden(MANAGE));
+        }
+        let urn = Urn::parse(given).map_err(|fault| ApiError::bad_field(place, fault.to_string()))?;
+        let subject = identity.subject(&caller.account, &urn, call.source_ip).await?;
+        let subject = subject.ok_or_else(|| ApiError::bad_field(place, "the URN of an identity that exists"))?;
+        let own = identity.iam_resources(&caller.account).await?;
+        Ok(Asked::Other(subject, own.into_iter().map(|resource| resource.urn.to_string()).collect()))
+    }
+}
+
+/// Which of these actions somebody may do on a resource; written down as every evaluation is.
+async fn rights(call: &Call, asked: &Asked, urn: &Urn, wanted: &[String]) -> Result<Value, ApiError> {
+    let (caller, identity) = (call.caller()?, &call.api.identity);
     let (mut may, mut may_not) = (Vec::new(), Vec::new());
     for action in wanted {
-        let allowed = match Resource::from_urn(urn) {
-            Some(resource) => call.api.identity.authorize(caller, action, resource, call.now).await?.allowed,
-            None => false,
+        let allowed = match (Resource::from_urn(urn), asked) {
+            (None, _) => false,
+            (Some(resource), Asked::Caller) => identity.authorize(caller, action, resource, call.now).await?.allowed,
+            (Some(resource), Asked::Other(subject, own)) => {
+                own.contains(urn.as_str()) && identity.decide_for(subject, action, resource, call.now).await?.allowed
+            }
         };
         if allowed { may.push(action) } else { may_not.push(action) }
     }
@@ -371,7 +403,11 @@ async fn rights(call: &Call, urn: &Urn, wanted: &[String]) -> Result<Value, ApiE
     let mut entry = Entry::new(call.actor(), "iam.authorization.checked", urn.as_str());
     entry.request_id = Some(call.query_id.clone());
     entry.detail = json!({
-        "identities": caller.identities(),
+        "identities": match asked {
+            Asked::Caller => caller.identities(),
+            Asked::Other(subject, _) => subject.identities.clone(),
+        },
+        "askedBy": caller.identities(),
         "requestedActions": wanted,
         "authorizedActions": may,
         "unauthorizedActions": may_not,
@@ -445,3 +481,5 @@ impl Page {
 
 const LARGEST_PAGE: u32 = 1000;
 const MOST_CHECKS: usize = 1000;
+/// What one has to be allowed to ask for the rights of others.
+const MANAGE: &str = "account:apiovh:iam/policy/edit";

@@ -9,6 +9,7 @@ mod auth;
 mod billing;
 mod capabilities;
 mod client_files;
+mod contacts;
 mod containers;
 mod error;
 mod explain;

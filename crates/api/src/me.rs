@@ -1,6 +1,9 @@
 //! `/me`: the account, its applications and credentials.
 
+use identity::{Application, Proof, Who};
+use serde::Deserialize;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::{
     ApiError, auth,
@@ -40,17 +43,31 @@ pub(crate) async fn applications(call: Call) -> Result<Reply, ApiError> {
 
 /// One application.
 pub(crate) async fn application(call: Call) -> Result<Reply, ApiError> {
+    Reply::json(&describe_application(&own_application(&call).await?))
+}
+
+/// Removes an application, with every credential that was granted to it.
+pub(crate) async fn delete_application(call: Call) -> Result<Reply, ApiError> {
+    let application = own_application(&call).await?;
+    call.api.identity.delete_application(&application.account, application.id, &call.actor()).await?;
+    Reply::void()
+}
+
+async fn own_application(call: &Call) -> Result<Application, ApiError> {
     let id = call.param("applicationId")?;
     let applications = call.api.identity.applications(Some(&call.caller()?.account)).await?;
     let found = applications.into_iter().find(|application| application.id.to_string() == id);
-    let found = found.ok_or_else(|| ApiError::not_found("applicationId", id))?;
-    Reply::json(&json!({
-        "applicationId": found.id,
-        "applicationKey": found.key,
-        "name": found.name,
-        "description": found.description,
+    found.ok_or_else(|| ApiError::not_found("applicationId", id))
+}
+
+fn describe_application(application: &Application) -> Value {
+    json!({
+        "applicationId": application.id,
+        "applicationKey": application.key,
+        "name": application.name,
+        "description": application.description,
         "status": "active",
-    }))
+    })
 }
 
 /// Numbers of the credentials that the account granted.
@@ -76,6 +93,53 @@ pub(crate) async fn credential(call: Call) -> Result<Reply, ApiError> {
 pub(crate) async fn expire_credential(call: Call) -> Result<Reply, ApiError> {
     let credential = own_credential(&call).await?;
     call.api.identity.expire_credential(credential.id, &call.actor()).await?;
+    Reply::void()
+}
+
+/// Binds a credential to other addresses; what the schema has as read-only is ignored.
+pub(crate) async fn edit_credential(call: Call) -> Result<Reply, ApiError> {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(rename = "allowedIPs")]
+        allowed_ips: Option<Vec<String>>,
+    }
+    let credential = own_credential(&call).await?;
+    let body: Body = call.json()?;
+    let blocks = auth::parse_blocks(&body.allowed_ips.unwrap_or_default())?;
+    let is_own = matches!(call.caller()?.proof, Proof::ConsumerKey { credential: own, .. } if own == credential.id);
+    let here = call.source_ip.filter(|_| is_own);
+    call.api.identity.set_allowed_ips(credential.id, &blocks, here, &call.actor()).await?;
+    Reply::void()
+}
+
+/// The application that a credential was granted to, which may be another account's.
+pub(crate) async fn credential_application(call: Call) -> Result<Reply, ApiError> {
+    let id = own_credential(&call).await?.application;
+    let all = call.api.identity.applications(None).await?;
+    let found = all.iter().find(|application| application.id == id);
+    Reply::json(&describe_application(found.ok_or_else(|| ApiError::not_found("applicationId", &id.to_string()))?))
+}
+
+/// Changes the password of the user who calls, and ends what else it granted.
+pub(crate) async fn change_password(call: Call) -> Result<Reply, ApiError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Body {
+        current_password: String,
+        new_password: String,
+    }
+    let caller = call.caller()?;
+    let Who::User { login, .. } = &caller.who else {
+        return Err(ApiError::refused("Only a user of an account has a password"));
+    };
+    let body: Body = call.json()?;
+    let (current, new) = (Zeroizing::new(body.current_password), Zeroizing::new(body.new_password));
+    let keep = match caller.proof {
+        Proof::ConsumerKey { credential, .. } => Some(credential),
+        Proof::Token { .. } => None,
+    };
+    let identity = &call.api.identity;
+    identity.change_password(&caller.account, login, current, new, keep, call.source_ip, &call.actor()).await?;
     Reply::void()
 }
 

@@ -1,9 +1,9 @@
 //! `/cloud/project`: projects, their regions, and whether they may use data processing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use identity::{IamResource, Project, Resource, Urn};
-use model::Region;
+use identity::{ContactKind, IamResource, Project, Resource, Urn};
+use model::{AccountId, Region};
 use serde_json::{Value, json};
 
 use crate::{
@@ -11,11 +11,11 @@ use crate::{
     request::{Call, Reply},
 };
 
-/// The account's projects that the caller may see: ids, or by pagination headers whole objects.
+/// The projects of which the account is a contact that the caller may see: ids, or by pagination headers whole objects.
 pub(crate) async fn list(call: Call) -> Result<Reply, ApiError> {
     let caller = call.caller()?;
     let mut projects = Vec::new();
-    for project in call.api.identity.projects(Some(&caller.account)).await? {
+    for project in call.api.identity.projects_of_contact(&caller.account, &ContactKind::ALL).await? {
         let resource = Resource::Project(project.id.clone());
         if call.api.identity.authorize(caller, "publicCloudProject:apiovh:get", resource, call.now).await?.allowed {
             projects.push(project);
@@ -32,13 +32,20 @@ pub(crate) async fn show(call: Call) -> Result<Reply, ApiError> {
     Reply::json(&describe_all(&call, std::slice::from_ref(call.project()?)).await?[0])
 }
 
-/// Projects of one account, with what policies know of them.
+/// Projects, with what the policies of their administrative contacts know of them.
 async fn describe_all(call: &Call, projects: &[Project]) -> Result<Vec<Value>, ApiError> {
-    let Some(first) = projects.first() else { return Ok(Vec::new()) };
-    let urns: Vec<Urn> = projects.iter().map(|project| Urn::project(&project.id)).collect();
-    let urns: Vec<&str> = urns.iter().map(Urn::as_str).collect();
-    let known = call.api.identity.iam_resources_named(&first.account, &urns).await?;
-    let known: HashMap<Urn, IamResource> = known.into_iter().map(|one| (one.urn.clone(), one)).collect();
+    let mut by_owner: BTreeMap<AccountId, Vec<Urn>> = BTreeMap::new();
+    for project in projects {
+        if let Some(contacts) = call.api.identity.contacts(&project.id).await? {
+            by_owner.entry(contacts.admin).or_default().push(Urn::project(&project.id));
+        }
+    }
+    let mut known: HashMap<Urn, IamResource> = HashMap::new();
+    for (owner, urns) in &by_owner {
+        let urns: Vec<&str> = urns.iter().map(Urn::as_str).collect();
+        let named = call.api.identity.iam_resources_named(owner, &urns).await?;
+        known.extend(named.into_iter().map(|one| (one.urn.clone(), one)));
+    }
     Ok(projects.iter().map(|project| describe(project, known.get(&Urn::project(&project.id)))).collect())
 }
 

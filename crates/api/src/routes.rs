@@ -2,11 +2,11 @@
 //! route that names no action cannot exist; tests walk it.
 
 use futures::future::BoxFuture;
-use identity::Method;
+use identity::{Method, Part};
 
 use crate::{
-    ApiError, audit_views, auth, billing, capabilities, client_files, containers, explain, iam, identity_provider,
-    ip_restrictions, jobs_routes, live, logs, me, oauth2, oidc_provider, people, project, quota,
+    ApiError, audit_views, auth, billing, capabilities, client_files, contacts, containers, explain, iam,
+    identity_provider, ip_restrictions, jobs_routes, live, logs, me, oauth2, oidc_provider, people, project, quota,
     request::{Call, Reply},
     roles, s3_keys, second_factors, security_keys, setup, sso, storage, tokens, users, validation,
 };
@@ -41,6 +41,13 @@ pub struct Route {
     /// Who may come to it.
     pub access: Access,
     pub(crate) handler: Handler,
+}
+
+impl Route {
+    /// Which part of a project it belongs to, and so which contacts may call it; `None` for what is no project's.
+    pub fn part(&self) -> Option<Part> {
+        self.path.starts_with("/cloud/project/{serviceName}").then(|| Part::of_action(self.action))
+    }
 }
 
 impl std::fmt::Debug for Route {
@@ -110,6 +117,7 @@ pub static ROUTES: &[Route] = &[
     route!(Personal Post "/me/accessRestriction/u2f/{id}/validate", "account:apiovh:me/accessRestriction/u2f/validate", security_keys::validate),
     route!(Granted Get "/me/api/application", "account:apiovh:me/api/application/get", me::applications),
     route!(Granted Get "/me/api/application/{applicationId}", "account:apiovh:me/api/application/get", me::application),
+    route!(Granted Delete "/me/api/application/{applicationId}", "account:apiovh:me/api/application/delete", me::delete_application),
     route!(Granted Get "/me/api/credential", "account:apiovh:me/api/credential/get", me::credentials),
     route!(Granted Get "/me/api/credential/{credentialId}", "account:apiovh:me/api/credential/get", me::credential),
     route!(Granted Delete "/me/api/credential/{credentialId}", "account:apiovh:me/api/credential/delete", me::expire_credential),
@@ -119,6 +127,8 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Get "/me/api/logs/self/{logId}", "account:apiovh:me/api/logs/self/get", audit_views::one_call),
     route!(Granted Get "/me/api/logs/services", "account:apiovh:me/api/logs/services/get", audit_views::service_calls),
     route!(Granted Get "/me/api/logs/services/{logId}", "account:apiovh:me/api/logs/services/get", audit_views::one_service_call),
+    route!(Granted Put "/me/api/credential/{credentialId}", "account:apiovh:me/api/credential/edit", me::edit_credential),
+    route!(Granted Get "/me/api/credential/{credentialId}/application", "account:apiovh:me/api/credential/application/get", me::credential_application),
     route!(Granted Get "/me/api/oauth2/client", "account:apiovh:me/api/oauth2/client/get", oauth2::list),
     route!(Granted Post "/me/api/oauth2/client", "account:apiovh:me/api/oauth2/client/create", oauth2::create),
     route!(Granted Get "/me/api/oauth2/client/{clientId}", "account:apiovh:me/api/oauth2/client/get", oauth2::show),
@@ -126,6 +136,7 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Delete "/me/api/oauth2/client/{clientId}", "account:apiovh:me/api/oauth2/client/delete", oauth2::delete),
     route!(Personal Get "/me/api/session", "account:apiovh:me/api/session/get", live::sessions),
     route!(Personal Delete "/me/api/session/{sessionId}", "account:apiovh:me/api/session/delete", live::end_session),
+    route!(Personal Post "/me/changePassword", "account:apiovh:me/changePassword", me::change_password),
     route!(Granted Get "/me/identity/group", "account:apiovh:me/identity/group/get", people::groups),
     route!(Granted Post "/me/identity/group", "account:apiovh:me/identity/group/create", people::create_group),
     route!(Granted Get "/me/identity/group/{group}", "account:apiovh:me/identity/group/get", people::group),
@@ -156,6 +167,15 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Get "/cloud/project/{serviceName}", "publicCloudProject:apiovh:get", project::show),
     route!(Granted Get "/cloud/project/{serviceName}/logs", "publicCloudProject:apiovh:logs/get", audit_views::of_project),
     route!(Granted Get "/cloud/project/{serviceName}/quota", "publicCloudProject:apiovh:quota/get", quota::list),
+    route!(Granted Get "/me/notification/email/history", "account:apiovh:me/notification/email/history/get", contacts::mails),
+    route!(Granted Get "/me/notification/email/history/{id}", "account:apiovh:me/notification/email/history/get", contacts::mail),
+    route!(Granted Get "/me/task/contactChange", "account:apiovh:me/task/contactChange/get", contacts::changes),
+    route!(Granted Get "/me/task/contactChange/{id}", "account:apiovh:me/task/contactChange/get", contacts::change_shown),
+    route!(Granted Post "/me/task/contactChange/{id}/accept", "account:apiovh:me/task/contactChange/accept", contacts::accept),
+    route!(Granted Post "/me/task/contactChange/{id}/refuse", "account:apiovh:me/task/contactChange/refuse", contacts::refuse),
+    route!(Granted Post "/me/task/contactChange/{id}/resendEmail", "account:apiovh:me/task/contactChange/resendEmail", contacts::resend),
+    route!(Granted Post "/cloud/project/{serviceName}/changeContact", "publicCloudProject:apiovh:changeContact", contacts::change),
+    route!(Granted Get "/cloud/project/{serviceName}/serviceInfos", "publicCloudProject:apiovh:serviceInfos/get", contacts::service),
     route!(Granted Get "/cloud/project/{serviceName}/region", "publicCloudProject:apiovh:region/get", project::regions),
     route!(Granted Get "/cloud/project/{serviceName}/region/{regionName}", "publicCloudProject:apiovh:region/get", project::region),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/authorization", "publicCloudProject:apiovh:dataProcessing/authorization/get", project::authorization),
@@ -230,6 +250,7 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Get "/v2/iam/resourceGroup/{groupId}", "account:apiovh:iam/resourceGroup/get", iam::resource_group),
     route!(Granted Put "/v2/iam/resourceGroup/{groupId}", "account:apiovh:iam/resourceGroup/edit", iam::edit_resource_group),
     route!(Granted Delete "/v2/iam/resourceGroup/{groupId}", "account:apiovh:iam/resourceGroup/delete", iam::delete_resource_group),
+    route!(Granted Post "/v2/iam/resourceGroup/{groupId}/changeContact", "account:apiovh:iam/resourceGroup/changeContact", contacts::change_of_group),
     route!(Granted Get "/v2/iam/permissionsGroup", "account:apiovh:iam/permissionsGroup/get", iam::permissions_groups),
     route!(Granted Post "/v2/iam/permissionsGroup", "account:apiovh:iam/permissionsGroup/create", iam::create_permissions_group),
     route!(Granted Get "/v2/iam/permissionsGroup/{permissionsGroupURN}", "account:apiovh:iam/permissionsGroup/get", iam::permissions_group),

@@ -6,8 +6,8 @@ use axum::body::Body;
 use http::{Request, StatusCode};
 use identity::{ClientText, Error, Live, NewPerson};
 use jiff::Timestamp;
-use serde_json::Value;
-use support::{World, refused, signed};
+use serde_json::{Value, json};
+use support::{World, refused, refused_field, signed};
 
 async fn listed(world: &World, kind: &str) -> Vec<Live> {
     let all = world.identity.live_credentials(Some(&world.account)).await.expect("listed");
@@ -106,7 +106,7 @@ async fn the_list_is_in_the_api_and_nobody_ends_what_is_anothers() {
     refused(&ended, 403, "INVALID_CREDENTIAL");
     refused(&world.call("DELETE", &path, &Value::Null).await, 404, "NOT_FOUND");
     // Sessions are of users who log in, and only they grant by them.
-    assert_eq!(world.done("GET", "/1.0/me/api/session", &Value::Null).await, serde_json::json!([]));
+    assert_eq!(world.done("GET", "/1.0/me/api/session", &Value::Null).await, json!([]));
     refused(&world.call("DELETE", "/1.0/me/api/session/1", &Value::Null).await, 404, "NOT_FOUND");
     let asked = world.identity.applications(Some(&world.account)).await.expect("listed").remove(0);
     let request = identity::CredentialRequest { rules: identity::AccessRule::everything(), ..Default::default() };
@@ -116,4 +116,63 @@ async fn the_list_is_in_the_api_and_nobody_ends_what_is_anothers() {
         refused(&world.call("POST", &path, &Value::Null).await, 403, "FORBIDDEN");
     }
     assert!(world.identity.pending(&pending.token).await.expect("read").is_some());
+}
+
+#[tokio::test]
+async fn an_application_goes_with_its_keys_and_a_key_is_bound_to_other_addresses() {
+    let world = World::new().await;
+    let key = world.key(&[("GET", "/*"), ("PUT", "/*")]).await;
+    let own = world.call_as(&key, "GET", "/1.0/auth/currentCredential", &Value::Null).await.body;
+    let path = format!("/1.0/me/api/credential/{}", own["credentialId"]);
+    let application = world.done("GET", &format!("{path}/application"), &Value::Null).await;
+    assert_eq!((&application["applicationId"], &application["status"]), (&own["applicationId"], &json!("active")));
+    assert_eq!(application["applicationKey"], json!(key.application));
+
+    // One does not lock oneself out; another may be bound to wherever.
+    let mut sent = own.clone();
+    sent["allowedIPs"] = json!(["198.51.100.0/24"]);
+    refused(&world.call_as(&key, "PUT", &path, &sent).await, 409, "CONFLICT");
+    refused_field(&world.call("PUT", &path, &json!({ "allowedIPs": ["x"] })).await, "allowedIPs");
+    assert_eq!(world.call_as(&key, "GET", "/1.0/me", &Value::Null).await.status, StatusCode::OK);
+    world.done("PUT", &path, &sent).await;
+    refused(&world.call_as(&key, "GET", "/1.0/me", &Value::Null).await, 403, "FORBIDDEN");
+    assert_eq!(world.done("GET", &path, &Value::Null).await["allowedIPs"], sent["allowedIPs"]);
+    world.done("PUT", &path, &json!({ "allowedIPs": null })).await;
+    assert_eq!(world.call_as(&key, "GET", "/1.0/me", &Value::Null).await.status, StatusCode::OK);
+
+    let application = format!("/1.0/me/api/application/{}", own["applicationId"]);
+    let other = world.other_account("cd5678-casemate").await;
+    refused(&world.call_as(&other, "DELETE", &application, &Value::Null).await, 404, "NOT_FOUND");
+    refused(&world.call_as(&other, "PUT", &path, &json!({ "allowedIPs": null })).await, 404, "NOT_FOUND");
+    world.done("DELETE", &application, &Value::Null).await;
+    refused(&world.call_as(&key, "GET", "/1.0/me", &Value::Null).await, 403, "INVALID_KEY");
+    refused(&world.call("DELETE", &application, &Value::Null).await, 404, "NOT_FOUND");
+    refused(&world.call("GET", &path, &Value::Null).await, 404, "NOT_FOUND");
+    assert!(world.whole_log().await.contains("application.deleted"));
+}
+
+#[tokio::test]
+async fn a_user_changes_its_password_by_the_one_it_has_and_keeps_the_key_it_asks_by() {
+    let world = World::new().await;
+    let (first, second) = ("correct horse battery staple", "eleven blue whales sing");
+    let by = audit::Actor::operator();
+    let new = NewPerson { login: "alice".to_owned(), group: "DEFAULT".to_owned(), ..NewPerson::default() };
+    world.identity.create_person(&world.account, new, &by).await.expect("a user");
+    let link = world.identity.create_setup(&world.account, "alice", &by).await.expect("a link");
+    world.identity.use_setup(&link.token, first.to_owned().into(), &by).await.expect("set");
+    let (asking, another) = (world.key_of_user("alice").await, world.key_of_user("alice").await);
+    let path = "/1.0/me/changePassword";
+    let body = |current: &str, new: &str| json!({ "currentPassword": current, "newPassword": new });
+    refused(&world.call_as(&asking, "POST", path, &body("wrong", second)).await, 403, "FORBIDDEN");
+    refused(&world.call("POST", path, &body(first, second)).await, 403, "FORBIDDEN");
+    for bad in [first, "short", "passwordpassword"] {
+        refused_field(&world.call_as(&asking, "POST", path, &body(first, bad)).await, "newPassword");
+    }
+    assert_eq!(world.call_as(&another, "GET", "/1.0/cloud/project", &Value::Null).await.status, StatusCode::OK);
+    assert_eq!(world.call_as(&asking, "POST", path, &body(first, second)).await.status, StatusCode::OK);
+    refused(&world.call_as(&asking, "POST", path, &body(first, second)).await, 403, "FORBIDDEN");
+    let gone = world.call_as(&another, "GET", "/1.0/cloud/project", &Value::Null).await;
+    refused(&gone, 403, "INVALID_CREDENTIAL");
+    let log = world.whole_log().await;
+    assert!(log.contains("USER_PASSWORD_CHANGED") && !log.contains(first) && !log.contains(second));
 }

@@ -389,3 +389,46 @@ async fn who_may_manage_users_does_not_get_at_administrators_by_it() {
     let kept = world.done("GET", "/1.0/me/identity/group/bosses", &Value::Null).await;
     assert_eq!(kept["role"], "ADMIN");
 }
+
+#[tokio::test]
+async fn who_may_change_policies_asks_for_the_rights_of_any_identity_on_what_the_account_administers() {
+    let world = World::new().await;
+    let other = world.other_account("cd5678-casemate").await;
+    let user = json!({ "login": "alice", "group": "DEFAULT", "password": "correct horse battery" });
+    world.done("POST", "/1.0/me/identity/user", &user).await;
+    let alice = world.key_of_user("alice").await;
+    let mut sent = policy("ops");
+    sent["identities"] = json!(["urn:v1:eu:identity:group:ab1234-casemate/DEFAULT"]);
+    sent["permissions"] = json!({ "allow": [{ "action": "publicCloudProject:apiovh:get" }] });
+    world.done("POST", "/v2/iam/policy", &sent).await;
+    let own = format!("urn:v1:eu:resource:publicCloudProject:{}", world.project);
+    let foreign = "urn:v1:eu:resource:account:cd5678-casemate";
+    let (get, me) = ("publicCloudProject:apiovh:get", "account:apiovh:me/get");
+    let path = "/v2/iam/authorization/check";
+    let ask = |identity: &str, resource: &str, action: &str| json!([{ "resourceURNs": [resource], "actions": [action], "identity": identity }]);
+    for (identity, resource, action, may) in [
+        (ALICE, own.as_str(), get, true),
+        (ALICE, own.as_str(), "publicCloudProject:apiovh:user/create", false),
+        ("urn:v1:eu:identity:group:ab1234-casemate/DEFAULT", own.as_str(), get, true),
+        ("urn:v1:eu:identity:group:ab1234-casemate/UNPRIVILEGED", own.as_str(), get, false),
+        ("urn:v1:eu:identity:account:ab1234-casemate", own.as_str(), get, true),
+        ("urn:v1:eu:identity:account:cd5678-casemate", own.as_str(), get, false),
+        // What another account may on what is its own is not told.
+        ("urn:v1:eu:identity:account:cd5678-casemate", foreign, me, false),
+    ] {
+        let answer = world.done("POST", path, &ask(identity, resource, action)).await;
+        let expected = if may { json!([action]) } else { json!([]) };
+        assert_eq!(answer[0]["authorizedActions"], expected, "{identity} {resource} {action}");
+    }
+    for wrong in ["x", own.as_str(), "urn:v1:eu:identity:user:ab1234-casemate/nobody"] {
+        refused_field(&world.call("POST", path, &ask(wrong, &own, get)).await, "[0].identity");
+    }
+    refused(&world.call_as(&alice, "POST", path, &ask(ALICE, &own, get)).await, 403, "FORBIDDEN");
+    let one = with_urn("/v2/iam/resource/{}/authorization/check", &own);
+    let answer = world.done("POST", &one, &json!({ "actions": [get], "identity": ALICE })).await;
+    assert_eq!(answer["authorizedActions"], json!([get]));
+    let of_other = world.call_as(&other, "POST", path, &ask(ALICE, &own, get)).await;
+    assert_eq!(of_other.body[0]["authorizedActions"], json!([]), "only on what one administers");
+    let log = world.whole_log().await;
+    assert!(log.contains("iam.authorization.checked") && log.contains("askedBy"));
+}

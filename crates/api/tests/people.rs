@@ -167,6 +167,8 @@ async fn who_is_not_an_administrator_may_nothing_and_who_is_gone_is_nobody() {
     world.done("POST", &format!("{users}/root/disable"), &Value::Null).await;
     refused(&world.call_as(&root, "GET", users, &Value::Null).await, 403, "INVALID_CREDENTIAL");
     world.done("POST", &format!("{users}/root/enable"), &Value::Null).await;
+    refused(&world.call_as(&root, "GET", users, &Value::Null).await, 403, "INVALID_CREDENTIAL");
+    let root = world.key_of_user("root").await;
     assert_eq!(world.call_as(&root, "GET", users, &Value::Null).await.status, StatusCode::OK);
     world.done("DELETE", &format!("{users}/root"), &Value::Null).await;
     refused(&world.call_as(&root, "GET", users, &Value::Null).await, 403, "INVALID_CREDENTIAL");
@@ -182,6 +184,9 @@ async fn a_set_up_link_sets_a_password_once() {
     world.identity.create_person(&world.account, new, &by).await.expect("a user");
     let old = world.identity.create_setup(&world.account, "root", &by).await.expect("a link");
     let link = world.identity.create_setup(&world.account, "root", &by).await.expect("a link");
+    let granted = world.key_of_user("root").await;
+    let users = "/1.0/me/identity/user";
+    assert_eq!(world.call_as(&granted, "GET", users, &Value::Null).await.status, StatusCode::OK);
     let path = |token: &str| format!("/1.0/auth/setup/{token}");
     for wrong in [old.token.as_str(), "x", &"0".repeat(64)] {
         for answer in [
@@ -221,6 +226,8 @@ async fn a_set_up_link_sets_a_password_once() {
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     let root = world.done("GET", "/1.0/me/identity/user/root", &Value::Null).await;
     assert_eq!(root["status"], "OK");
+    // What was granted under the lost password ended with it.
+    refused(&world.call_as(&granted, "GET", users, &Value::Null).await, 403, "INVALID_CREDENTIAL");
     assert_eq!(world.form(&path, &[("password", GOOD), ("again", GOOD)]).await.status, StatusCode::NOT_FOUND);
     let log = world.whole_log().await;
     assert!(log.contains("USER_PASSWORD_CHANGED") && !log.contains(GOOD) && !log.contains(link.token.as_str()));

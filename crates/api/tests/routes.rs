@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use api::{Access, ROUTES};
 use axum::body::Body;
 use http::{Request, StatusCode};
+use identity::{AccessRule, CredentialRequest, Part};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use support::{World, refused, signed};
+use support::{Credentials, World, refused, signed};
 
 /// A route's path with something in each parameter.
 fn filled(world: &World, path: &str) -> String {
@@ -377,6 +378,117 @@ async fn every_route_that_asks_for_a_decision_obeys_policies() {
             let refused = answer.body["details"]["unauthorizedActionsByIAM"] == route.action;
             assert_eq!(!refused, may, "{route:?}, {way}: {answer:?}");
             assert!(may || answer.status == StatusCode::FORBIDDEN, "{route:?}, {way}: {answer:?}");
+        }
+    }
+}
+
+/// The table of contacts: each route of a project and each kind of contact, by the rule of docs/accounts.md.
+#[tokio::test]
+async fn every_route_of_a_project_is_for_the_contacts_whose_part_it_is() {
+    let world = World::new().await;
+    let (tech, billing) = (world.other_account("cd5678-casemate").await, world.other_account("ef9012-casemate").await);
+    let (admin, stranger) =
+        (world.other_account("gh3456-casemate").await, world.other_account("ij7890-casemate").await);
+    let id = |text: &str| text.parse().expect("an account");
+    let contacts = db::contacts::Contacts {
+        admin: id("gh3456-casemate"),
+        tech: id("cd5678-casemate"),
+        billing: id("ef9012-casemate"),
+    };
+    let mut tx = world.db.begin().await.expect("begun");
+    db::contacts::set(&mut tx, &world.project, &contacts).await.expect("written");
+    tx.commit().await.expect("committed");
+    let mut seen = std::collections::BTreeSet::new();
+    for route in ROUTES.iter().filter(|route| route.path.starts_with("/cloud/project/{serviceName}")) {
+        let part = route.part().expect("a part");
+        seen.insert(format!("{part:?}"));
+        let (method, path) = (route.method.as_str(), filled(&world, route.path));
+        for (who, keys, may) in [
+            ("administrative", &admin, true),
+            ("technical", &tech, matches!(part, Part::Presence | Part::Operation)),
+            ("billing", &billing, matches!(part, Part::Presence | Part::Billing)),
+        ] {
+            let answer = world.call_as(keys, method, &path, &json!({})).await;
+            let refused = answer.body["details"]["unauthorizedActionsByIAM"] == route.action;
+            assert_eq!(!refused, may, "{route:?}, {part:?}, {who}: {answer:?}");
+            assert!(may || answer.status == StatusCode::FORBIDDEN, "{route:?}, {who}: {answer:?}");
+        }
+        // For the owner who gave all contacts away, and for everybody else, the project is not there.
+        for keys in [&world.keys, &stranger] {
+            let answer = world.call_as(keys, method, &path, &json!({})).await;
+            refused(&answer, 404, "NOT_FOUND");
+            let message = answer.body["message"].as_str().expect("a text");
+            assert!(message.contains(&format!("serviceName = {}", world.project)), "{route:?}: {message}");
+        }
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["Administration", "Billing", "Operation", "Presence"]);
+}
+
+/// The table of credentials: each route that is not open, and each way in which a credential can be bad.
+#[tokio::test]
+async fn every_route_refuses_every_kind_of_bad_credential_with_its_class_and_an_audit_entry() {
+    let world = World::new().await;
+    let by = audit::Actor::operator();
+    let other = world.other_account("cd5678-casemate").await;
+    let made = world.identity.application_by_key(&world.keys.application).await.expect("read").expect("there");
+    let with = |consumer: &str| Credentials { consumer: consumer.to_owned(), ..world.keys.clone() };
+    let asked = CredentialRequest { rules: AccessRule::everything(), ..CredentialRequest::default() };
+    let past = Some(Timestamp::now() - jiff::SignedDuration::from_secs(1));
+    let expired = world.identity.create_credential(&made, &asked, past, &by).await.expect("a key");
+    let revoked = world.identity.create_credential(&made, &asked, None, &by).await.expect("a key");
+    world.identity.expire_credential(revoked.id, &by).await.expect("ended");
+    let elsewhere =
+        CredentialRequest { allowed_ips: vec!["198.51.100.0/24".parse().expect("a block")], ..asked.clone() };
+    let elsewhere = world.identity.create_credential(&made, &elsewhere, None, &by).await.expect("a key");
+    let (expired, revoked, elsewhere) =
+        (with(&expired.consumer_key), with(&revoked.consumer_key), with(&elsewhere.consumer_key));
+    let foreign = with(&other.consumer);
+    let altered = |keys: &Credentials, part: fn(&mut Credentials)| {
+        let mut keys = keys.clone();
+        part(&mut keys);
+        keys
+    };
+    let nobody = altered(&world.keys, |keys| keys.application = "0".repeat(16));
+    let no_consumer = altered(&world.keys, |keys| keys.consumer = "0".repeat(32));
+    let no_secret = altered(&world.keys, |keys| keys.secret = "0".repeat(32));
+    let header = |mut request: Request<Body>, name: &'static str, value: &str| {
+        request.headers_mut().insert(name, value.parse().expect("a value"));
+        request
+    };
+    for route in ROUTES.iter().filter(|route| route.access != Access::Open) {
+        let (method, path) = (route.method.as_str(), filled(&world, route.path));
+        let now = Timestamp::now().as_second();
+        let sent = |keys: &Credentials, at: i64| signed(keys, method, &path, "", at);
+        let bare = || Request::builder().method(method).uri(&path).body(Body::empty()).expect("a request");
+        let zeros = format!("Bearer {}", "0".repeat(64));
+        for (way, request, status, code) in [
+            ("none", bare(), 403, "INVALID_KEY"),
+            ("a malformed token", header(bare(), "authorization", "Bearer x"), 401, "INVALID_CREDENTIAL"),
+            ("nobody's token", header(bare(), "authorization", &zeros), 401, "INVALID_CREDENTIAL"),
+            ("another scheme", header(bare(), "authorization", "Basic eDp5"), 403, "INVALID_KEY"),
+            ("nobody's application", sent(&nobody, now), 403, "INVALID_KEY"),
+            ("nobody's consumer key", sent(&no_consumer, now), 403, "INVALID_CREDENTIAL"),
+            ("another secret", sent(&no_secret, now), 403, "INVALID_CREDENTIAL"),
+            ("another application's key", sent(&foreign, now), 403, "INVALID_CREDENTIAL"),
+            ("an expired key", sent(&expired, now), 403, "INVALID_CREDENTIAL"),
+            ("a revoked key", sent(&revoked, now), 403, "INVALID_CREDENTIAL"),
+            ("a replay", sent(&world.keys, now - 3600), 403, "INVALID_CREDENTIAL"),
+            ("a time to come", sent(&world.keys, now + 3600), 403, "INVALID_CREDENTIAL"),
+            ("a malformed time", header(sent(&world.keys, now), "x-ovh-timestamp", "now"), 403, "INVALID_CREDENTIAL"),
+            ("another signature", header(sent(&world.keys, now), "x-ovh-signature", "$1$0"), 403, "INVALID_CREDENTIAL"),
+            ("another address", sent(&elsewhere, now), 403, "FORBIDDEN"),
+        ] {
+            let answer = world.send(request).await;
+            assert_eq!((answer.status.as_u16(), &answer.body["errorCode"]), (status, &json!(code)), "{route:?}, {way}");
+            assert!(!answer.text.contains(world.account.as_str()), "{route:?}, {way}: {}", answer.text);
+            let id = answer.headers["x-ovh-queryid"].to_str().expect("text").to_owned();
+            let query = audit::Query { request_id: Some(id), limit: 10, ..audit::Query::default() };
+            let rows = world.audit.list(&query).await.expect("rows");
+            assert_eq!(rows.len(), 1, "{route:?}, {way}");
+            assert_eq!((rows[0].decision.as_str(), rows[0].action.as_str()), ("refused", route.action), "{way}");
+            // Whose it was is known only of a credential that is right.
+            let account = (way == "another address").then(|| world.account.to_string());
+            assert_eq!(rows[0].account, account, "{route:?}, {way}");
         }
     }
 }

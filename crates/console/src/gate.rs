@@ -119,7 +119,7 @@ pub(crate) async fn find_session(
     let Some(secret) = cookie(&parts.headers, cookie_name(seen)) else { return Ok(None) };
     match console.identity.authenticate_session(secret, seen.source_ip, now).await {
         Ok(caller) => Ok(Some(Session { caller, token: form_token(secret) })),
-        Err(Refusal::SourceIp) => {
+        Err(Refusal::SourceIp { .. }) => {
             let sentence = "The account does not let your address in.";
             Err(Stop::new(StatusCode::FORBIDDEN, sentence))
         }

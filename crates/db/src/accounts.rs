@@ -106,11 +106,11 @@ pub async fn list_projects(db: &Db, of: Option<&AccountId>) -> Result<Vec<Projec
     rows.iter().map(project).collect()
 }
 
-/// Those of an account's projects that have one of these ids.
+/// The projects that have one of these ids and of which an account is the administrative contact.
 pub async fn projects_named(db: &Db, account: &AccountId, ids: &[&str]) -> Result<Vec<Project>, Error> {
     let rows = sqlx::query(
         "SELECT id, account, name, authorized, created FROM projects
-         WHERE account = ? AND id IN (SELECT value FROM json_each(?))",
+         WHERE id IN (SELECT project FROM project_contacts WHERE admin = ?) AND id IN (SELECT value FROM json_each(?))",
     )
     .bind(account.as_str())
     .bind(json_list(ids))

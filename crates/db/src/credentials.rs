@@ -95,6 +95,35 @@ pub async fn application_by_key(db: &Db, key: &str) -> Result<Option<Application
     row.as_ref().map(application).transpose()
 }
 
+/// Some application, the oldest: its secret is opened where there is none of that key, so that the work is the same.
+pub async fn any_application(db: &Db) -> Result<Option<Application>, Error> {
+    let row = sqlx::query(
+        "SELECT id, account, key, secret, name, description, created FROM applications ORDER BY id LIMIT 1",
+    )
+    .fetch_optional(db.readers())
+    .await?;
+    row.as_ref().map(application).transpose()
+}
+
+/// Removes an application of an account with all credentials that were granted to it; their numbers, or `None` if there
+/// is no such application.
+pub async fn delete_application(tx: &mut Tx, account: &AccountId, id: i64) -> Result<Option<Vec<i64>>, Error> {
+    let own: Option<i64> = sqlx::query_scalar("SELECT id FROM applications WHERE id = ? AND account = ?")
+        .bind(id)
+        .bind(account.as_str())
+        .fetch_optional(tx.connection())
+        .await?;
+    if own.is_none() {
+        return Ok(None);
+    }
+    let rows = sqlx::query("DELETE FROM credentials WHERE application = ? RETURNING id")
+        .bind(id)
+        .fetch_all(tx.connection())
+        .await?;
+    sqlx::query("DELETE FROM applications WHERE id = ?").bind(id).execute(tx.connection()).await?;
+    rows.iter().map(|row| Ok(row.try_get("id")?)).collect::<Result<_, Error>>().map(Some)
+}
+
 /// The applications of an account, or all, oldest first.
 pub async fn list_applications(db: &Db, of: Option<&AccountId>) -> Result<Vec<Application>, Error> {
     let rows = sqlx::query(
@@ -233,6 +262,16 @@ pub async fn refuse(tx: &mut Tx, id: i64) -> Result<bool, Error> {
     Ok(done.rows_affected() > 0)
 }
 
+/// Binds a credential to other addresses (a JSON list; `None` allows all); whether it is there and usable.
+pub async fn set_allowed_ips(tx: &mut Tx, id: i64, allowed_ips: Option<&str>) -> Result<bool, Error> {
+    let done = sqlx::query("UPDATE credentials SET allowed_ips = ? WHERE id = ? AND status = 'validated'")
+        .bind(allowed_ips)
+        .bind(id)
+        .execute(tx.connection())
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
 /// Ends a credential; whether it was not ended before.
 pub async fn expire(tx: &mut Tx, id: i64) -> Result<bool, Error> {
     let done = sqlx::query(
@@ -245,13 +284,14 @@ pub async fn expire(tx: &mut Tx, id: i64) -> Result<bool, Error> {
     Ok(done.rows_affected() > 0)
 }
 
-/// Ends all credentials that a user granted; their numbers.
-pub async fn expire_of_person(tx: &mut Tx, person: i64) -> Result<Vec<i64>, Error> {
+/// Ends all credentials that a user granted, but the one of the number `keep`; their numbers.
+pub async fn expire_of_person(tx: &mut Tx, person: i64, keep: Option<i64>) -> Result<Vec<i64>, Error> {
     let rows = sqlx::query(
         "UPDATE credentials SET status = 'expired', token_hash = NULL
-         WHERE person = ? AND status = 'validated' RETURNING id",
+         WHERE person = ? AND status = 'validated' AND id IS NOT ? RETURNING id",
     )
     .bind(person)
+    .bind(keep)
     .fetch_all(tx.connection())
     .await?;
     rows.iter().map(|row| Ok(row.try_get("id")?)).collect()

@@ -7,12 +7,14 @@
 pub mod accounts;
 pub mod audit;
 pub mod billing;
+pub mod contacts;
 pub mod credentials;
 pub mod iam;
 pub mod idempotency;
 pub mod ip_restrictions;
 pub mod jobs;
 pub mod live;
+pub mod notifications;
 pub mod oauth2;
 pub mod oidc;
 pub mod people;

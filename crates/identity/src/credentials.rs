@@ -183,6 +183,17 @@ impl Identity {
         Ok(db::credentials::application_by_key(&self.db, key).await?.map(Application::from))
     }
 
+    /// Removes an application of an account, and with it every credential that was granted to it.
+    pub async fn delete_application(&self, account: &AccountId, id: i64, by: &Actor) -> Result<(), Error> {
+        let mut tx = self.db.begin().await?;
+        let ended = db::credentials::delete_application(&mut tx, account, id).await?;
+        let ended = ended.ok_or_else(|| Error::NotFound { kind: "applicationId", id: id.to_string() })?;
+        let mut entry = Entry::new(by.clone(), "application.deleted", format!("account/{account}/application/{id}"));
+        entry.detail = serde_json::json!({ "credentialsEnded": ended });
+        self.audit.record_in(&mut tx, &entry).await?;
+        Ok(tx.commit().await?)
+    }
+
     pub(crate) fn application_secret(&self, application: &Application) -> Result<Zeroizing<String>, Error> {
         let context = secret_context(&application.key);
         self.open_of_account(&application.account, &context, &application.sealed_secret)
@@ -407,6 +418,32 @@ impl Identity {
             tx.commit().await?;
         }
         Ok(())
+    }
+
+    /// Binds a credential to these addresses; none: it may be used from everywhere. What would refuse `here`, the address
+    /// of a call that is signed by the credential itself, changes nothing ([`Error::LocksOut`]).
+    pub async fn set_allowed_ips(
+        &self,
+        id: i64,
+        allowed_ips: &[IpNet],
+        here: Option<IpAddr>,
+        by: &Actor,
+    ) -> Result<(), Error> {
+        if let Some(here) = here.map(|here| here.to_canonical())
+            && !(allowed_ips.is_empty() || allowed_ips.iter().any(|block| block.contains(&here)))
+        {
+            return Err(Error::LocksOut { address: here.to_string() });
+        }
+        let blocks = blocks_to_json(allowed_ips)?;
+        let mut tx = self.db.begin().await?;
+        if !db::credentials::set_allowed_ips(&mut tx, id, blocks.as_deref()).await? {
+            return Err(Error::InUse { what: "the credential has ended, or is not validated yet" });
+        }
+        let mut entry = Entry::new(by.clone(), "credential.changed", format!("credential/{id}"));
+        entry.detail =
+            serde_json::json!({ "allowedIPs": allowed_ips.iter().map(ToString::to_string).collect::<Vec<_>>() });
+        self.audit.record_in(&mut tx, &entry).await?;
+        Ok(tx.commit().await?)
     }
 
     /// The credential of that number.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use model::{AccountId, ProjectId};
 
 use crate::{
-    AccessRule, Error, Facts, GroupRole, Identity, Method, Project, Question, Urn, UrnKind, Verdict, client_urn,
+    AccessRule, Error, Facts, GroupRole, Identity, Method, Part, Project, Question, Urn, UrnKind, Verdict, client_urn,
     group_urn,
     people::person_identity,
     service_accounts::{client_identity, token_id},
@@ -190,13 +190,47 @@ impl Decision {
     }
 }
 
+/// For whom a decision is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// The account that they belong to.
+    pub account: AccountId,
+    /// The URNs that policies name them by.
+    pub identities: Vec<String>,
+    /// Whether they may do all that their account may.
+    pub is_admin: bool,
+    /// From where they call.
+    pub source_ip: Option<IpAddr>,
+}
+
 impl Identity {
-    /// Decides whether `caller` may do `action` on `resource`, at the time `at`. An account may do everything on what is
-    /// its own. Everybody else, its users and other accounts too, may what its policies allow. What no rule allows is
-    /// denied; the caller records the decision with the call that it is about.
+    /// Decides whether `caller` may do `action` on `resource`, at the time `at`; the caller records the decision with the
+    /// call that it is about. As [`Identity::decide_for`].
     pub async fn authorize(
         &self,
         caller: &Caller,
+        action: &str,
+        resource: Resource,
+        at: Timestamp,
+    ) -> Result<Decision, Error> {
+        let subject = Subject {
+            account: caller.account.clone(),
+            identities: caller.identities(),
+            is_admin: caller.is_admin(),
+            source_ip: caller.source_ip,
+        };
+        self.decide_for(&subject, action, resource, at).await
+    }
+
+    /// Decides whether somebody may do `action` on `resource`, at the time `at`. What no rule allows is denied.
+    ///
+    /// - An account may do everything on itself, and on a project what is the part of the contacts that it is.
+    /// - Its users and service accounts may of that what its policies allow.
+    /// - Everybody, other accounts too, may what the policies of the resource's account allow: of a project, those of its
+    ///   administrative contact. What one of the two denies, the other does not allow.
+    pub async fn decide_for(
+        &self,
+        subject: &Subject,
         action: &str,
         resource: Resource,
         at: Timestamp,
@@ -205,29 +239,27 @@ impl Identity {
             Resource::Account(_) => None,
             Resource::Project(id) => self.project(id).await?,
         };
-        let owner = match &resource {
-            Resource::Account(id) => Some(id.clone()),
-            Resource::Project(_) => project.as_ref().map(|project| project.account.clone()),
-        };
-        let (allowed, reason) = match owner {
-            None => (false, "no such project".to_owned()),
-            Some(owner) if owner == caller.account && caller.is_admin() => {
-                let what = if matches!(resource, Resource::Account(_)) { "account" } else { "project" };
-                (true, format!("the account's own {what}"))
+        let (allowed, reason) = match &resource {
+            Resource::Account(id) if *id == subject.account && subject.is_admin => {
+                (true, "the account's own account".to_owned())
             }
-            Some(owner) => {
-                let identities = caller.identities();
-                let identities: Vec<&str> = identities.iter().map(String::as_str).collect();
-                let urn = resource.to_string();
-                let question = Question {
-                    identities: &identities,
-                    action,
-                    resource: &urn,
-                    facts: Facts { at, source_ip: caller.source_ip },
-                };
-                let verdict = self.verdict(&owner, &question).await?;
-                (verdict.allowed, verdict.reason())
-            }
+            Resource::Account(id) => told(&self.ask(id, subject, action, &resource, at).await?),
+            Resource::Project(id) => match self.contacts(id).await? {
+                None => (false, "no such project".to_owned()),
+                Some(contacts) => {
+                    let kind = contacts.kind_for(&subject.account, Part::of_action(action));
+                    match kind {
+                        Some(kind) if subject.is_admin => (true, format!("the account is {}", kind.as_str())),
+                        Some(_) if subject.account != contacts.admin => {
+                            let of_project = self.ask(&contacts.admin, subject, action, &resource, at).await?;
+                            let own = self.ask(&subject.account, subject, action, &resource, at).await?;
+                            let own_decides = own.is_denied() || own.allowed && !of_project.is_denied();
+                            told(if own_decides { &own } else { &of_project })
+                        }
+                        _ => told(&self.ask(&contacts.admin, subject, action, &resource, at).await?),
+                    }
+                }
+            },
         };
         Ok(Decision { allowed, action: action.to_owned(), resource, project, reason })
     }
@@ -255,4 +287,72 @@ impl Identity {
         let judged = judged.await.map_err(|_| Error::Damaged { what: "policies of an account" })?;
         Ok(judged?)
     }
+
+    /// What the policies of an account say of a subject.
+    async fn ask(
+        &self,
+        owner: &AccountId,
+        subject: &Subject,
+        action: &str,
+        resource: &Resource,
+        at: Timestamp,
+    ) -> Result<Arc<Verdict>, Error> {
+        let identities: Vec<&str> = subject.identities.iter().map(String::as_str).collect();
+        let urn = resource.to_string();
+        let facts = Facts { at, source_ip: subject.source_ip };
+        self.verdict(owner, &Question { identities: &identities, action, resource: &urn, facts }).await
+    }
+
+    /// Somebody named by a URN, calling from `source_ip`; `None` for a URN that names nobody. Only of `asking`, whose users are
+    /// known to it, are users looked up; of another account a URN is taken as it is.
+    pub async fn subject(
+        &self,
+        asking: &AccountId,
+        urn: &Urn,
+        source_ip: Option<IpAddr>,
+    ) -> Result<Option<Subject>, Error> {
+        if urn.kind() != UrnKind::Identity {
+            return Ok(None);
+        }
+        let (account, name) = urn.id().split_once('/').unwrap_or((urn.id(), ""));
+        let Ok(account) = account.parse::<AccountId>() else { return Ok(None) };
+        let mut subject =
+            Subject { account, identities: vec![urn.to_string()], is_admin: urn.subtype() == "account", source_ip };
+        if subject.account != *asking {
+            return Ok(Some(subject));
+        }
+        let known = match urn.subtype() {
+            "account" => name.is_empty(),
+            "user" => {
+                let people = self.people(Some(asking)).await?;
+                let person = people.into_iter().find(|person| user_urn(asking, &person.login) == urn.as_str());
+                match person {
+                    None => false,
+                    Some(person) => {
+                        let group = self.group(asking, &person.group).await?;
+                        let group = group.ok_or(Error::Damaged { what: "group of a user" })?;
+                        subject.is_admin = group.role == GroupRole::Admin.as_str();
+                        subject.identities.push(group_urn(asking, &group.name));
+                        true
+                    }
+                }
+            }
+            "group" => {
+                let groups = self.groups(asking).await?;
+                let group = groups.iter().find(|group| group_urn(asking, &group.name) == urn.as_str());
+                subject.is_admin = group.is_some_and(|group| group.role == GroupRole::Admin.as_str());
+                group.is_some()
+            }
+            "credential" => {
+                let clients = self.clients(Some(asking)).await?;
+                clients.iter().any(|client| client_urn(asking, &client.id) == urn.as_str())
+            }
+            _ => false,
+        };
+        Ok(known.then_some(subject))
+    }
+}
+
+fn told(verdict: &Verdict) -> (bool, String) {
+    (verdict.allowed, verdict.reason())
 }

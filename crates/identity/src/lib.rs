@@ -12,6 +12,7 @@ mod accounts;
 mod asked;
 mod bucket_roles;
 mod cache;
+mod contacts;
 mod credentials;
 mod decision;
 #[cfg(fuzzing)]
@@ -21,6 +22,7 @@ mod ip_restrictions;
 mod job_policy;
 mod last_use;
 mod live;
+mod mailbox;
 mod passwords;
 mod people;
 mod policy;
@@ -40,10 +42,11 @@ mod users;
 pub use accounts::{Account, Project};
 pub use asked::{Asked, Recorded, Unexplained};
 pub use bucket_roles::{BucketRole, NoBucketRole, merge_statement, role_statement};
+pub use contacts::{ChangeState, ContactChange, ContactKind, Contacts, NewContacts, Part};
 pub use credentials::{
     Application, Credential, CredentialRequest, CredentialStatus, NewApplication, NewCredential, PendingCredential,
 };
-pub use decision::{Caller, Decision, Proof, Resource, Who};
+pub use decision::{Caller, Decision, Proof, Resource, Subject, Who};
 pub use iam::{
     Actions, Body, Condition, Draft, Effect, Explanation, Facts, Failed, Iam, IamDocument, IamResource,
     InvalidDocument, InvalidUrn, Kind as IamKind, Leaf, Missed, Pattern, Permissions, Policy, Question, ResourceGroup,
@@ -52,6 +55,7 @@ pub use iam::{
 pub use ip_restrictions::{IpRestriction, IpRestrictions, IpRule};
 pub use job_policy::job_policy;
 pub use live::Live;
+pub use mailbox::Notification;
 pub use people::{
     Assertion, Attestation, BackupCodes, Factor, FactorChange, Group, GroupChange, GroupRole, KeyFault, KeyRequest,
     LogIn, LoggedIn, NewPerson, NewSecurityKey, NewTotp, Person, PersonChange, PersonStatus, RelyingParty,

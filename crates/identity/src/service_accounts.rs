@@ -186,18 +186,20 @@ impl Identity {
         let hash = random::sha256(token);
         let found = db::oauth2::find_token(&self.db, &hash).await.map_err(Error::from)?;
         let (token, account) = found.filter(|(token, _)| token.expires > now).ok_or(Refusal::InvalidToken)?;
-        if !self.reached_from(&account, source_ip).await? {
-            return Err(Refusal::SourceIp);
-        }
-        self.uses.note_token(&hash, now);
-        Ok(Caller {
+        let reached = self.reached_from(&account, source_ip).await?;
+        let caller = Caller {
             account,
             who: Who::Client { id: token.client },
-            proof: Proof::Token { hash },
+            proof: Proof::Token { hash: hash.clone() },
             rules: AccessRule::everything(),
             expiration: Some(token.expires),
             source_ip,
-        })
+        };
+        if !reached {
+            return Err(Refusal::SourceIp { caller: Box::new(caller) });
+        }
+        self.uses.note_token(&hash, now);
+        Ok(caller)
     }
 
     /// Ends a token by its hash; whether it was there.

@@ -172,19 +172,21 @@ impl Identity {
             let why = "its user is disabled, or none of its groups is left";
             return self.refuse_session(Some(&row), source_ip, why, Refusal::InvalidSession).await;
         };
-        if !self.reached_from(&row.account, source_ip).await? {
-            let why = "the account does not let that address in";
-            return self.refuse_session(Some(&row), source_ip, why, Refusal::SourceIp).await;
-        }
-        self.uses.note_session(row.id, now);
-        Ok(Caller {
-            account: row.account,
+        let caller = Caller {
+            account: row.account.clone(),
             who,
             proof: Proof::Session { id: row.id },
             rules: AccessRule::everything(),
             expiration: Some(row.expires),
             source_ip,
-        })
+        };
+        if !self.reached_from(&row.account, source_ip).await? {
+            let why = "the account does not let that address in";
+            let refusal = Refusal::SourceIp { caller: Box::new(caller) };
+            return self.refuse_session(Some(&row), source_ip, why, refusal).await;
+        }
+        self.uses.note_session(row.id, now);
+        Ok(caller)
     }
 
     /// Ends a session; whether it was there.

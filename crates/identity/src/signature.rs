@@ -4,8 +4,9 @@
 use std::{net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
+use zeroize::Zeroizing;
 
-use crate::{Caller, CredentialStatus, Error, GroupRole, Identity, Proof, Who, credentials, random};
+use crate::{Application, Caller, CredentialStatus, Error, GroupRole, Identity, Proof, Who, credentials, random};
 
 /// How far a request's time may be from ours, each way.
 pub const WINDOW: Duration = Duration::from_secs(30);
@@ -55,9 +56,12 @@ pub enum Refusal {
     /// The signature is another.
     #[error("Invalid signature")]
     Signature,
-    /// The credential may not be used from this address.
+    /// The credential is right, and may not be used from this address.
     #[error("This credential may not be used from your address")]
-    SourceIp,
+    SourceIp {
+        /// Whose it is, for the audit log.
+        caller: Box<Caller>,
+    },
     /// There is no such session, or its time is over.
     #[error("This session has ended")]
     InvalidSession,
@@ -70,23 +74,25 @@ impl Identity {
     /// Who signed this request. Rules of the credential are asked for later, by [`Caller::may_call`].
     pub async fn authenticate(&self, request: &SignedRequest<'_>, now: Timestamp) -> Result<Caller, Refusal> {
         let application_key = request.application.ok_or(Refusal::InvalidKey)?;
+        let application = self.application_by_key(application_key).await?;
         let (Some(consumer), Some(timestamp), Some(signature)) =
             (request.consumer, request.timestamp, request.signature)
         else {
-            self.application_by_key(application_key).await?.ok_or(Refusal::InvalidKey)?;
+            application.ok_or(Refusal::InvalidKey)?;
             return Err(Refusal::NoCredential);
         };
-        let application = self.application_by_key(application_key).await?.ok_or(Refusal::InvalidKey)?;
-        let stored = db::credentials::by_key(&self.db, &random::sha256(consumer))
-            .await
-            .map_err(Error::from)?
-            .filter(|stored| stored.application == application.id)
-            .ok_or(Refusal::InvalidCredential)?;
+        let stored = db::credentials::by_key(&self.db, &random::sha256(consumer)).await.map_err(Error::from)?;
+        // The signature is computed in any case, so that no time tells which keys there are.
+        let right = match self.secret_of(application.as_ref()).await? {
+            Some(secret) => verify(request, &secret, consumer, timestamp, signature),
+            None => false,
+        };
+        let application = application.ok_or(Refusal::InvalidKey)?;
+        let stored = stored.filter(|stored| stored.application == application.id).ok_or(Refusal::InvalidCredential)?;
         if !within_window(timestamp, now) {
             return Err(Refusal::Timestamp);
         }
-        let secret = self.application_secret(&application)?;
-        if !verify(request, &secret, consumer, timestamp, signature) {
+        if !right {
             return Err(Refusal::Signature);
         }
         let credential = credentials::read(stored)?;
@@ -96,18 +102,21 @@ impl Identity {
                     Some(person) => self.active_user(person).await?.ok_or(Refusal::InvalidCredential)?,
                     None => Who::Account,
                 };
-                if !credential.allows(request.source_ip) || !self.reached_from(account, request.source_ip).await? {
-                    return Err(Refusal::SourceIp);
-                }
-                self.uses.note(credential.id, now);
-                Ok(Caller {
+                let reached =
+                    credential.allows(request.source_ip) && self.reached_from(account, request.source_ip).await?;
+                let caller = Caller {
                     account: account.clone(),
                     who,
                     proof: Proof::ConsumerKey { credential: credential.id, application: application.id },
                     rules: credential.rules,
                     expiration: credential.expiration,
                     source_ip: request.source_ip,
-                })
+                };
+                if !reached {
+                    return Err(Refusal::SourceIp { caller: Box::new(caller) });
+                }
+                self.uses.note(credential.id, now);
+                Ok(caller)
             }
             (CredentialStatus::PendingValidation, _) => Err(Refusal::PendingCredential),
             _ => Err(Refusal::InvalidCredential),
@@ -116,6 +125,15 @@ impl Identity {
 }
 
 impl Identity {
+    /// The secret of an application, or of another one where there is none; `None` where there is none at all.
+    async fn secret_of(&self, application: Option<&Application>) -> Result<Option<Zeroizing<String>>, Error> {
+        if let Some(application) = application {
+            return self.application_secret(application).map(Some);
+        }
+        let other = db::credentials::any_application(&self.db).await?.map(Application::from);
+        other.map(|other| self.application_secret(&other)).transpose()
+    }
+
     /// The user of that number as a caller; `None` if it is gone or disabled.
     pub(crate) async fn active_user(&self, id: i64) -> Result<Option<Who>, Error> {
         let Some((person, role)) = db::people::find_by_id(&self.db, id).await? else { return Ok(None) };
@@ -145,6 +163,8 @@ pub(crate) fn verify(
 }
 
 pub(crate) fn sign(secret: &str, consumer: &str, method: &str, url: &str, body: &[u8], timestamp: &str) -> String {
+    #[cfg(test)]
+    tests::SIGNED.with(|signed| signed.set(signed.get() + 1));
     let plus = b"+".as_slice();
     let parts = [
         secret.as_bytes(),
@@ -166,7 +186,59 @@ const MOST_URLS: usize = 32;
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::Cell, sync::Arc};
+
+    use audit::{Actor, Audit};
+    use keys::Keys;
+
     use super::*;
+    use crate::{AccessRule, CredentialRequest};
+
+    thread_local! {
+        /// How many signatures this thread computed.
+        pub(super) static SIGNED: Cell<u32> = const { Cell::new(0) };
+    }
+
+    #[tokio::test]
+    async fn whatever_is_wrong_with_a_signature_the_same_work_is_done() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = db::Db::open(&dir.path().join("casemate.sqlite")).await.expect("a database");
+        let keys = Arc::new(Keys::open(&dir.path().join("keys")).expect("keys"));
+        let identity = Identity::new(db.clone(), Audit::new(db), keys);
+        let (by, account) = (Actor::operator(), "ab1234-casemate".parse().expect("an account"));
+        identity.create_account(&account, "", "", &by).await.expect("an account");
+        let made = identity.create_application(&account, "app", "", &by).await.expect("an application");
+        let asked = CredentialRequest { rules: AccessRule::everything(), ..CredentialRequest::default() };
+        let key = identity.create_credential(&made.application, &asked, None, &by).await.expect("a key");
+        let (application, consumer) = (made.application.key.as_str(), key.consumer_key.as_str());
+        let urls = ["https://api.example.org/1.0/me".to_owned(), "http://127.0.0.1/1.0/me".to_owned()];
+        let now = Timestamp::now();
+        let (seconds, old) = (now.as_second().to_string(), (now.as_second() - 60).to_string());
+        let right = sign(&made.secret, consumer, "GET", &urls[0], b"", &seconds);
+        for (application, consumer, timestamp, signature, good) in [
+            (application, consumer, seconds.as_str(), right.as_str(), true),
+            (application, consumer, seconds.as_str(), "$1$0", false),
+            (application, consumer, old.as_str(), right.as_str(), false),
+            (application, "nobody's", seconds.as_str(), right.as_str(), false),
+            ("nobody's", consumer, seconds.as_str(), right.as_str(), false),
+            ("nobody's", "nobody's", "x", "", false),
+        ] {
+            let request = SignedRequest {
+                application: Some(application),
+                consumer: Some(consumer),
+                timestamp: Some(timestamp),
+                signature: Some(signature),
+                method: "GET",
+                urls: &urls,
+                body: b"",
+                source_ip: None,
+            };
+            let before = SIGNED.with(Cell::get);
+            let answer = identity.authenticate(&request, now).await;
+            assert_eq!(answer.is_ok(), good, "{answer:?}");
+            assert_eq!(SIGNED.with(Cell::get) - before, 2, "one for each URL: {answer:?}");
+        }
+    }
 
     #[test]
     fn the_signature_is_that_of_python_hashlib() {

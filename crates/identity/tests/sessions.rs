@@ -166,7 +166,7 @@ async fn a_session_has_the_rights_of_now_and_passes_the_rules_of_the_account() {
     let session = world.open().await;
     let block = "192.0.2.0/24".parse().expect("a block");
     identity.add_ip_restriction(account, block, IpRule::Deny, false, ip("203.0.113.1"), by).await.expect("a rule");
-    assert!(matches!(world.used(&session, now).await, Err(Refusal::SourceIp)));
+    assert!(matches!(world.used(&session, now).await, Err(Refusal::SourceIp { .. })));
     identity.authenticate_session(&session.secret, ip("203.0.113.1"), now).await.expect("from elsewhere");
 }
 

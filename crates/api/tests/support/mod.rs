@@ -146,8 +146,13 @@ impl World {
 
     /// A credential that a user of this account granted, with every access rule.
     pub async fn key_of_user(&self, login: &str) -> Credentials {
+        self.key_of_user_of(&self.account, login).await
+    }
+
+    /// A credential that a user of an account granted, with every access rule.
+    pub async fn key_of_user_of(&self, account: &AccountId, login: &str) -> Credentials {
         let by = Actor::operator();
-        let made = self.identity.create_application(&self.account, "app", "", &by).await.expect("an application");
+        let made = self.identity.create_application(account, "app", "", &by).await.expect("an application");
         let request = CredentialRequest { rules: AccessRule::everything(), ..CredentialRequest::default() };
         let pending = self.identity.request_credential(&made.application, &request, &by).await.expect("asked");
         self.identity.validate(&pending.token, None, Some(login), None, &by).await.expect("granted");

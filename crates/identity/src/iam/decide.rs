@@ -164,6 +164,13 @@ struct Ready {
     resource: EntityUid,
 }
 
+impl Verdict {
+    /// Whether a policy denies it, and not only none allows it.
+    pub fn is_denied(&self) -> bool {
+        !self.allowed && !self.deciding.is_empty()
+    }
+}
+
 impl Iam {
     /// Over documents by id, and tags of resources by URN. A policy that names a group which is not there has nothing
     /// from it.

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{Actions, Body, Draft, Iam, Kind, Urn, urn::RESOURCE_GROUP_PREFIX};
-use crate::{Account, Error, Identity, Project, accounts::exists};
+use crate::{Account, ContactKind, Error, Identity, Project, accounts::exists};
 
 /// A policy, resource group or permissions group of an account.
 #[derive(Debug, Clone, PartialEq)]
@@ -167,10 +167,11 @@ impl Identity {
         db::iam::named(&self.db, account, Kind::ResourceGroup, &ids).await?.into_iter().map(read).collect()
     }
 
-    /// The resources of an account that policies can name: itself and its projects.
+    /// The resources that the policies and tags of an account decide about: itself, and the projects of which it is the
+    /// administrative contact.
     pub async fn iam_resources(&self, account: &AccountId) -> Result<Vec<IamResource>, Error> {
         let Some(own) = self.account(account).await? else { return Ok(Vec::new()) };
-        let projects = self.projects(Some(account)).await?;
+        let projects = self.projects_of_contact(account, &[ContactKind::Admin]).await?;
         let tags = db::iam::tags(&self.db, account, None).await?;
         Ok(resources(Some(own), projects, tags))
     }

@@ -153,7 +153,7 @@ impl Identity {
             }
         };
         if let Some(hash) = new_hash {
-            self.set_password(&mut tx, &person, &hash, by.clone()).await?;
+            self.set_password(&mut tx, &person, &hash, &[], by.clone()).await?;
             person.change_password = false;
         }
         self.audit.record_in(&mut tx, &succeeded(by, &person, factor, given)).await?;

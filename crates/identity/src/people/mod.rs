@@ -37,7 +37,7 @@ use crate::{
 pub enum PersonStatus {
     /// It may log in.
     Ok,
-    /// It may not log in, and what it granted is not good meanwhile.
+    /// It may not log in, and what it granted has ended.
     Disabled,
     /// It has to choose a password before anything else.
     PasswordChangeRequired,
@@ -163,7 +163,7 @@ impl Identity {
         self.write_person(account, login, "account.user.enabled", by, |person| person.enabled = true).await
     }
 
-    /// Lets a user log in no more, ends its sessions, and lets what it granted be good no more, until it is enabled.
+    /// Lets a user log in no more until it is enabled, and ends its sessions and the credentials that it granted, for good.
     pub async fn disable_person(&self, account: &AccountId, login: &str, by: &Actor) -> Result<(), Error> {
         self.write_person(account, login, "account.user.disabled", by, |person| person.enabled = false).await
     }
@@ -185,10 +185,15 @@ impl Identity {
         db::people::update(&mut tx, &person).await.map_err(|fault| dangling(fault, "group", &person.group))?;
         let ended = match person.enabled {
             true => Vec::new(),
+            false => db::credentials::expire_of_person(&mut tx, person.id, None).await?,
+        };
+        let sessions = match person.enabled {
+            true => Vec::new(),
             false => db::sessions::delete_of_person(&mut tx, person.id).await?,
         };
         let mut entry = Entry::new(by.clone(), action, resource(&person));
-        entry.detail = serde_json::json!({ "group": person.group, "sessionsEnded": ended });
+        entry.detail =
+            serde_json::json!({ "group": person.group, "credentialsEnded": ended, "sessionsEnded": sessions });
         self.audit.record_in(&mut tx, &entry).await?;
         Ok(tx.commit().await?)
     }
@@ -197,7 +202,7 @@ impl Identity {
     pub async fn delete_person(&self, account: &AccountId, login: &str, by: &Actor) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
         let person = self.person(account, login).await?.ok_or_else(|| no_person(login))?;
-        let ended = db::credentials::expire_of_person(&mut tx, person.id).await?;
+        let ended = db::credentials::expire_of_person(&mut tx, person.id, None).await?;
         let sessions = db::sessions::delete_of_person(&mut tx, person.id).await?;
         db::people::delete(&mut tx, person.id).await?;
         let mut entry = Entry::new(by.clone(), "account.user.deleted", resource(&person));

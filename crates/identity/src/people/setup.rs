@@ -1,6 +1,9 @@
 //! Set-up links: how a person gets its first password, or another when it has lost the old one. Nobody else ever knows it.
 
-use std::time::Duration;
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use audit::{Actor, Entry};
 use jiff::Timestamp;
@@ -48,7 +51,8 @@ impl Identity {
         Ok(person.map(|person| Setup { account: person.account, login: person.login }))
     }
 
-    /// Sets the password of a token's user, and uses up the token.
+    /// Sets the password of a token's user, uses up the token, and ends what the user granted before: who lost a password
+    /// may have lost it to somebody.
     pub async fn use_setup(&self, token: &str, chosen: Zeroizing<String>, by: &Actor) -> Result<Setup, Error> {
         let gone = || Error::NotFound { kind: "set-up link", id: "of this token".to_owned() };
         let person = self.person_of_setup(token).await?.ok_or_else(gone)?;
@@ -59,24 +63,71 @@ impl Identity {
         if !db::people::delete_setup(&mut tx, &random::sha256(token)).await? {
             return Err(gone());
         }
+        let ended = db::credentials::expire_of_person(&mut tx, person.id, None).await?;
         let by =
             Actor { account: Some(person.account.clone()), identity: person_identity(&person.login), ..by.clone() };
-        self.set_password(&mut tx, &person, &hash, by).await?;
+        self.set_password(&mut tx, &person, &hash, &ended, by).await?;
         tx.commit().await?;
         Ok(Setup { account: person.account, login: person.login })
     }
 
     /// Sets the hash of a password that a user chose, and ends its sessions: who opened them may have known the old one.
+    /// `credentials` were ended with it, for the audit log.
     pub(super) async fn set_password(
         &self,
         tx: &mut db::Tx,
         person: &Person,
         hash: &str,
+        credentials: &[i64],
         by: Actor,
     ) -> Result<(), Error> {
         db::people::set_password(tx, person.id, hash, crate::now()).await?;
         let ended = db::sessions::delete_of_person(tx, person.id).await?;
-        Ok(self.audit.record_in(tx, &password_changed(by, person, &ended)).await?)
+        let mut entry = password_changed(by, person, &ended);
+        entry.detail["credentialsEnded"] = serde_json::json!(credentials);
+        Ok(self.audit.record_in(tx, &entry).await?)
+    }
+
+    /// Changes the password of a user who gives the one that it has, and ends what it granted, but the credential `keep` by
+    /// which it asks. Wrong ones are counted as those of log-ins are ([`Error::TryLater`]).
+    #[allow(clippy::too_many_arguments)]
+    pub async fn change_password(
+        &self,
+        account: &AccountId,
+        login: &str,
+        current: Zeroizing<String>,
+        chosen: Zeroizing<String>,
+        keep: Option<i64>,
+        from: Option<IpAddr>,
+        by: &Actor,
+    ) -> Result<(), Error> {
+        let attempt = self.passwords.admit(from, &format!("{account}/{login}"), Instant::now())?;
+        let found = db::people::find(&self.db, account.as_str(), login).await?;
+        let (person, hash) = found.ok_or_else(|| no_person(login))?;
+        let same = *current == *chosen;
+        if !self.passwords.verify(current, hash).await? {
+            let mut entry = Entry::new(by.clone(), "account.user.password.changeFailed", resource(&person));
+            entry.decision = audit::Decision::Refused;
+            "refused".clone_into(&mut entry.result);
+            self.audit.record(entry).await?;
+            return Err(Error::AccessDenied { what: "the current password is another".to_owned() });
+        }
+        attempt.succeeded();
+        if same {
+            return Err(Error::Invalid {
+                field: "newPassword",
+                rule: "another than the one that it takes the place of",
+            });
+        }
+        password::check(&self.common_passwords, &chosen, &words(&person)).map_err(|fault| match fault {
+            Error::Invalid { rule, .. } => Error::Invalid { field: "newPassword", rule },
+            other => other,
+        })?;
+        let hash = self.passwords.hash(chosen).await?;
+        let mut tx = self.db.begin().await?;
+        let ended = db::credentials::expire_of_person(&mut tx, person.id, keep).await?;
+        self.set_password(&mut tx, &person, &hash, &ended, by.clone()).await?;
+        Ok(tx.commit().await?)
     }
 
     async fn person_of_setup(&self, token: &str) -> Result<Option<Person>, Error> {
