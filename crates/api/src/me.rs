@@ -136,7 +136,7 @@ pub(crate) async fn change_password(call: Call) -> Result<Reply, ApiError> {
     let (current, new) = (Zeroizing::new(body.current_password), Zeroizing::new(body.new_password));
     let keep = match caller.proof {
         Proof::ConsumerKey { credential, .. } => Some(credential),
-        Proof::Token { .. } => None,
+        Proof::Token { .. } | Proof::Session { .. } => None,
     };
     let identity = &call.api.identity;
     identity.change_password(&caller.account, login, current, new, keep, call.source_ip, &call.actor()).await?;

@@ -243,7 +243,7 @@ impl Identity {
             Resource::Account(id) if *id == subject.account && subject.is_admin => {
                 (true, "the account's own account".to_owned())
             }
-            Resource::Account(id) => told(&self.ask(id, subject, action, &resource, at).await?),
+            Resource::Account(id) => told(&self.told_by(id, subject, action, &resource, at).await?),
             Resource::Project(id) => match self.contacts(id).await? {
                 None => (false, "no such project".to_owned()),
                 Some(contacts) => {
@@ -251,12 +251,12 @@ impl Identity {
                     match kind {
                         Some(kind) if subject.is_admin => (true, format!("the account is {}", kind.as_str())),
                         Some(_) if subject.account != contacts.admin => {
-                            let of_project = self.ask(&contacts.admin, subject, action, &resource, at).await?;
-                            let own = self.ask(&subject.account, subject, action, &resource, at).await?;
+                            let of_project = self.told_by(&contacts.admin, subject, action, &resource, at).await?;
+                            let own = self.told_by(&subject.account, subject, action, &resource, at).await?;
                             let own_decides = own.is_denied() || own.allowed && !of_project.is_denied();
                             told(if own_decides { &own } else { &of_project })
                         }
-                        _ => told(&self.ask(&contacts.admin, subject, action, &resource, at).await?),
+                        _ => told(&self.told_by(&contacts.admin, subject, action, &resource, at).await?),
                     }
                 }
             },
@@ -289,7 +289,7 @@ impl Identity {
     }
 
     /// What the policies of an account say of a subject.
-    async fn ask(
+    async fn told_by(
         &self,
         owner: &AccountId,
         subject: &Subject,
@@ -353,6 +353,6 @@ impl Identity {
     }
 }
 
-fn told(verdict: &Verdict) -> (bool, String) {
+fn told(verdict: &Arc<Verdict>) -> (bool, String) {
     (verdict.allowed, verdict.reason())
 }
