@@ -62,9 +62,10 @@ fn is_id(segment: &str) -> bool {
 }
 
 /// What routes ask a query for. A test holds it against the sources.
-const QUERY_NAMES: [&str; 17] = [
+const QUERY_NAMES: [&str; 20] = [
     "after",
     "applicationId",
+    "askingAccount",
     "details",
     "from",
     "last",
@@ -77,8 +78,10 @@ const QUERY_NAMES: [&str; 17] = [
     "region",
     "resourceType",
     "service",
+    "state",
     "status",
     "to",
+    "toAccount",
     "version",
 ];
 const VERSIONS: [&str; 3] = ["1.0", "v1", "v2"];
