@@ -87,7 +87,7 @@ fn an_auditor_finds_the_log_whole_proves_an_entry_and_sees_each_change() {
     stack.put(&small, "kept", "again");
     stack.kill("serve");
     stack.put(&small, "kept", "after");
-    let put = newest("s3:PutObject");
+    let put = newest("s3:PutObject").expect("an entry");
     wait_for("the rest to be signed", Duration::from_secs(20), || {
         report(&["--key", &key]).1["through"].as_u64().is_some_and(|through| through >= put)
     });

@@ -48,10 +48,69 @@ async fn people_come_in_by_keycloak_with_the_groups_that_the_account_has() {
     assert!(page.html.contains("Not in valid groups"), "{page:?}");
     assert!(other.cookie(&api, "casemate").is_none());
 
+    by_saml(&stack, &keycloak, account).await;
+
     let log = fs::read_to_string(stack.dir.join("up.log")).expect("the log");
     for secret in [SECRET, PASSWORD] {
         assert!(!log.contains(secret), "a secret in the log of the service");
     }
+}
+
+/// The same people at the same Keycloak by SAML, which reads our metadata's certificate and holds our requests against it.
+async fn by_saml(stack: &Stack, keycloak: &Keycloak, account: &str) {
+    let api = stack.text("api");
+    call(stack, "DELETE", "/me/identity/provider/oidc", &Value::Null);
+    let metadata = format!("{}/realms/casemate/protocol/saml/descriptor", keycloak.url);
+    let made = call(stack, "POST", "/me/identity/provider", &json!({ "metadata": metadata, "signRequests": true }));
+    assert_eq!(made["ssoServiceUrl"], format!("{}/realms/casemate/protocol/saml", keycloak.url));
+    let entity = format!("{api}/console/sso/saml/metadata/{account}");
+    let ours = Browser::default().get(&entity).await.html;
+    let certificate = ours.split_once("X509Certificate>").and_then(|(_, rest)| rest.split_once('<'));
+    let certificate = certificate.expect("a certificate in our metadata").0;
+    keycloak.create_client("casemate", &saml_client(&api, &entity, certificate)).await;
+
+    let mut browser = Browser::default();
+    let page = log_in(&mut browser, &api, account, "alice").await;
+    // A page whose form a script of Keycloak sends.
+    assert_eq!(page.form().action.path(), "/console/sso/saml/acs", "{page:?}");
+    let after = browser.submit(&page, &[]).await;
+    assert_eq!((after.url.authority(), after.url.path()), (authority(&api), "/console"), "{after:?}");
+    let listed = operate(stack, &["credential", "list"]);
+    let sessions: Vec<&Value> = listed.as_array().expect("a list").iter().filter(|one| is_session(one)).collect();
+    assert_eq!((sessions.len(), &sessions[0]["of"]), (1, &json!("alice")), "the one by OpenID Connect ended: {listed}");
+
+    // Sent again, and by another browser that began a log-in of its own.
+    let again = browser.submit(&page, &[]).await;
+    assert_eq!(again.status, 403, "{again:?}");
+    let mut other = Browser::default();
+    let bobs = log_in(&mut other, &api, account, "bob").await;
+    assert_eq!(other.submit(&page, &[]).await.status, 403);
+    let refused = other.submit(&bobs, &[]).await;
+    assert_eq!(refused.status, 403, "{refused:?}");
+    assert!(other.cookie(&api, "casemate").is_none());
+    let mut third = Browser::default();
+    let page = log_in(&mut third, &api, account, "bob").await;
+    let page = third.submit(&page, &[]).await;
+    assert!(page.status == 403 && page.html.contains("Not in valid groups"), "{page:?}");
+}
+
+/// Casemate as Keycloak knows it by SAML.
+fn saml_client(api: &str, entity: &str, certificate: &str) -> Value {
+    json!({
+        "clientId": entity, "protocol": "saml", "enabled": true, "fullScopeAllowed": true, "frontchannelLogout": true,
+        "redirectUris": [format!("{api}/console/sso/saml/acs")],
+        "attributes": {
+            "saml.authnstatement": "true", "saml.force.post.binding": "true", "saml.encrypt": "false",
+            "saml.server.signature": "true", "saml.assertion.signature": "true", "saml.signature.algorithm": "RSA_SHA256",
+            "saml.client.signature": "true", "saml.signing.certificate": certificate,
+            "saml_name_id_format": "username", "saml_force_name_id_format": "true",
+        },
+        "protocolMappers": [{
+            "name": "groups", "protocol": "saml", "protocolMapper": "saml-group-membership-mapper",
+            "config": { "attribute.name": "http://schemas.xmlsoap.org/claims/Group", "attribute.nameformat": "Basic",
+                        "single": "true", "full.path": "false" },
+        }],
+    })
 }
 
 fn is_session(credential: &Value) -> bool {

@@ -58,6 +58,15 @@ impl Keycloak {
 
     /// Makes a realm: its representation as Keycloak exports and imports it.
     pub async fn create_realm(&self, realm: &Value) {
+        self.administer("", realm).await;
+    }
+
+    /// Makes a client of a realm, likewise.
+    pub async fn create_client(&self, realm: &str, client: &Value) {
+        self.administer(&format!("/{realm}/clients"), client).await;
+    }
+
+    async fn administer(&self, path: &str, body: &Value) {
         let http = Client::new();
         let form =
             [("grant_type", "password"), ("client_id", "admin-cli"), ("username", "admin"), ("password", "admin")];
@@ -65,7 +74,7 @@ impl Keycloak {
         let answer = http.post(url).header(header::CONTENT_TYPE, FORM).body(encoded(&form)).send().await.expect("sent");
         let token: Value = answer.json().await.expect("JSON");
         let token = token["access_token"].as_str().expect("a token");
-        let made = http.post(format!("{}/admin/realms", self.url)).bearer_auth(token).json(realm).send().await;
+        let made = http.post(format!("{}/admin/realms{path}", self.url)).bearer_auth(token).json(body).send().await;
         let made = made.expect("sent");
         assert_eq!(made.status(), StatusCode::CREATED, "{}", made.text().await.unwrap_or_default());
     }
