@@ -1,7 +1,13 @@
 //! Security keys and passkeys over a real database, with an authenticator of this test: each thing that an answer is about
 //! is altered, and then it holds no more.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
 
 use audit::{Actor, Audit, Query};
 use aws_lc_rs::{
@@ -33,6 +39,8 @@ struct World {
     audit: Audit,
     account: AccountId,
     by: Actor,
+    /// How many log-ins there were: each comes from another address, for wrong ones are counted by address.
+    log_ins: AtomicU8,
 }
 
 impl World {
@@ -44,7 +52,7 @@ impl World {
         let identity = Identity::new(db, audit.clone(), keys).with_public_urls(&[ORIGIN.to_owned()]);
         let (by, account) = (Actor::operator(), "ab1234-casemate".parse::<AccountId>().expect("an account"));
         identity.create_account(&account, "", "", &by).await.expect("an account");
-        World { _dir: dir, identity, audit, account, by }
+        World { _dir: dir, identity, audit, account, by, log_ins: AtomicU8::new(0) }
     }
 
     async fn person(&self, login: &str) -> i64 {
@@ -75,8 +83,8 @@ impl World {
 
     async fn log_in(&self, login: &str, password: &str, code: &str, assertion: Option<&Assertion>) -> LoggedIn {
         let name = format!("{}/{login}", self.account);
-        let given =
-            LogIn { name: &name, password, code, assertion, new_password: "", from: here(), user_agent: "a browser" };
+        let from = Some(IpAddr::from([192, 0, 2, self.log_ins.fetch_add(1, Ordering::Relaxed)]));
+        let given = LogIn { name: &name, password, code, assertion, new_password: "", from, user_agent: "a browser" };
         self.identity.log_in(&given).await.expect("an answer")
     }
 

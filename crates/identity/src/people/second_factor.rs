@@ -247,9 +247,10 @@ impl Identity {
             second_factors::delete_totp(&mut tx, row.id).await?;
         }
         second_factors::delete_backup_codes(&mut tx, person.id).await?;
+        let keys = db::webauthn::delete_all(&mut tx, person.id).await?;
         let ended = db::sessions::delete_of_person(&mut tx, person.id).await?;
         let mut entry = Entry::new(by.clone(), "account.user.secondFactors.reset", resource(&person));
-        entry.detail = serde_json::json!({ "sessionsEnded": ended });
+        entry.detail = serde_json::json!({ "securityKeysRemoved": keys, "sessionsEnded": ended });
         self.audit.record_in(&mut tx, &entry).await?;
         Ok(tx.commit().await?)
     }
