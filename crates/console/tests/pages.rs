@@ -28,13 +28,19 @@ struct Site {
 
 impl Site {
     async fn new() -> Site {
-        let mut world = World::new().await;
+        Site::at(BASE).await
+    }
+
+    /// The same, reached by this address.
+    async fn at(url: &str) -> Site {
+        let mut world = World::at(url).await;
+        let base_url = url.to_owned();
         let later: Arc<Mutex<SignedDuration>> = Arc::default();
         let ahead = Arc::clone(&later);
-        let seen = |parts: &http::request::Parts| Seen {
+        let seen = move |parts: &http::request::Parts| Seen {
             source_ip: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip()),
-            base_url: BASE.to_owned(),
-            secure: true,
+            secure: base_url.starts_with("https://"),
+            base_url: base_url.clone(),
         };
         let pages = console::router(Console {
             identity: world.identity.clone(),
@@ -204,6 +210,73 @@ fn location(answer: &Answer) -> &str {
     answer.headers.get(header::LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
+/// A page without what passkeys are asked for, which is another in each.
+fn without_challenge(page: &str) -> String {
+    let (before, rest) = page.split_once(" data-options=\"").expect("a passkey can be used");
+    format!("{before}{}", rest.split_once('"').expect("an attribute").1)
+}
+
+/// The one script that there is.
+const SCRIPT: &str = "<script src=\"/1.0/auth/security-key.js\" defer></script>";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_registers_a_security_key_and_logs_in_by_it() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let url = format!("http://localhost:{}", listener.local_addr().expect("an address").port());
+    let site = Site::at(&url).await;
+    let service = site.world.router.clone().into_make_service_with_connect_info::<SocketAddr>();
+    let serving = tokio::spawn(async move { axum::serve(listener, service).await });
+    let name = format!("{}/root", site.world.account);
+    let chromium = support::browser::Browser::start().await;
+    chromium.add_authenticator().await;
+    let submit = "main form[action='/console/login'] button:not([type=button])";
+    let does = |what: &str| format!("form:has(input[value='{what}']) button");
+    let log_out = "form[action='/console/logout'] button";
+
+    chromium.open(&format!("{url}/console/login")).await;
+    chromium.fill("#login", &name).await;
+    chromium.fill("#password", PASSWORD).await;
+    chromium.click(submit).await;
+    chromium.wait_for("Log out").await;
+    chromium.open(&format!("{url}/console/security")).await;
+    chromium.click(&does("key-create")).await;
+    chromium.wait_for("A new security key").await;
+    chromium.click("button[name=register]").await;
+    chromium.wait_for("Disable key").await;
+
+    // Beside the password.
+    chromium.click(log_out).await;
+    chromium.wait_for("Log in with your organisation").await;
+    chromium.fill("#login", &name).await;
+    chromium.fill("#password", PASSWORD).await;
+    chromium.click(submit).await;
+    chromium.wait_for("Use your security key too").await;
+    chromium.fill("#password", PASSWORD).await;
+    chromium.click("button[name=key]").await;
+    chromium.wait_for("Log out").await;
+
+    // In its place.
+    chromium.click(log_out).await;
+    chromium.wait_for("Log in with a passkey").await;
+    chromium.click("button[name=passkey]").await;
+    chromium.wait_for("Log out").await;
+
+    // One that was removed is good no more.
+    chromium.open(&format!("{url}/console/security")).await;
+    chromium.click(&does("key-disable")).await;
+    chromium.wait_for("Enable key").await;
+    chromium.click(&does("key-delete")).await;
+    chromium.wait_for("Register a security key or passkey").await;
+    chromium.click(log_out).await;
+    chromium.wait_for("Log in with a passkey").await;
+    chromium.click("button[name=passkey]").await;
+    chromium.wait_for("is not right, or may not be used from here").await;
+    let log = site.world.whole_log().await;
+    assert!(log.contains("\\\"mfaType\\\":\\\"U2F\\\""), "{log}");
+    chromium.stop().await;
+    serving.abort();
+}
+
 #[tokio::test]
 async fn a_log_in_opens_a_session_and_only_a_form_of_it_ends_it() {
     let site = Site::new().await;
@@ -225,7 +298,7 @@ async fn a_log_in_opens_a_session_and_only_a_form_of_it_ends_it() {
         let answer = browser.post("/console/login", &[("login", &login), ("password", password)]).await;
         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{login}");
         assert!(browser.cookie.is_none());
-        answers.push(answer.text.replace(&login, ""));
+        answers.push(without_challenge(&answer.text).replace(&login, ""));
     }
     assert!(answers[..3].iter().all(|answer| *answer == answers[0]), "{answers:?}");
     let answer = browser.log_in("root", "/console/iam").await;
@@ -442,7 +515,8 @@ async fn what_others_wrote_is_text_on_every_page_and_every_page_can_be_read_alou
         let path = site.filled(page, &job, policy, &token);
         for path in [path.clone(), format!("{path}?{}", query.join("&"))] {
             let answer = browser.get(&path).await;
-            assert!(!answer.text.contains("<script") && !answer.text.contains("\"onload"), "{path}: {}", answer.text);
+            let text = answer.text.replace(SCRIPT, "");
+            assert!(!text.contains("<script") && !text.contains("\"onload"), "{path}: {text}");
             seen += usize::from(answer.text.contains("&#60;script&#62;") || answer.text.contains("&lt;script&gt;"));
             assert!(!answer.status.is_server_error(), "{path}: {answer:?}");
             secured(&answer);
@@ -452,7 +526,8 @@ async fn what_others_wrote_is_text_on_every_page_and_every_page_can_be_read_alou
         }
         let nothing = site.filled(page, HOSTILE_ID, HOSTILE_ID, HOSTILE_ID);
         let answer = browser.get(&nothing).await;
-        assert!(!answer.text.contains("<script") && !answer.status.is_server_error(), "{nothing}: {answer:?}");
+        let text = answer.text.replace(SCRIPT, "");
+        assert!(!text.contains("<script") && !answer.status.is_server_error(), "{nothing}: {answer:?}");
     }
     assert!(seen >= 9, "only {seen} pages showed the name: the test looks at nothing");
     for path in ["/console/nowhere", "/console/", "/console/iam/policies/", "/console/login/x"] {
