@@ -2,7 +2,7 @@
 //! belong: a password in the place of a name, a token in an address that has no route. So of a call that named what
 //! there is the words are kept, and of any other only what cannot be a secret: words of the routes, numbers, UUIDs.
 
-use crate::{ROUTES, Route};
+use crate::{ROUTES, Route, percent};
 
 /// Whether the words of a call can be kept: a caller who is known named something that there is.
 pub(crate) fn is_plain(caller_is_known: bool, status: u16) -> bool {
@@ -45,13 +45,24 @@ pub(crate) fn query(query: &str, plain: bool) -> String {
         .map(|part| {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             match (QUERY_NAMES.contains(&name), plain) {
-                (true, true) => format!("{name}={value}"),
-                (true, false) => format!("{name}=*"),
+                (true, true) if is_short(value) || is_id(value) || is_time(value) => format!("{name}={value}"),
+                (true, _) => format!("{name}=*"),
                 (false, _) => "*".to_owned(),
             }
         })
         .collect();
     kept.join("&").chars().take(LONGEST).collect()
+}
+
+/// A word that is shorter than each password and token of this service. A route passes over parameters that it does not ask
+/// for, so that a call which named what there is says nothing about them.
+fn is_short(value: &str) -> bool {
+    value.len() < SHORTEST_SECRET && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// A time by RFC 3339.
+fn is_time(value: &str) -> bool {
+    percent::decode(value, false).is_ok_and(|text| text.parse::<jiff::Timestamp>().is_ok())
 }
 
 /// A number or a UUID: what the service gives as an id. Secrets are longer, or are of other characters.
@@ -84,6 +95,8 @@ const QUERY_NAMES: [&str; 20] = [
     "toAccount",
     "version",
 ];
+/// A password has 12 characters at least.
+const SHORTEST_SECRET: usize = 12;
 const VERSIONS: [&str; 3] = ["1.0", "v1", "v2"];
 const MOST_SEGMENTS: usize = 64;
 const LONGEST: usize = 1024;
@@ -123,6 +136,8 @@ mod tests {
         assert_eq!(path(Some(route("/v2/iam/policy/{policyId}")), "/v2/iam/policy/7", false), "/v2/iam/policy/7");
         assert_eq!(query("from=now-2h&hunter2&password=hunter2&status=x", true), "from=now-2h&*&*&status=x");
         assert_eq!(query("from=hunter2&%66rom=hunter2", false), "from=*&*");
+        assert_eq!(query("from=correct-horse&status=RUNNING&last=1000", true), "from=*&status=RUNNING&last=1000");
+        assert_eq!(query("from=2026-11-25T08%3A00%3A00Z", true), "from=2026-11-25T08%3A00%3A00Z");
         assert!(
             path(None, &"/x".repeat(5_000), false).len() < 200 && query(&"from=1&".repeat(5_000), true).len() <= 1024
         );

@@ -166,9 +166,16 @@ async fn body(call: &Call, pending: &Credential, action: &str, script: &str, wis
         field("password", "Password", "password", "current-password", "", true),
         field("code", "One-time code or backup code, if you have any", "text", "one-time-code", "", false),
     );
-    let token = escape(call.param("token")?);
+    // Not in a refusal, which many may come to see: it holds the token.
+    let console = match wish.why.as_str() {
+        "" => format!(
+            "<p><a href=\"/console/grant/{}\">Go on in the console</a>, if you are logged in there.</p>\n",
+            escape(call.param("token")?)
+        ),
+        _ => String::new(),
+    };
     Ok(format!(
-        "<script src=\"{script}\" defer></script>\n{why}<p><a href=\"/console/grant/{token}\">Go on in the console</a>, if you are logged in there.</p>\n\
+        "<script src=\"{script}\" defer></script>\n{why}{console}\
          <p>The application <strong>{name}</strong> (number {number}) asks to make these calls in your name, from {blocks}:</p>\n\
          <ul>\n{rules}</ul>\n{enrol}{form}<p>Grant it only if you sent the application here yourself.</p>\n",
         name = escape(name.as_deref().unwrap_or_default()),
