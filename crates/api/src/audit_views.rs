@@ -6,7 +6,7 @@
 
 use audit::{Row, Span, View};
 use http::{HeaderName, HeaderValue};
-use identity::{Resource, Urn};
+use identity::{ContactKind, Resource, Urn};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -71,7 +71,7 @@ pub(crate) async fn evaluations(call: Call) -> Result<Reply, ApiError> {
     let page = Page::read(&call)?;
     let account = &call.caller()?.account;
     let mut resources = vec![Urn::account(account).to_string()];
-    let projects = call.api.identity.projects(Some(account)).await?;
+    let projects = call.api.identity.projects_of_contact(account, &[ContactKind::Admin]).await?;
     resources.extend(projects.iter().map(|project| Urn::project(&project.id).to_string()));
     let mut views = Vec::new();
     for resource in resources {

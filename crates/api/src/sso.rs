@@ -100,7 +100,7 @@ async fn end(call: &Call, visitor: &SsoVisitor<'_>, outcome: SsoOutcome) -> Resu
             return Ok(pages::refusal(StatusCode::FORBIDDEN, "Nobody was logged in", &body));
         }
     };
-    let who = Opener::Federated { name: person.name, groups: person.groups };
+    let who = Opener::Federated { name: person.name, groups: person.groups, since: person.since };
     let new = NewSession {
         account: &person.account,
         who: &who,

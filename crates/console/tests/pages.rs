@@ -81,8 +81,15 @@ impl Site {
 
     /// One that a provider vouched for, in the group of administrators.
     async fn federated(&self) -> Browser<'_> {
-        let who = Opener::Federated { name: "eve".to_owned(), groups: vec!["ADMIN".to_owned()] };
         let account = &self.world.account;
+        let (kind, at) = ("OIDC".to_owned(), Timestamp::now());
+        let provider =
+            db::sso::Provider { account: account.clone(), kind, disable_users: false, created: at, updated: at };
+        let mut tx = self.world.db.begin().await.expect("a transaction");
+        db::sso::insert(&mut tx, &provider).await.expect("a provider");
+        tx.commit().await.expect("committed");
+        let groups = vec!["ADMIN".to_owned()];
+        let who = Opener::Federated { name: "eve".to_owned(), groups, since: Timestamp::now() };
         let new = NewSession { account, who: &who, factor: None, from: None, user_agent: "test" };
         let session = self.world.identity.open_session(&new).await.expect("opened");
         Browser { cookie: Some(format!("{COOKIE}={}", *session.secret)), ..self.browser() }

@@ -42,18 +42,19 @@ pub async fn list(db: &Db, of: Option<&AccountId>, now: Timestamp, idle: SignedD
              SELECT 'token', lower(hex(substr(t.hash, 1, 8))), c.account, c.id, c.name, t.created, t.expires, t.last_use
              FROM oauth2_tokens t JOIN oauth2_clients c ON c.id = t.client
          UNION ALL
-             SELECT 's3', k.access, o.account, coalesce(u.username, ''), k.project, k.created, NULL, k.last_used
-             FROM s3_keys k JOIN projects o ON o.id = k.project LEFT JOIN project_users u ON u.id = k.user_id
+             SELECT 's3', k.access, o.admin, coalesce(u.username, ''), k.project, k.created, NULL, k.last_used
+             FROM s3_keys k JOIN project_contacts o ON o.project = k.project LEFT JOIN project_users u ON u.id = k.user_id
              WHERE k.scope = 'project' AND k.enabled = 1
          UNION ALL
-             SELECT 'session', t.access, o.account, coalesce(u.username, ''), k.project, t.created, t.expires, t.last_use
-             FROM s3_temporary_keys t JOIN s3_keys k ON k.access = t.parent JOIN projects o ON o.id = k.project
+             SELECT 'session', t.access, o.admin, coalesce(u.username, ''), k.project, t.created, t.expires, t.last_use
+             FROM s3_temporary_keys t JOIN s3_keys k ON k.access = t.parent
+             JOIN project_contacts o ON o.project = k.project
              LEFT JOIN project_users u ON u.id = k.user_id
              WHERE k.scope = 'project' AND k.enabled = 1
          UNION ALL
-             SELECT 'user-token', lower(hex(substr(t.hash, 1, 8))), o.account, u.username, u.project, t.created, t.expires,
+             SELECT 'user-token', lower(hex(substr(t.hash, 1, 8))), o.admin, u.username, u.project, t.created, t.expires,
                     t.last_use
-             FROM user_tokens t JOIN project_users u ON u.id = t.user_id JOIN projects o ON o.id = u.project
+             FROM user_tokens t JOIN project_users u ON u.id = t.user_id JOIN project_contacts o ON o.project = u.project
          UNION ALL
              SELECT 'setup', lower(hex(substr(s.hash, 1, 8))), p.account, p.login, '', p.created, s.expires, NULL
              FROM people_setups s JOIN people p ON p.id = s.person

@@ -134,7 +134,7 @@ impl Identity {
         let urn = Urn::parse(resource).map_err(|_| Unexplained::NotUrn { given: cut(), kind: "a resource" })?;
         let owner = match Resource::from_urn(&urn) {
             Some(Resource::Account(id)) => self.account(&id).await?.map(|_| id),
-            Some(Resource::Project(id)) => self.project(&id).await?.map(|project| project.account),
+            Some(Resource::Project(id)) => self.contacts(&id).await?.map(|contacts| contacts.admin),
             None => None,
         };
         owner.ok_or_else(|| Unexplained::NoResource { urn: cut() })

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     AccessRule, Caller, Error, Factor, GroupRole, Identity, Proof, Refusal, Who, accounts::dangling,
-    people::person_identity, random,
+    people::person_identity, random, sso::no_provider,
 };
 
 /// How long a session may go without a use (OWASP ASVS 5.0, 7.3.1).
@@ -38,6 +38,8 @@ pub enum Opener {
         name: String,
         /// Its groups. Those that the account has not are left out at each use; one who is left with none is refused.
         groups: Vec<String>,
+        /// When the provider's answer came. If the provider was changed or removed after that, no session is opened.
+        since: Timestamp,
     },
 }
 
@@ -114,7 +116,7 @@ impl Identity {
                 row.person = Some(*id);
                 person_identity(login)
             }
-            Opener::Federated { name, groups } => {
+            Opener::Federated { name, groups, .. } => {
                 row.federated = Some(name.clone());
                 row.groups = Some(serde_json::to_string(groups).map_err(|_| damaged())?);
                 "UNKNOWN".clone_into(&mut row.factor);
@@ -123,6 +125,12 @@ impl Identity {
         };
         let by = Actor { account: Some(row.account.clone()), identity, source_ip: new.from, request_id: None };
         let mut tx = self.db.begin().await?;
+        if let Opener::Federated { since, .. } = new.who {
+            let provider = db::sso::find_in(&mut tx, new.account).await?;
+            if provider.is_none_or(|provider| provider.updated > *since) {
+                return Err(no_provider(new.account));
+            }
+        }
         let replaced = sessions::delete_oldest(&mut tx, &row, MOST_OF_HOLDER - 1).await?;
         row.id = sessions::insert(&mut tx, &row, &random::sha256(&secret))
             .await

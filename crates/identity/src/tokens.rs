@@ -52,7 +52,7 @@ impl Identity {
         let right = self.passwords.verify(Zeroizing::new(password.to_owned()), hash).await?;
         let Some(user) = user.filter(|_| right) else { return Ok(None) };
         attempt.succeeded();
-        let account = self.project(&user.project).await?.map(|project| project.account);
+        let account = self.contacts(&user.project).await?.map(|contacts| contacts.admin);
         let by = Actor { account, identity: format!("user/{}", user.username), source_ip: from, request_id: None };
         let entry = Entry::new(by, "project.user.loggedIn", format!("project/{}/user/{}", user.project, user.id));
         // `None`: removed since its password was checked.

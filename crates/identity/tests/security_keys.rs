@@ -35,6 +35,7 @@ const PARTY: &str = "api.example.org";
 
 struct World {
     _dir: tempfile::TempDir,
+    db: Db,
     identity: Identity,
     audit: Audit,
     account: AccountId,
@@ -49,10 +50,10 @@ impl World {
         let db = Db::open(&dir.path().join("casemate.sqlite")).await.expect("a database");
         let keys = Arc::new(Keys::open(&dir.path().join("keys")).expect("keys"));
         let audit = Audit::new(db.clone());
-        let identity = Identity::new(db, audit.clone(), keys).with_public_urls(&[ORIGIN.to_owned()]);
+        let identity = Identity::new(db.clone(), audit.clone(), keys).with_public_urls(&[ORIGIN.to_owned()]);
         let (by, account) = (Actor::operator(), "ab1234-casemate".parse::<AccountId>().expect("an account"));
         identity.create_account(&account, "", "", &by).await.expect("an account");
-        World { _dir: dir, identity, audit, account, by, log_ins: AtomicU8::new(0) }
+        World { _dir: dir, db, identity, audit, account, by, log_ins: AtomicU8::new(0) }
     }
 
     async fn person(&self, login: &str) -> i64 {
@@ -433,6 +434,17 @@ async fn a_key_that_is_disabled_removed_or_reset_is_good_no_more() {
     let answer = device.assert(&world.passkey_request(), &Altered::default());
     assert!(matches!(world.by_passkey(&answer).await, LoggedIn::Refused));
     world.identity.enable_person(&world.account, "alice", &world.by).await.expect("enabled");
+
+    // Where users are to come by the account's provider, a passkey lets nobody in.
+    let (kind, at) = ("OIDC".to_owned(), jiff::Timestamp::now());
+    let account = world.account.clone();
+    let provider = db::sso::Provider { account, kind, disable_users: true, created: at, updated: at };
+    let mut tx = world.db.begin().await.expect("a transaction");
+    db::sso::insert(&mut tx, &provider).await.expect("a provider");
+    tx.commit().await.expect("committed");
+    let answer = device.assert(&world.passkey_request(), &Altered::default());
+    assert!(matches!(world.by_passkey(&answer).await, LoggedIn::Refused));
+    assert!(world.log().await.contains("by its provider of single sign-on alone"));
 
     world.identity.reset_second_factors(&world.account, "alice", &world.by).await.expect("reset");
     assert!(world.identity.security_keys(alice).await.expect("read").is_empty());

@@ -27,9 +27,15 @@ impl World {
         let db = Db::open(&dir.path().join("casemate.sqlite")).await.expect("a database");
         let keys = Arc::new(Keys::open(&dir.path().join("keys")).expect("keys"));
         let audit = Audit::new(db.clone());
-        let identity = Identity::new(db, audit.clone(), keys);
+        let identity = Identity::new(db.clone(), audit.clone(), keys);
         let (by, account) = (Actor::operator(), "ab1234-casemate".parse::<AccountId>().expect("an account"));
         identity.create_account(&account, "", "", &by).await.expect("an account");
+        let mut tx = db.begin().await.expect("a transaction");
+        let (kind, at) = ("OIDC".to_owned(), Timestamp::now());
+        let provider =
+            db::sso::Provider { account: account.clone(), kind, disable_users: false, created: at, updated: at };
+        db::sso::insert(&mut tx, &provider).await.expect("a provider");
+        tx.commit().await.expect("committed");
         let new = NewPerson { login: "eve".to_owned(), group: "DEFAULT".to_owned(), ..NewPerson::default() };
         identity.create_person(&account, new, &by).await.expect("a user");
         World { dir, identity, audit, account, by }
@@ -42,7 +48,7 @@ impl World {
 
     async fn open_federated(&self, groups: &[&str]) -> OpenSession {
         let groups = groups.iter().map(|&group| group.to_owned()).collect();
-        self.open_as(&Opener::Federated { name: "eve".to_owned(), groups }).await
+        self.open_as(&Opener::Federated { name: "eve".to_owned(), groups, since: Timestamp::now() }).await
     }
 
     async fn open_as(&self, who: &Opener) -> OpenSession {
@@ -160,6 +166,11 @@ async fn a_session_has_the_rights_of_now_and_passes_the_rules_of_the_account() {
     assert_eq!(caller.actor().identity, "federated/eve");
     identity.delete_group(account, "boss", by).await.expect("removed");
     assert!(!world.used(&session, now).await.expect("good").is_admin(), "rights of now");
+    // A provider that was changed after its answer came vouches for nobody.
+    let since = Timestamp::now() - SignedDuration::from_hours(1);
+    let who = Opener::Federated { name: "eve".to_owned(), groups: vec!["ADMIN".to_owned()], since };
+    let new = NewSession { account, who: &who, factor: None, from: None, user_agent: "t" };
+    assert!(identity.open_session(&new).await.is_err());
     let nobody = world.open_federated(&["gone"]).await;
     assert!(ended(&world.used(&nobody, now).await));
 

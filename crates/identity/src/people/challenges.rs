@@ -61,7 +61,7 @@ impl Challenges {
             Purpose::Register { person, .. } | Purpose::SecondFactor { person } => {
                 (Owner::Person(person), MOST_OF_PERSON)
             }
-            Purpose::Passkey => (Owner::Address(from), MOST_OF_ADDRESS),
+            Purpose::Passkey => (Owner::Address(source(from)), MOST_OF_ADDRESS),
         };
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.len() >= MOST {
@@ -91,6 +91,14 @@ impl Challenges {
 }
 
 pub(crate) const GOOD_FOR: Duration = Duration::from_secs(5 * 60);
+/// An IPv4 address, or the first of the /64 of an IPv6 one, which one holder has whole.
+fn source(from: Option<IpAddr>) -> Option<IpAddr> {
+    match from?.to_canonical() {
+        IpAddr::V6(ip) => Some(IpAddr::V6((u128::from(ip) >> 64 << 64).into())),
+        v4 @ IpAddr::V4(_) => Some(v4),
+    }
+}
+
 const MOST: usize = 10_000;
 const MOST_OF_PERSON: usize = 10;
 const MOST_OF_ADDRESS: usize = 100;

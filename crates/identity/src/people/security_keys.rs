@@ -243,6 +243,9 @@ impl Identity {
             // The challenge goes all the same: what was tried once is not tried again.
             None => self.take(given, Purpose::Passkey).err().unwrap_or(KeyFault::Unknown).to_string(),
             Some(person) if !person.enabled => "the user is disabled".to_owned(),
+            Some(person) if self.are_users_disabled(&person.account).await? => {
+                "the account lets people in by its provider of single sign-on alone".to_owned()
+            }
             Some(person) if !self.reached_from(&person.account, from).await? => {
                 "the account does not let that address in".to_owned()
             }
@@ -279,7 +282,12 @@ impl Identity {
         if allowed.is_empty() {
             return Ok(None);
         }
-        let challenge = self.challenges.issue(Purpose::SecondFactor { person }, from, Instant::now())?;
+        // Where there are too many challenges, a code still helps.
+        let challenge = match self.challenges.issue(Purpose::SecondFactor { person }, from, Instant::now()) {
+            Ok(challenge) => challenge,
+            Err(Error::TryLater { .. }) => return Ok(None),
+            Err(fault) => return Err(fault),
+        };
         Ok(Some(KeyRequest { challenge: text(&challenge), party: party.id().to_owned(), allowed, verify: false }))
     }
 
@@ -296,7 +304,7 @@ impl Identity {
         given: &Assertion,
         purpose: Purpose,
     ) -> Result<Result<Factor, KeyFault>, Error> {
-        let party = self.party()?;
+        let Ok(party) = self.party() else { return Ok(Err(KeyFault::Unknown)) };
         if let Err(fault) = self.take(given, purpose) {
             return Ok(Err(fault));
         }

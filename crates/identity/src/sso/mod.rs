@@ -98,6 +98,8 @@ pub struct FederatedPerson {
     pub groups: Vec<String>,
     /// Where in the console it goes on: a relative path.
     pub back: String,
+    /// When its answer came: a provider that was changed after that vouches for nobody.
+    pub since: Timestamp,
 }
 
 /// What a provider said of a person, after all that proves it was checked.
@@ -194,6 +196,7 @@ impl Identity {
         kind: ProviderKind,
         said: Assertion,
         back: &str,
+        since: Timestamp,
         visitor: &SsoVisitor<'_>,
     ) -> Result<SsoOutcome, Error> {
         let groups = self.groups(account).await?.into_iter().map(|group| group.name);
@@ -220,7 +223,13 @@ impl Identity {
             "groups": groups,
         });
         self.audit.record(entry).await?;
-        Ok(SsoOutcome::In(FederatedPerson { account: account.clone(), name: said.name, groups, back: back.to_owned() }))
+        Ok(SsoOutcome::In(FederatedPerson {
+            account: account.clone(),
+            name: said.name,
+            groups,
+            back: back.to_owned(),
+            since,
+        }))
     }
 
     /// Lets nobody in, and writes why into the audit log.

@@ -96,7 +96,7 @@ impl Identity {
             return self.refuse_federated(Some(&account), KIND, NOT_BEGUN, visitor).await;
         };
         match self.read_answer(&row, &kept, answer, now).await? {
-            Ok(said) => self.admit_federated(&account, KIND, said, &kept.back, visitor).await,
+            Ok(said) => self.admit_federated(&account, KIND, said, &kept.back, now, visitor).await,
             Err(fault) => self.refuse_federated(Some(&account), KIND, &fault.to_string(), visitor).await,
         }
     }

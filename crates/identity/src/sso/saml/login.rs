@@ -78,7 +78,7 @@ impl Identity {
         if !is_new {
             return self.refuse_federated(Some(&account), kind, "the answer was used already", visitor).await;
         }
-        self.admit_federated(&account, kind, Assertion { name, groups }, &kept.back, visitor).await
+        self.admit_federated(&account, kind, Assertion { name, groups }, &kept.back, now, visitor).await
     }
 }
 

@@ -144,13 +144,15 @@ async fn a_person_comes_in_once_for_a_log_in_that_its_browser_began() {
     let begun = world.begin().await;
     let answer = world.answer(&begun, Answer::default());
     let outcome = world.finish(&begun, &answer).await;
-    let person = FederatedPerson {
+    let SsoOutcome::In(person) = outcome else { panic!("{outcome:?}") };
+    let expected = FederatedPerson {
         account: world.account.clone(),
         name: "ada@example.org".to_owned(),
         groups: vec!["analysts".to_owned()],
         back: "/console/jobs".to_owned(),
+        since: person.since,
     };
-    assert_eq!(outcome, SsoOutcome::In(person));
+    assert_eq!(person, expected);
     refused(&world.finish(&begun, &answer).await, "not begun in this browser");
     let log = world.log().await;
     let entry = log.iter().find(|entry| entry.action == "account.user.loggedIn").expect("an entry");
