@@ -71,15 +71,24 @@ impl Browser {
 
     /// Waits until the page says this.
     pub async fn wait_for(&self, text: &str) {
+        self.wait(text, |said| said.contains(text)).await;
+    }
+
+    /// Waits until there is a page that does not say this.
+    pub async fn wait_for_other_than(&self, text: &str) {
+        self.wait(text, |said| !said.is_empty() && !said.contains(text)).await;
+    }
+
+    async fn wait(&self, text: &str, done: impl Fn(&str) -> bool) {
         let end = Instant::now() + Duration::from_secs(60);
         loop {
             let script = json!({ "script": "return document.body ? document.body.innerText : ''", "args": [] });
             let said = self.post("/execute/sync", &script).await;
             let said = said.as_str().unwrap_or_default();
-            if said.contains(text) {
+            if done(said) {
                 return;
             }
-            assert!(Instant::now() < end, "the page does not say \"{text}\": {said}");
+            assert!(Instant::now() < end, "waited for \"{text}\" to come or go: {said}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -194,8 +194,9 @@ fn failure(job: &Failed, lines: &[Line]) -> Result<Failure, Error> {
         Blame::Platform => MOST_CREDITED,
         Blame::Job => 0,
     };
-    let of_job = lines.iter().rev().filter(|line| line.job == job.job && line.amount > Decimal::ZERO);
-    for line in of_job {
+    // An attempt that failed by the job's own fault, and was tried again, is not given back.
+    let of_attempt = |line: &&Line| line.job == job.job && line.attempt.0 == job.attempt && line.amount > Decimal::ZERO;
+    for line in lines.iter().rev().filter(of_attempt) {
         let minutes = line.minutes.min(left);
         left -= minutes;
         if let Some(price) = line.price.as_ref().filter(|_| minutes > 0) {
