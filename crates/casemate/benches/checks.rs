@@ -32,7 +32,7 @@ enum Attack {
 fn main() {
     let port = support::free_port();
     let stack = Stack::configured(&format!(
-        "[api]\nlisten = \"127.0.0.1:{port}\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n[s3]\nlisten = \"127.0.0.1:0\"\n"
+        "trusted_proxies = [\"127.0.0.0/8\"]\n[api]\nlisten = \"127.0.0.1:{port}\"\n[s3]\nlisten = \"127.0.0.1:0\"\n"
     ));
     let client = Arc::new(Client::new(&stack));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
