@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Access, ApiError, ROUTES, Route,
+    pagination::page_size,
     request::{Call, Reply},
 };
 
@@ -446,14 +447,7 @@ struct Page {
 
 impl Page {
     fn read(call: &Call) -> Result<Page, ApiError> {
-        let size = match call.header("x-pagination-size").map(str::trim) {
-            None | Some("") => LARGEST_PAGE,
-            Some(text) => {
-                let size = text.parse::<u32>().ok().filter(|size| (1..=LARGEST_PAGE).contains(size));
-                let rule = || format!("a whole number from 1 to {LARGEST_PAGE}");
-                size.ok_or_else(|| ApiError::bad_field("X-Pagination-Size", rule()))?
-            }
-        };
+        let size = page_size(call, LARGEST_PAGE)?;
         let after = match call.header("x-pagination-cursor").map(str::trim) {
             None | Some("") => None,
             Some(text) => match hex::decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok()) {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     ApiError,
     request::{Call, Reply},
+    sso::may_choose_provider,
 };
 
 /// What may be chosen; what is absent stays as it is, or as it is by itself.
@@ -40,7 +41,7 @@ pub(crate) async fn show(call: Call) -> Result<Reply, ApiError> {
 
 /// Gives the account its provider.
 pub(crate) async fn create(call: Call) -> Result<Reply, ApiError> {
-    may(&call)?;
+    may_choose_provider(&call)?;
     let (metadata, settings) = call.json::<Body>()?.over(SamlSettings::default());
     let metadata = metadata.ok_or_else(|| ApiError::bad_field("metadata", "needed: XML, or an https address of it"))?;
     let account = &call.caller()?.account;
@@ -50,7 +51,7 @@ pub(crate) async fn create(call: Call) -> Result<Reply, ApiError> {
 
 /// Changes the provider; with `metadata`, which the old service had not here, what it says of itself too.
 pub(crate) async fn edit(call: Call) -> Result<Reply, ApiError> {
-    may(&call)?;
+    may_choose_provider(&call)?;
     let old = find(&call).await?;
     let (metadata, settings) = call.json::<Body>()?.over(old.settings);
     let account = &call.caller()?.account;
@@ -60,7 +61,7 @@ pub(crate) async fn edit(call: Call) -> Result<Reply, ApiError> {
 
 /// Takes the provider away.
 pub(crate) async fn delete(call: Call) -> Result<Reply, ApiError> {
-    may(&call)?;
+    may_choose_provider(&call)?;
     call.api.identity.delete_saml_provider(&call.caller()?.account, &call.actor()).await?;
     Reply::void()
 }
@@ -69,16 +70,6 @@ async fn find(call: &Call) -> Result<SamlProvider, ApiError> {
     let account = &call.caller()?.account;
     let found = call.api.identity.saml_provider(account).await?;
     found.ok_or_else(|| ApiError::not_found("identity provider", account.as_str()))
-}
-
-/// A provider says who is in which group, that of administrators too: so they alone choose it.
-fn may(call: &Call) -> Result<(), ApiError> {
-    match call.caller()?.is_admin() {
-        true => Ok(()),
-        false => {
-            Err(ApiError::refused("Only who may do all that the account may can say which provider vouches for people"))
-        }
-    }
 }
 
 fn describe(provider: &SamlProvider) -> Value {

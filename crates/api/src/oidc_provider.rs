@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use crate::{
     ApiError,
     request::{Call, Reply},
+    sso::may_choose_provider,
 };
 
 /// What may be chosen; what is absent stays as it is, or as it is by itself.
@@ -49,7 +50,7 @@ pub(crate) async fn show(call: Call) -> Result<Reply, ApiError> {
 
 /// Gives the account its provider.
 pub(crate) async fn create(call: Call) -> Result<Reply, ApiError> {
-    may(&call)?;
+    may_choose_provider(&call)?;
     let (settings, secret) = call.json::<Body>()?.over(OidcSettings::default());
     let account = &call.caller()?.account;
     let made = call.api.identity.create_oidc_provider(account, settings, secret, &call.actor()).await?;
@@ -58,7 +59,7 @@ pub(crate) async fn create(call: Call) -> Result<Reply, ApiError> {
 
 /// Changes the provider.
 pub(crate) async fn edit(call: Call) -> Result<Reply, ApiError> {
-    may(&call)?;
+    may_choose_provider(&call)?;
     let (settings, secret) = call.json::<Body>()?.over(find(&call).await?.settings);
     let account = &call.caller()?.account;
     call.api.identity.change_oidc_provider(account, settings, secret, &call.actor()).await?;
@@ -67,7 +68,7 @@ pub(crate) async fn edit(call: Call) -> Result<Reply, ApiError> {
 
 /// Takes the provider away.
 pub(crate) async fn delete(call: Call) -> Result<Reply, ApiError> {
-    may(&call)?;
+    may_choose_provider(&call)?;
     call.api.identity.delete_oidc_provider(&call.caller()?.account, &call.actor()).await?;
     Reply::void()
 }
@@ -76,16 +77,6 @@ async fn find(call: &Call) -> Result<OidcProvider, ApiError> {
     let account = &call.caller()?.account;
     let found = call.api.identity.oidc_provider(account).await?;
     found.ok_or_else(|| ApiError::not_found("identity provider", account.as_str()))
-}
-
-/// A provider says who is in which group, that of administrators too: so they alone choose it.
-fn may(call: &Call) -> Result<(), ApiError> {
-    match call.caller()?.is_admin() {
-        true => Ok(()),
-        false => {
-            Err(ApiError::refused("Only who may do all that the account may can say which provider vouches for people"))
-        }
-    }
 }
 
 fn describe(call: &Call, provider: &OidcProvider) -> Value {

@@ -11,6 +11,18 @@ use crate::{
     request::{Call, Reply},
 };
 
+/// How many rows a page by cursor has, of `most` at the most.
+pub(crate) fn page_size(call: &Call, most: u32) -> Result<u32, ApiError> {
+    match call.header("x-pagination-size").map(str::trim) {
+        None | Some("") => Ok(most),
+        Some(text) => {
+            let size = text.parse::<u32>().ok().filter(|size| (1..=most).contains(size));
+            let rule = || format!("a whole number from 1 to {most}");
+            size.ok_or_else(|| ApiError::bad_field("X-Pagination-Size", rule()))
+        }
+    }
+}
+
 /// What page a client wishes for.
 #[derive(Debug, Clone)]
 pub(crate) struct Wish {

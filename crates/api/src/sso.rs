@@ -87,6 +87,16 @@ pub(crate) async fn saml_metadata(call: Call) -> Result<Reply, ApiError> {
     Ok(Reply { status: StatusCode::OK, body, headers: Vec::new() })
 }
 
+/// A provider says who is in which group, that of administrators too: so they alone choose it.
+pub(crate) fn may_choose_provider(call: &Call) -> Result<(), ApiError> {
+    match call.caller()?.is_admin() {
+        true => Ok(()),
+        false => {
+            Err(ApiError::refused("Only who may do all that the account may can say which provider vouches for people"))
+        }
+    }
+}
+
 /// Opens the session of a person that a provider vouches for, or says why there is none.
 async fn end(call: &Call, visitor: &SsoVisitor<'_>, outcome: SsoOutcome) -> Result<Reply, ApiError> {
     let person = match outcome {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use model::{AttemptNo, Cores, EndReason, JobId, JobStatus, MiB, ProjectId};
 use sqlx::{Row as _, sqlite::SqliteRow};
 
-use crate::{Db, Error, Tx, micros, parse, time};
+use crate::{Db, Error, Tx, micros, number, parse, time};
 
 /// A row of the price list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,8 +225,4 @@ fn price(row: &SqliteRow) -> Result<Price, Error> {
         core_minute: row.try_get("core_minute")?,
         gib_minute: row.try_get("gib_minute")?,
     })
-}
-
-fn number<T: TryFrom<i64>>(column: &'static str, stored: i64) -> Result<T, Error> {
-    T::try_from(stored).map_err(|_| Error::Damaged { column })
 }

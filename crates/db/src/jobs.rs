@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use model::{Attempt, AttemptNo, Cores, Job, JobId, JobStatus, MiB, ProjectId, Quota, SandboxId, Usage};
 use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 
-use crate::{Db, Error, Tx, micros, parse, time};
+use crate::{Db, Error, Tx, micros, number, parse, time};
 
 /// A job that waits, as the scheduler sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -559,10 +559,6 @@ fn sandbox(row: &SqliteRow) -> Result<SandboxId, Error> {
         job: parse("attempts.job", row.try_get("job")?)?,
         attempt: AttemptNo(number("attempts.number", row.try_get("number")?)?),
     })
-}
-
-fn number<T: TryFrom<i64>>(column: &'static str, stored: i64) -> Result<T, Error> {
-    T::try_from(stored).map_err(|_| Error::Damaged { column })
 }
 
 fn integer(column: &'static str, number: u64) -> Result<i64, Error> {

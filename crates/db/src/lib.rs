@@ -174,6 +174,11 @@ pub(crate) fn json_list(texts: &[&str]) -> String {
     serde_json::Value::from(texts).to_string()
 }
 
+/// The number that a column holds, as a type that may be narrower.
+pub(crate) fn number<T: TryFrom<i64>>(column: &'static str, stored: i64) -> Result<T, Error> {
+    T::try_from(stored).map_err(|_| Error::Damaged { column })
+}
+
 /// A text column that parses to an id.
 pub(crate) fn parse<T: std::str::FromStr>(column: &'static str, text: &str) -> Result<T, Error> {
     text.parse().map_err(|_| Error::Damaged { column })
