@@ -4,7 +4,9 @@ use audit::{Query, Row};
 use model::AccountId;
 use serde_json::Value;
 
-use crate::{Error, Explanation, Facts, Group, GroupRole, Identity, Question, Resource, Urn, UrnKind, group_urn};
+use crate::{
+    BucketRules, Error, Explanation, Facts, Group, GroupRole, Identity, Question, Resource, Urn, UrnKind, group_urn,
+};
 
 /// A call to explain.
 #[derive(Debug, Clone)]
@@ -54,6 +56,20 @@ pub enum Unexplained {
         id: String,
         /// Why.
         why: String,
+    },
+    /// It was one to the object store, which is recorded in other words.
+    #[error("request {id} was one to the object store; what decided: {why}")]
+    OfStore {
+        /// Which.
+        id: String,
+        /// What decided.
+        why: String,
+    },
+    /// There is nobody of whom the URN alone says what policies it has in the object store.
+    #[error("{urn} is not the URN of a user of a project or of a project; a job is explained by its access key")]
+    NotKnownByUrn {
+        /// As it was given.
+        urn: String,
     },
     /// There is no such resource.
     #[error("there is no resource {urn}")]
@@ -107,6 +123,9 @@ impl Identity {
         };
         let detail: Value = serde_json::from_str(&row.detail).unwrap_or_default();
         let why = |name: &str, otherwise: &str| detail[name].as_str().unwrap_or(otherwise).to_owned();
+        if ["s3:", "swift:", "sts:"].iter().any(|service| row.action.starts_with(service)) {
+            return Err(Unexplained::OfStore { id: cut, why: why("reason", "no policy was asked") });
+        }
         let identities = detail["identities"].as_array().into_iter().flatten();
         let identities: Vec<String> = identities.filter_map(Value::as_str).map(str::to_owned).collect();
         if identities.is_empty() {
@@ -135,14 +154,21 @@ impl Identity {
         let owner = match Resource::from_urn(&urn) {
             Some(Resource::Account(id)) => self.account(&id).await?.map(|_| id),
             Some(Resource::Project(id)) => self.contacts(&id).await?.map(|contacts| contacts.admin),
-            None => None,
+            None => match urn.as_storage() {
+                Some(place) => self.contacts(&place.project).await?.map(|contacts| contacts.admin),
+                None => None,
+            },
         };
         owner.ok_or_else(|| Unexplained::NoResource { urn: cut() })
     }
 
-    /// Explains by the policies of whom the resource belongs to, as they were at that time.
-    pub async fn explain(&self, asked: &Asked) -> Result<Explanation, Unexplained> {
+    /// Explains by the policies of whom the resource belongs to, as they were at that time. `bucket`: what the bucket adds,
+    /// where it is in the object store.
+    pub async fn explain(&self, asked: &Asked, bucket: &BucketRules) -> Result<Explanation, Unexplained> {
         let owner = self.owner_of(&asked.resource).await?;
+        if let Some(place) = Urn::parse(&asked.resource).ok().and_then(|urn| urn.as_storage()) {
+            return self.explain_storage(asked, &owner, &place, bucket).await;
+        }
         if asked.identities.first().is_some_and(|identity| *identity == Urn::account_identity(&owner).to_string()) {
             return Ok(Explanation::unbounded("an account may do everything on what is its own"));
         }
