@@ -220,17 +220,21 @@ pub async fn list(db: &Db, project: &ProjectId, selection: &Selection) -> Result
     rows.iter().map(job).collect()
 }
 
-/// The oldest job of each project that waits and may start at `now`, by project.
+/// The oldest job of each project that waits and may start at `now`, by project. One that is larger than the whole quota
+/// of its project waits for another quota, and keeps none behind it.
 pub async fn heads(db: &Db, now: Timestamp) -> Result<Vec<Waiting>, Error> {
     let rows = sqlx::query(
         "SELECT head.id, head.project, head.cores AS asked_cores, head.memory AS asked_memory,
                 head.storage AS asked_storage, quota.jobs, quota.cores, quota.memory, quota.storage
-         FROM projects JOIN jobs AS head ON head.id = (
+         FROM projects LEFT JOIN project_quotas AS quota ON quota.project = projects.id JOIN jobs AS head ON head.id = (
              SELECT waiting.id FROM jobs AS waiting
              WHERE waiting.project = projects.id AND waiting.status = 'PENDING' AND waiting.not_before <= ?
                AND waiting.after IS NULL
+               AND (quota.cores IS NULL OR waiting.cores <= quota.cores)
+               AND (quota.memory IS NULL OR waiting.memory <= quota.memory)
+               AND (quota.storage IS NULL OR waiting.storage <= quota.storage)
              ORDER BY waiting.id LIMIT 1
-         ) LEFT JOIN project_quotas AS quota ON quota.project = projects.id
+         )
          ORDER BY head.project",
     )
     .bind(micros(now))
@@ -302,6 +306,15 @@ pub async fn followers(tx: &mut Tx, id: JobId) -> Result<Vec<Job>, Error> {
     .fetch_all(tx.connection())
     .await?;
     rows.iter().map(job).collect()
+}
+
+/// How many jobs of a project wait for the end of another one.
+pub async fn held(tx: &mut Tx, project: &ProjectId) -> Result<u64, Error> {
+    let row = sqlx::query("SELECT COUNT(*) AS total FROM jobs WHERE project = ? AND after IS NOT NULL")
+        .bind(project.as_str())
+        .fetch_one(tx.connection())
+        .await?;
+    number("jobs", row.try_get("total")?)
 }
 
 /// Whether a job waits for the end of another one.

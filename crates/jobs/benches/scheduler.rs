@@ -64,6 +64,11 @@ fn main() {
         // Beside the build, which is on a disk where /tmp may not be.
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         let (jobs, db, projects) = open(dir.path()).await;
+        // As the service does.
+        tokio::spawn({
+            let db = db.clone();
+            async move { db.run_checkpoints(std::future::pending()).await }
+        });
 
         let began = Instant::now();
         let mut times = submit(&jobs, &projects, Duration::ZERO).await;

@@ -113,7 +113,7 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
     match turns.choose(&heads, &used, room) {
         Choice::Wait => Ok(Step::Nothing),
         Choice::Refuse(job) => {
-            let short: Vec<String> = turns::never_fits(&job.asked, &job.quota, room)
+            let short: Vec<String> = turns::never_fits(&job.asked, &Quota::default(), room)
                 .iter()
                 .map(|short| {
                     format!(
