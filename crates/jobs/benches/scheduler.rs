@@ -155,6 +155,7 @@ async fn fill(db: &Db, projects: &[ProjectId], number: usize, status: JobStatus)
                 since: now,
                 not_before: now,
                 retried: 0,
+                forgotten: 0,
             };
             db::jobs::insert(&mut tx, &job).await.expect("a job");
             if status.is_final() {
