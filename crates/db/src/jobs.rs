@@ -105,8 +105,8 @@ pub async fn insert(tx: &mut Tx, job: &Job) -> Result<(), Error> {
     let spec = serde_json::to_string(&job.spec).map_err(|_| Error::Damaged { column: "jobs.spec" })?;
     sqlx::query(
         "INSERT INTO jobs (id, project, name, region, version, bucket, cores, memory, storage, spec, status, created,
-             attempt, since, not_before, retried)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             attempt, since, not_before, retried, forgotten)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(job.id.to_string())
     .bind(job.project.as_str())
@@ -124,6 +124,7 @@ pub async fn insert(tx: &mut Tx, job: &Job) -> Result<(), Error> {
     .bind(micros(job.since))
     .bind(micros(job.not_before))
     .bind(i64::from(job.retried))
+    .bind(i64::from(job.forgotten))
     .execute(tx.connection())
     .await?;
     Ok(())
@@ -134,7 +135,7 @@ pub async fn update(tx: &mut Tx, job: &Job) -> Result<(), Error> {
     let reason = job.reason.as_ref().map(serde_json::to_string).transpose();
     sqlx::query(
         "UPDATE jobs SET status = ?2, started = ?3, ended = ?4, return_code = ?5, reason = ?6, logs_address = ?7,
-             attempt = ?8, since = ?9, not_before = ?10, retried = ?11
+             attempt = ?8, since = ?9, not_before = ?10, retried = ?11, forgotten = ?12
          WHERE id = ?1",
     )
     .bind(job.id.to_string())
@@ -148,6 +149,7 @@ pub async fn update(tx: &mut Tx, job: &Job) -> Result<(), Error> {
     .bind(micros(job.since))
     .bind(micros(job.not_before))
     .bind(i64::from(job.retried))
+    .bind(i64::from(job.forgotten))
     .execute(tx.connection())
     .await?;
     Ok(())
@@ -157,7 +159,7 @@ pub async fn update(tx: &mut Tx, job: &Job) -> Result<(), Error> {
 pub async fn find(db: &Db, id: JobId) -> Result<Option<Job>, Error> {
     let row = sqlx::query(
         "SELECT id, project, spec, status, created, started, ended, return_code, reason, logs_address, attempt,
-             since, not_before, retried
+             since, not_before, retried, forgotten
          FROM jobs WHERE id = ?",
     )
     .bind(id.to_string())
@@ -170,7 +172,7 @@ pub async fn find(db: &Db, id: JobId) -> Result<Option<Job>, Error> {
 pub async fn find_in(tx: &mut Tx, id: JobId) -> Result<Option<Job>, Error> {
     let row = sqlx::query(
         "SELECT id, project, spec, status, created, started, ended, return_code, reason, logs_address, attempt,
-             since, not_before, retried
+             since, not_before, retried, forgotten
          FROM jobs WHERE id = ?",
     )
     .bind(id.to_string())
@@ -202,7 +204,7 @@ pub async fn count(db: &Db, project: &ProjectId, conditions: &[Condition]) -> Re
 pub async fn list(db: &Db, project: &ProjectId, selection: &Selection) -> Result<Vec<Job>, Error> {
     let mut query = QueryBuilder::<Sqlite>::new(
         "SELECT id, project, spec, status, created, started, ended, return_code, reason, logs_address, attempt,
-             since, not_before, retried
+             since, not_before, retried, forgotten
          FROM jobs WHERE project = ",
     );
     query.push_bind(project.as_str());
@@ -299,7 +301,7 @@ pub async fn release(tx: &mut Tx, id: JobId) -> Result<(), Error> {
 pub async fn followers(tx: &mut Tx, id: JobId) -> Result<Vec<Job>, Error> {
     let rows = sqlx::query(
         "SELECT id, project, spec, status, created, started, ended, return_code, reason, logs_address, attempt,
-             since, not_before, retried
+             since, not_before, retried, forgotten
          FROM jobs WHERE after = ? AND status = 'PENDING' ORDER BY id",
     )
     .bind(id.to_string())
@@ -551,6 +553,7 @@ fn job(row: &SqliteRow) -> Result<Job, Error> {
         since: time("jobs.since", row.try_get("since")?)?,
         not_before: time("jobs.not_before", row.try_get("not_before")?)?,
         retried: number("jobs.retried", row.try_get("retried")?)?,
+        forgotten: number("jobs.forgotten", row.try_get("forgotten")?)?,
     })
 }
 

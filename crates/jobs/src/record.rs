@@ -1,6 +1,8 @@
 //! Each change of a job: read in the one write transaction, decided by the state machine ([`model::Life::after`]), written
 //! with its audit entry. An attempt that is not the job's newest any more changes nothing.
 
+use std::time::Duration;
+
 use audit::{Actor, Entry};
 use db::{Tx, jobs as rows};
 use jiff::Timestamp;
@@ -93,8 +95,13 @@ pub(crate) async fn started(jobs: &Inner, id: SandboxId, at: Timestamp) -> Resul
 
 /// An attempt has ended: its job with it, or the job waits for another one.
 pub(crate) async fn ended(jobs: &Inner, id: SandboxId, end: &End) -> Result<(), Error> {
-    let event =
-        LifeEvent::AttemptEnded { attempt: id.attempt.0, reason: end.reason.clone(), return_code: end.return_code };
+    let ran = end.started.and_then(|started| Duration::try_from(end.ended.duration_since(started)).ok());
+    let event = LifeEvent::AttemptEnded {
+        attempt: id.attempt.0,
+        reason: end.reason.clone(),
+        return_code: end.return_code,
+        ran: ran.unwrap_or_default(),
+    };
     attempt_over(jobs, id, &event, end.started, end.ended).await
 }
 
@@ -169,6 +176,7 @@ fn advance(jobs: &Inner, job: &mut Job, event: &LifeEvent, at: Timestamp) -> Res
     job.status = next.status;
     job.attempt = next.attempt;
     job.retried = next.retried;
+    job.forgotten = next.forgotten;
     if next.started && job.started.is_none() {
         job.started = Some(at.max(job.created));
     }

@@ -34,6 +34,24 @@ impl Surroundings for Files {
     async fn ensure_log_bucket(&self, project: &ProjectId) -> Result<(), BoxError> {
         Ok(std::fs::create_dir_all(self.0.join(project.as_str()).join("odp-logs"))?)
     }
+    async fn write_log(
+        &self,
+        project: &ProjectId,
+        key: &str,
+        size: u64,
+        mut pieces: tokio::sync::mpsc::Receiver<std::io::Result<bytes::Bytes>>,
+    ) -> Result<(), BoxError> {
+        let mut content = Vec::new();
+        while let Some(piece) = pieces.recv().await {
+            content.extend_from_slice(&piece?);
+        }
+        if content.len() as u64 != size {
+            return Err("another length".into());
+        }
+        let path = self.0.join(project.as_str()).join("odp-logs").join(key);
+        std::fs::create_dir_all(path.parent().expect("a parent"))?;
+        Ok(std::fs::write(path, content)?)
+    }
     async fn open_keys(
         &self,
         _project: &ProjectId,
@@ -452,6 +470,32 @@ async fn a_job_runs_after_another_one_or_ends_with_the_reason() {
         let faults = service.faults(&request("n", &[("run_after", job), ("run_after_condition", condition)])).await;
         assert!(faults[0].field.starts_with("run_after"), "{faults:?}");
     }
+}
+
+#[tokio::test]
+async fn a_job_waits_while_its_projects_key_cannot_be_opened_and_the_others_start() {
+    let service = Service::start().await;
+    let held = service.submit(&service.ours, "held").await;
+    let free = service.submit(&service.theirs, "free").await;
+    let key = service.dir.path().join("keys").join(format!("project-{}.key", service.ours));
+    let mut bytes = std::fs::read(&key).expect("a key");
+    bytes[20] ^= 1;
+    std::fs::write(&key, &bytes).expect("damaged");
+    // As a service that is started later: nothing of the key is in its memory.
+    let (jobs, _) = open(service.dir.path()).await;
+    let stop = CancellationToken::new();
+    let runner = tokio::spawn({
+        let (jobs, stop) = (jobs.clone(), stop.clone());
+        async move { jobs.run(stop).await }
+    });
+    service.wait(&free, JobStatus::Submitted).await;
+    let found = service.job(&held).await;
+    assert_eq!((found.status, found.attempt), (JobStatus::Pending, 0));
+    let standing = jobs.standing(&found).await.expect("standing");
+    let reason = "the key of its project cannot be opened; the operator is told why";
+    assert_eq!((standing.place, standing.reason.as_deref()), (Some(1), Some(reason)));
+    stop.cancel();
+    runner.await.expect("ended");
 }
 
 #[tokio::test]
