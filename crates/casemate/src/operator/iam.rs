@@ -80,7 +80,7 @@ async fn tell(office: &Office, args: &ExplainArgs) -> Result<(Explanation, Asked
             office.identity.asked(&who, &args.group, &action, &resource, facts).await?
         }
     };
-    Ok((office.identity.explain(&asked).await?, asked))
+    Ok((office.identity.explain(&asked, None).await?, asked))
 }
 
 fn failure(fault: Unexplained) -> Failure {
