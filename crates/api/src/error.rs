@@ -209,15 +209,8 @@ impl ApiError {
     }
 
     /// The service failed; the cause is in its log, found by the query id.
-    pub fn internal(cause: &dyn std::error::Error) -> ApiError {
-        let mut chain = cause.to_string();
-        let mut next = cause.source();
-        while let Some(source) = next {
-            chain.push_str(": ");
-            chain.push_str(&source.to_string());
-            next = source.source();
-        }
-        tracing::error!(cause = chain, "a call failed");
+    pub fn internal(cause: &(dyn std::error::Error + 'static)) -> ApiError {
+        tracing::error!(cause = model::chain(cause), "a call failed");
         ApiError::failed()
     }
 

@@ -1,4 +1,5 @@
-//! `/v2/iam/explain`: why a call on what is the account's own is allowed or not.
+//! `/v2/iam/explain`: why a call on what is the account's own, or by its people on a project of which it is a contact, is
+//! allowed or not.
 
 use std::net::IpAddr;
 
@@ -44,8 +45,9 @@ pub(crate) async fn explain(call: Call) -> Result<Reply, ApiError> {
             return Err(ApiError::bad_request("The body names identity, action and resource, or a requestId alone"));
         }
     };
+    let account = &call.caller()?.account;
     // What is another account's is not there.
-    if identity.owner_of(&asked.resource).await? != call.caller()?.account {
+    if !identity.may_hear(account, &asked).await? {
         return Err(match asked.recorded {
             Some(_) => ApiError::not_found("requestId", "of this account"),
             None => Unexplained::NoResource { urn: asked.resource }.into(),
@@ -55,7 +57,7 @@ pub(crate) async fn explain(call: Call) -> Result<Reply, ApiError> {
         Ok(urn) => iam::bucket_rules(&call, &urn)?,
         Err(_) => BucketRules::default(),
     };
-    let told = identity.explain(&asked, &bucket).await?;
+    let told = identity.explain(&asked, Some(account), &bucket).await?;
     let mut answer = serde_json::to_value(&told).map_err(|fault| ApiError::internal(&fault))?;
     answer["identities"] = json!(asked.identities);
     answer["action"] = asked.action.as_str().into();

@@ -84,6 +84,8 @@ pub struct Config {
     /// The addresses that clients use, such as `https://api.example.org`: signatures are about them. The loopback
     /// addresses need not be in it. The first is shown to people.
     pub public_urls: Vec<String>,
+    /// Whether the service itself speaks TLS: then a loopback address is reached by HTTPS.
+    pub tls: bool,
     /// The address of the object gate that clients use, for presigned URLs.
     pub objects_url: String,
     /// Proxies whose `X-Forwarded-For` is believed.
@@ -98,6 +100,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             public_urls: Vec::new(),
+            tls: false,
             objects_url: "http://127.0.0.1:9000".to_owned(),
             trusted_proxies: Vec::new(),
             regions: "LOCAL".parse().into_iter().collect(),

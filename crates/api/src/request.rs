@@ -50,6 +50,15 @@ impl Call {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// A time of the query; `None` where there is none.
+    pub fn time(&self, name: &str) -> Result<Option<Timestamp>, ApiError> {
+        let Some(text) = self.query(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+        // An offset's '+' that was not encoded arrives as a space.
+        let time = text.parse::<Timestamp>().or_else(|_| text.replace(' ', "+").parse());
+        let wrong = |_| ApiError::bad_field(name, "a time by RFC 3339 such as 2026-11-25T08:00:00Z");
+        time.map(Some).map_err(wrong)
+    }
+
     /// The caller; the gate lets nobody else come to a route that asks for one.
     pub fn caller(&self) -> Result<&Caller, ApiError> {
         self.caller.as_ref().ok_or_else(ApiError::failed)

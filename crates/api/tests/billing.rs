@@ -145,8 +145,11 @@ async fn months_without_a_job_have_no_statement() {
     }
     let answer = world.call("GET", &world.path("/usage/history?from=yesterday"), &Value::Null).await;
     support::refused_field(&answer, "from");
-    let later = world.done("GET", &world.path("/usage/history?from=2999-01-01T00:00:00Z"), &Value::Null).await;
-    assert_eq!(later, json!([]));
+    // An offset's '+' arrives as a space where a client does not encode it.
+    for from in ["2999-01-01T00:00:00Z", "2999-01-01T00:00:00%2B01:00", "2999-01-01T00:00:00+01:00"] {
+        let later = world.done("GET", &world.path(&format!("/usage/history?from={from}")), &Value::Null).await;
+        assert_eq!(later, json!([]), "{from}");
+    }
     let now = world.done("GET", &world.path("/usage/current"), &Value::Null).await;
     assert_eq!(now["period"]["from"], Month::of(Timestamp::now()).start().to_string());
 }

@@ -71,6 +71,7 @@ pub async fn run(
     });
     let api_config = Arc::new(api::Config {
         public_urls: config.api.public_urls(api_address),
+        tls: config.api.tls.is_some(),
         objects_url,
         trusted_proxies: config.trusted_proxies.clone(),
         regions: config.regions.clone(),
@@ -87,7 +88,6 @@ pub async fn run(
         }),
         rooms.identity.clone(),
         api_config,
-        config.api.tls.is_some(),
     );
 
     let key = rooms.keys.signing_key(audit::KEY).doing("cannot open the key of the audit log")?;
@@ -265,13 +265,11 @@ async fn remove_expired(identity: Identity, stop: CancellationToken) {
     }
 }
 
-/// The API with the console beside it, which calls it in this process. Whether a browser used HTTPS, the listener knows, or else
-/// the public address of a proxy in front.
-fn with_console(api: Router, identity: Identity, config: Arc<api::Config>, tls: bool) -> Router {
-    let seen = move |parts: &http::request::Parts| {
-        let base_url = api::base_url(&config, parts);
-        let secure = tls || base_url.starts_with("https://");
-        console::Seen { source_ip: api::source_ip(&config, parts), base_url, secure }
+/// The API with the console beside it, which calls it in this process.
+fn with_console(api: Router, identity: Identity, config: Arc<api::Config>) -> Router {
+    let seen = move |parts: &http::request::Parts| console::Seen {
+        source_ip: api::source_ip(&config, parts),
+        base_url: api::base_url(&config, parts),
     };
     let pages = console::router(console::Console {
         identity,

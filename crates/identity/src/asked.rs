@@ -5,7 +5,8 @@ use model::AccountId;
 use serde_json::Value;
 
 use crate::{
-    BucketRules, Error, Explanation, Facts, Group, GroupRole, Identity, Question, Resource, Urn, UrnKind, group_urn,
+    BucketRules, ContactKind, Contacts, Error, Explanation, Facts, Group, GroupRole, Identity, Part, Question, Resource,
+    Urn, UrnKind, group_urn,
 };
 
 /// A call to explain.
@@ -162,31 +163,96 @@ impl Identity {
         owner.ok_or_else(|| Unexplained::NoResource { urn: cut() })
     }
 
-    /// Explains by the policies of whom the resource belongs to, as they were at that time. `bucket`: what the bucket adds,
-    /// where it is in the object store.
-    pub async fn explain(&self, asked: &Asked, bucket: &BucketRules) -> Result<Explanation, Unexplained> {
+    /// Whether an account may hear why a call is allowed or not: the one that the resource belongs to, and, about its own
+    /// people, each contact of a project.
+    pub async fn may_hear(&self, account: &AccountId, asked: &Asked) -> Result<bool, Unexplained> {
+        if self.owner_of(&asked.resource).await? == *account {
+            return Ok(true);
+        }
+        let contacts = self.contacts_asked_for(asked).await?;
+        Ok(contacts.is_some_and(|contacts| contacts.has(account)) && account_of(asked).as_ref() == Some(account))
+    }
+
+    /// Explains by contacts and groups as they are now, and by policies as they were at that time, in the way of
+    /// [`Identity::decide_for`]. Of the policies that decide, those of another account than `to` are not told; `None` is the
+    /// operator, who hears of all. `bucket`: what the bucket adds, where the resource is in the object store.
+    pub async fn explain(
+        &self,
+        asked: &Asked,
+        to: Option<&AccountId>,
+        bucket: &BucketRules,
+    ) -> Result<Explanation, Unexplained> {
         let owner = self.owner_of(&asked.resource).await?;
         if let Some(place) = Urn::parse(&asked.resource).ok().and_then(|urn| urn.as_storage()) {
-            return self.explain_storage(asked, &owner, &place, bucket).await;
+            let told = self.explain_storage(asked, &owner, &place, bucket).await?;
+            return Ok(told_to(to, &owner, told));
         }
-        if asked.identities.first().is_some_and(|identity| *identity == Urn::account_identity(&owner).to_string()) {
-            return Ok(Explanation::unbounded("an account may do everything on what is its own"));
-        }
-        for identity in &asked.identities {
-            if let Some(group) = self.group_of_urn(identity).await?
-                && group.account == owner
-                && group.role == GroupRole::Admin.as_str()
-            {
-                return Ok(Explanation::unbounded(
-                    "a user in a group of the role ADMIN may do all that its account may",
-                ));
+        let (account, contacts) = (account_of(asked), self.contacts_asked_for(asked).await?);
+        let kind = account.as_ref().and_then(|account| match &contacts {
+            Some(contacts) => contacts.kind_for(account, Part::of_action(&asked.action)),
+            None => (*account == owner).then_some(ContactKind::Admin),
+        });
+        if let (Some(account), Some(kind)) = (&account, kind) {
+            let what = match &contacts {
+                Some(_) => format!("the account is {}, whose part the action is", kind.as_str()),
+                None => "an account may do everything on what is its own".to_owned(),
+            };
+            if asked.identities.first().is_some_and(|first| *first == Urn::account_identity(account).to_string()) {
+                return Ok(Explanation::unbounded(&what));
+            }
+            for identity in &asked.identities {
+                if let Some(group) = self.group_of_urn(identity).await?
+                    && group.account == *account
+                    && group.role == GroupRole::Admin.as_str()
+                {
+                    return Ok(Explanation::unbounded(&format!(
+                        "a user in a group of the role ADMIN may do all that its account may, and {what}"
+                    )));
+                }
             }
         }
-        let iam = self.iam_at(&owner, asked.facts.at).await?;
+        let of_project = self.explained_by(&owner, asked).await?;
+        let contact = account.filter(|account| kind.is_some() && *account != owner);
+        let (by, told) = match contact {
+            None => (owner, of_project),
+            Some(contact) => {
+                let own = self.explained_by(&contact, asked).await?;
+                let own_decides = is_denied(&own) || own.allowed && !is_denied(&of_project);
+                if own_decides {
+                    (contact, own)
+                } else if of_project.allowed || is_denied(&of_project) {
+                    (owner, of_project)
+                } else {
+                    // Neither speaks: what each nearly says is told to each.
+                    let theirs = format!("or a policy of {contact}, a contact of the project, must allow it");
+                    let ours = format!("or a policy of {owner}, its administrative contact, must allow it");
+                    let (by, mut told, other) = match to.is_some_and(|to| *to == contact) {
+                        true => (contact, own, ours),
+                        false => (owner, of_project, theirs),
+                    };
+                    told.change.push(other);
+                    (by, told)
+                }
+            }
+        };
+        Ok(told_to(to, &by, told))
+    }
+
+    /// The contacts of the project that a call is about; `None`: it is about an account.
+    async fn contacts_asked_for(&self, asked: &Asked) -> Result<Option<Contacts>, Error> {
+        match Urn::parse(&asked.resource).ok().and_then(|urn| Resource::from_urn(&urn)) {
+            Some(Resource::Project(id)) => self.contacts(&id).await,
+            Some(Resource::Account(_)) | None => Ok(None),
+        }
+    }
+
+    /// What the policies of an account say of a call.
+    async fn explained_by(&self, account: &AccountId, asked: &Asked) -> Result<Explanation, Error> {
+        let iam = self.iam_at(account, asked.facts.at).await?;
         let identities: Vec<&str> = asked.identities.iter().map(String::as_str).collect();
         let question =
             Question { identities: &identities, action: &asked.action, resource: &asked.resource, facts: asked.facts };
-        Ok(iam.explain(&question).map_err(Error::from)?)
+        Ok(iam.explain(&question)?)
     }
 
     /// The group that a URN names, or that the user is in now whom it names.
@@ -203,6 +269,28 @@ impl Identity {
             _ => Ok(None),
         }
     }
+}
+
+/// The account that who calls belongs to.
+fn account_of(asked: &Asked) -> Option<AccountId> {
+    let urn = Urn::parse(asked.identities.first()?).ok()?;
+    urn.id().split('/').next()?.parse().ok()
+}
+
+/// Whether policies refuse, and not only allow nothing.
+/// Without policies of another account than the one that is told; `by`: whose policies decided. `to`: `None` is the operator.
+fn told_to(to: Option<&AccountId>, by: &AccountId, told: Explanation) -> Explanation {
+    match to {
+        Some(to) if to != by => {
+            let change = vec![format!("policies of {by} decide, which are told to that account alone")];
+            Explanation { deciding: Vec::new(), spoke: Vec::new(), missed: Vec::new(), change, ..told }
+        }
+        _ => told,
+    }
+}
+
+fn is_denied(told: &Explanation) -> bool {
+    !told.allowed && !told.deciding.is_empty()
 }
 
 fn address(row: &Row) -> Option<std::net::IpAddr> {

@@ -14,6 +14,8 @@ use model::{EndReason, FORCE_AFTER, Job, JobId, JobStatus, LONGEST_UPLOAD, Sandb
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use model::chain;
+
 use crate::{
     Error, Inner, JobKeys,
     control::{self, Client, End, Phase, Start, StopReason},
@@ -397,18 +399,6 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.live.seats.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }
-}
-
-/// An error with its causes, for the service's log.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    text
 }
 
 const REMIND_EVERY: Duration = Duration::from_secs(5);

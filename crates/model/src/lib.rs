@@ -4,6 +4,7 @@
 
 mod after;
 mod block;
+mod causes;
 mod fault;
 mod ids;
 mod job;
@@ -21,6 +22,7 @@ mod units;
 
 pub use after::{After, AfterEnd};
 pub use block::parse_block;
+pub use causes::{causes, chain};
 pub use fault::{Fault, Faults};
 pub use ids::{
     AccountId, AttemptNo, BucketName, EngineVersion, InvalidId, JobId, NodeName, ProjectId, Region, SandboxId,

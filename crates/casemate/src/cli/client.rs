@@ -199,12 +199,7 @@ impl Client {
     fn explain(&self, fault: Fault, what: &str) -> Failure {
         match fault {
             Fault::Unreachable(cause) => {
-                let mut failure = Failure::new(what).cause(format!("{} does not answer", self.base));
-                let mut next: Option<&dyn std::error::Error> = Some(&cause);
-                while let Some(cause) = next {
-                    failure = failure.cause(cause);
-                    next = cause.source();
-                }
+                let failure = Failure::new(what).cause(format!("{} does not answer", self.base)).because(&cause);
                 failure.help("is `casemate up` or `casemate serve` running, and is the profile's endpoint its address?")
             }
             Fault::Refused(status, body) => refusal(status, &body, what),

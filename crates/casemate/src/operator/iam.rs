@@ -68,7 +68,7 @@ async fn explain(args: ExplainArgs, global: &Global) -> Result<(), Failure> {
         }
         None => BucketRules::default(),
     };
-    let told = office.identity.explain(&asked, &bucket).await.map_err(failure)?;
+    let told = office.identity.explain(&asked, None, &bucket).await.map_err(failure)?;
     let mut value = serde_json::to_value(&told).doing("cannot print the result")?;
     value["identities"] = json!(asked.identities);
     value["action"] = asked.action.as_str().into();
