@@ -6,7 +6,7 @@ use model::{Blame, EndReason, EngineParameter, Faults, Job, JobId, JobRequest, J
 use serde_json::{Map, Value, json};
 
 use crate::{
-    ApiError, capabilities, pagination,
+    ApiError, pagination,
     request::{Call, Reply},
 };
 
@@ -39,10 +39,7 @@ pub(crate) async fn submit(call: Call) -> Result<Reply, ApiError> {
     };
     let (request, faults) = read_request(&body);
     if !faults.0.is_empty() {
-        let rules = SpecRules {
-            regions: call.api.config.regions.clone(),
-            versions: call.api.engines.offered(capabilities::today(call.now)),
-        };
+        let rules = call.api.jobs.rules(call.now).await?;
         return Err(ApiError::from(with_faults_of_values(faults, &request, &rules)));
     }
     let job = match idempotency_key(&call.headers, &body)? {
@@ -249,6 +246,7 @@ mod tests {
         let rules = SpecRules {
             regions: vec!["GRA".parse().expect("a region")],
             versions: vec!["3.5.9".parse().expect("a version")],
+            ..SpecRules::default()
         };
         if faults.0.is_empty() {
             return JobSpec::parse(&request, &rules)

@@ -115,6 +115,7 @@ impl Site {
         let rules = SpecRules {
             regions: vec!["GRA".parse().expect("a region")],
             versions: vec!["3.5.9".parse().expect("a version")],
+            ..SpecRules::default()
         };
         let parameters = [("job_type", "python"), ("main_application_code", "a.py"), ("arguments", HOSTILE)];
         let parameter = |(name, value): (&str, &str)| EngineParameter { name: name.into(), value: value.into() };

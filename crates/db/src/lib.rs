@@ -9,6 +9,7 @@ pub mod audit;
 pub mod billing;
 pub mod contacts;
 pub mod credentials;
+pub mod engines;
 pub mod iam;
 pub mod idempotency;
 pub mod ip_restrictions;

@@ -133,7 +133,11 @@ fn request() -> JobRequest {
 
 /// Writes jobs as they stand after a life of each.
 async fn fill(db: &Db, projects: &[ProjectId], number: usize, status: JobStatus) {
-    let rules = SpecRules { regions: vec![region()], versions: vec!["3.5.9".parse().expect("a version")] };
+    let rules = SpecRules {
+        regions: vec![region()],
+        versions: vec!["3.5.9".parse().expect("a version")],
+        ..SpecRules::default()
+    };
     let spec = JobSpec::parse(&request(), &rules).expect("a specification");
     let mut left = number;
     while left > 0 {

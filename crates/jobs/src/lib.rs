@@ -7,6 +7,7 @@
 //! | `submit`, `idempotency` | what a job must be to be accepted; the same submit twice is one job |
 //! | `scheduler`, `turns` | which job starts next |
 //! | `quota`, `waiting` | what projects may take at once; why a job waits |
+//! | `versions` | which engine versions jobs may ask for; withdrawals |
 //! | `watch` | one attempt: sandbox, start, what its shim says, the end of all that |
 //! | `record` | each change of a job, with its audit entry in the same transaction |
 //! | `reconcile` | what an earlier process left behind; spools that are old enough to go |
@@ -30,6 +31,7 @@ pub mod spool;
 mod submit;
 mod surroundings;
 mod turns;
+mod versions;
 mod waiting;
 mod watch;
 
@@ -37,9 +39,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use audit::{Actor, Audit};
 use db::Db;
-use engine::Engines;
+use engine::{Engines, Offer};
+use jiff::Timestamp;
 use keys::Keys;
-use model::{Cores, Effect, Faults, IllegalTransition, Job, JobId, JobRequest, MiB, ProjectId, Quota, Region};
+use model::{
+    Cores, Effect, Faults, IllegalTransition, Job, JobId, JobRequest, MiB, ProjectId, Quota, Region, SpecRules,
+};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +60,7 @@ pub use quota::Quotas;
 pub use spool::Query as LogQuery;
 pub use surroundings::{BoxError, Surroundings};
 pub use turns::{Choice, Turns};
+pub use versions::{InvalidWithdrawal, Versions};
 pub use waiting::Standing;
 
 /// The jobs of this service; a cheap handle.
@@ -188,6 +194,21 @@ impl Jobs {
         self.inner.parts.config.room()
     }
 
+    /// Withdrawals of engine versions.
+    pub fn versions(&self) -> Versions {
+        Versions::new(self.inner.parts.db.clone(), self.inner.parts.audit.clone())
+    }
+
+    /// The engines that jobs may ask for at a time, and the others with the reason.
+    pub async fn offer(&self, at: Timestamp) -> Result<Offer, Error> {
+        versions::offer(&self.inner, at).await
+    }
+
+    /// What a specification is checked against at a time.
+    pub async fn rules(&self, at: Timestamp) -> Result<SpecRules, Error> {
+        versions::rules(&self.inner, at).await
+    }
+
     /// What jobs cost.
     pub fn billing(&self) -> Billing {
         Billing::new(self.inner.parts.db.clone(), self.inner.parts.audit.clone())
@@ -260,6 +281,9 @@ pub enum Error {
     /// There is no such project.
     #[error("there is no such project")]
     NoProject,
+    /// A withdrawal that cannot be made or taken back.
+    #[error(transparent)]
+    Withdrawal(#[from] InvalidWithdrawal),
     /// A price that cannot be used.
     #[error(transparent)]
     Price(#[from] InvalidPrice),

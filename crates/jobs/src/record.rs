@@ -6,7 +6,7 @@ use db::{Tx, jobs as rows};
 use jiff::Timestamp;
 use model::{
     After, Attempt, AttemptNo, BucketName, Effect, Faults, IllegalTransition, Job, JobId, JobStatus, LifeEvent,
-    ProjectId, SandboxId,
+    ProjectId, SandboxId, Withdrawal,
 };
 use serde_json::json;
 
@@ -55,7 +55,7 @@ async fn wait_for(tx: &mut Tx, job: &Job, after: &After) -> Result<(), Error> {
     Err(faults.into())
 }
 
-/// Makes the next attempt of a job that waits; `None` where it does not wait any more.
+/// Makes the next attempt of a job that waits; `None` where it does not wait any more. One whose engine was withdrawn ends.
 pub(crate) async fn attempt_made(jobs: &Inner, id: JobId, project: &ProjectId) -> Result<Option<SandboxId>, Error> {
     let log_key = jobs.parts.keys.data_key(project, LOG_KEY)?;
     let mut tx = jobs.parts.db.begin().await?;
@@ -63,6 +63,11 @@ pub(crate) async fn attempt_made(jobs: &Inner, id: JobId, project: &ProjectId) -
         return Ok(None);
     };
     let (from, at) = (job.status, now());
+    if let Some(withdrawal) = db::engines::withdrawal_in(&mut tx, &job.spec.version).await? {
+        advance(jobs, &mut job, &withdrawn_by(&withdrawal), at)?;
+        write(jobs, tx, &job, from, Actor::system()).await?;
+        return Ok(None);
+    }
     advance(jobs, &mut job, &LifeEvent::RoomGiven, at)?;
     let attempt = Attempt { job: id, number: AttemptNo(job.attempt), created: at, started: None, ended: None };
     rows::insert_attempt(&mut tx, &attempt, &log_key.wrapped).await?;
@@ -130,6 +135,20 @@ pub(crate) async fn refused(jobs: &Inner, id: JobId, why: String) -> Result<(), 
     let Some(mut job) = found.filter(|job| job.status == JobStatus::Pending) else { return Ok(()) };
     advance(jobs, &mut job, &LifeEvent::Refused { why }, now())?;
     write(jobs, tx, &job, JobStatus::Pending, Actor::system()).await
+}
+
+/// A job that waits ends if its engine was withdrawn.
+pub(crate) async fn withdrawn(jobs: &Inner, id: JobId) -> Result<(), Error> {
+    let mut tx = jobs.parts.db.begin().await?;
+    let found = rows::find_in(&mut tx, id).await?;
+    let Some(mut job) = found.filter(|job| job.status == JobStatus::Pending) else { return Ok(()) };
+    let Some(withdrawal) = db::engines::withdrawal_in(&mut tx, &job.spec.version).await? else { return Ok(()) };
+    advance(jobs, &mut job, &withdrawn_by(&withdrawal), now())?;
+    write(jobs, tx, &job, JobStatus::Pending, Actor::system()).await
+}
+
+fn withdrawn_by(withdrawal: &Withdrawal) -> LifeEvent {
+    LifeEvent::Withdrawn { why: format!("Spark {}: {}", withdrawal.version, withdrawal.reason) }
 }
 
 /// A caller asks a job to stop. What is to be done then; nothing where it was asked before or has ended.

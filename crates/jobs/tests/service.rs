@@ -12,12 +12,13 @@ use audit::{Actor, Audit};
 use db::Db;
 use engine::Engines;
 use jobs::{
-    BoxError, Config, Error, Filter, FilterOp, IdempotencyKey, JobField, JobKeys, Jobs, ListQuery, LogQuery, Parts,
-    S3Pair, Surroundings,
+    BoxError, Config, Error, Filter, FilterOp, IdempotencyKey, InvalidWithdrawal, JobField, JobKeys, Jobs, ListQuery,
+    LogQuery, Parts, S3Pair, Surroundings,
 };
 use keys::Keys;
 use model::{
-    BucketName, Cores, EndReason, EngineParameter, Fault, Job, JobRequest, JobStatus, MiB, ProjectId, Quota, SandboxId,
+    Blame, BucketName, Cores, EndReason, EngineParameter, Fault, Job, JobRequest, JobStatus, MiB, ProjectId, Quota,
+    SandboxId,
 };
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -393,6 +394,59 @@ async fn a_quota_refuses_what_can_never_fit_and_says_why_the_rest_waits() {
     assert_eq!((ended.reason, ended.attempt), (Some(EndReason::CannotStart { detail }), 0));
     stop.cancel();
     tokio::time::timeout(Duration::from_secs(5), runner).await.expect("in time").expect("ended");
+}
+
+#[tokio::test]
+async fn a_withdrawn_version_takes_no_new_job_and_ends_what_waits_for_it() {
+    let service = Service::start().await;
+    engine(service.dir.path(), "4.3.0");
+    let (by, newest) = (Actor::operator(), "4.3.0".parse().expect("a version"));
+    let on = |version: &str| JobRequest { engine_version: Some(version.into()), ..request("on", &[]) };
+    let told = async |version: &str| {
+        let fault = service.faults(&on(version)).await.swap_remove(0);
+        (fault.field, fault.class, fault.message)
+    };
+    let field = || "engineVersion".to_owned();
+    let ended = ("odp.job.engineVersion.endOfLife".to_owned(), "its life ended on 2026-01-01; use 4.3.0".to_owned());
+    assert_eq!(told("3.5.9").await, (field(), ended.0, ended.1));
+
+    let waiting = service.submit(&service.ours, "waits").await;
+    assert_eq!(waiting.spec.version, newest);
+    let versions = service.jobs.versions();
+    for reason in ["", " ", "a\nb", &"x".repeat(301)] {
+        assert!(versions.withdraw(&newest, reason, &by).await.is_err(), "{reason}");
+    }
+    let withdrawal = versions.withdraw(&newest, "CVE-2026-1", &by).await.expect("withdrawn");
+    assert_eq!(versions.withdrawn().await.expect("read"), [withdrawal]);
+    let again = versions.withdraw(&newest, "CVE-2026-1", &by).await;
+    assert!(matches!(again, Err(Error::Withdrawal(InvalidWithdrawal::Already))), "{again:?}");
+    let (_, class, message) = told("4.3.0").await;
+    assert_eq!(class, "odp.job.engineVersion.withdrawn");
+    assert!(message.ends_with(": CVE-2026-1; use 3.5.9"), "{message}");
+    let other = service.submit(&service.ours, "other").await;
+    assert_eq!(other.spec.version.as_str(), "3.5.9", "the newest that is left has no end");
+
+    let stop = CancellationToken::new();
+    let runner = tokio::spawn({
+        let (jobs, stop) = (service.jobs.clone(), stop.clone());
+        async move { jobs.run(stop).await }
+    });
+    let ended = service.wait(&waiting, JobStatus::Failed).await;
+    let reason = EndReason::Withdrawn { detail: "Spark 4.3.0: CVE-2026-1".to_owned() };
+    assert_eq!(reason.blame(), Blame::Platform);
+    assert_eq!((ended.reason, ended.attempt), (Some(reason), 0));
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(5), runner).await.expect("in time").expect("ended");
+    assert!(!service.job(&other).await.status.is_final());
+
+    versions.restore(&newest, &by).await.expect("restored");
+    assert!(matches!(versions.restore(&newest, &by).await, Err(Error::Withdrawal(InvalidWithdrawal::Not))));
+    assert_eq!(service.submit(&service.ours, "again").await.spec.version, newest);
+    let query = audit::Query { limit: 30, ..audit::Query::default() };
+    let entries = service.audit.list(&query).await.expect("entries");
+    let actions: Vec<_> =
+        entries.iter().map(|entry| entry.action.as_str()).filter(|action| action.starts_with("engine.")).collect();
+    assert_eq!(actions, ["engine.restored", "engine.withdrawn"]);
 }
 
 #[tokio::test]

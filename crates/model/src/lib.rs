@@ -10,6 +10,7 @@ mod life;
 mod log;
 mod placement;
 mod quota;
+mod retired;
 mod retry;
 mod sizing;
 mod spec;
@@ -28,6 +29,7 @@ pub use life::{Effect, FORCE_AFTER, LONGEST_START, LONGEST_UPLOAD, LONGEST_WAIT,
 pub use log::{LogId, LogLine, LogStream};
 pub use placement::Placement;
 pub use quota::{Quota, Shortage, Usage};
+pub use retired::{Retired, RetiredBy, Withdrawal};
 pub use retry::{Retry, RetryCause};
 pub use sizing::{NodeSize, Sizing};
 pub use spec::{EngineParameter, JobRequest, JobSpec, PARAMETERS, Parameter, Program, SpecRules};
