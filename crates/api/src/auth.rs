@@ -82,8 +82,7 @@ pub(crate) fn parse_blocks(given: &[String]) -> Result<Vec<IpNet>, ApiError> {
 
 /// An address or a block of them, as a client writes it in a field.
 pub(crate) fn parse_block(field: &str, text: &str) -> Result<IpNet, ApiError> {
-    let block = text.parse::<IpNet>().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
-    block.ok_or_else(|| {
+    model::parse_block(text).ok_or_else(|| {
         let cut: String = text.chars().take(80).collect();
         ApiError::bad_field(field, format!("'{cut}' is not an address or a block such as 192.0.2.0/24"))
     })

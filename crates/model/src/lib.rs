@@ -3,6 +3,7 @@
 //! Start at [`JobSpec::parse`].
 
 mod after;
+mod block;
 mod fault;
 mod ids;
 mod job;
@@ -20,6 +21,7 @@ mod ttl;
 mod units;
 
 pub use after::{After, AfterEnd};
+pub use block::parse_block;
 pub use fault::{Fault, Faults};
 pub use ids::{
     AccountId, AttemptNo, BucketName, EngineVersion, InvalidId, JobId, NodeName, ProjectId, Region, SandboxId,

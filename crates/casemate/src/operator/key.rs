@@ -289,8 +289,7 @@ fn parse_rule(text: &str) -> Result<AccessRule, String> {
 }
 
 fn parse_block(text: &str) -> Result<IpNet, String> {
-    let block = text.parse::<IpNet>().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
-    block.ok_or_else(|| "an address or a block such as 192.0.2.0/24".to_owned())
+    model::parse_block(text).ok_or_else(|| "an address or a block such as 192.0.2.0/24".to_owned())
 }
 
 fn parse_end(text: &str) -> Result<Timestamp, String> {

@@ -109,8 +109,8 @@ fn leaf(key: &str, value: &str, place: &Place) -> Result<Leaf, InvalidDocument> 
         return Err(place.wrong(format!("at most {LONGEST_VALUE} bytes")));
     }
     if key == "request.IP" {
-        let block = value.parse::<IpNet>().ok().or_else(|| value.parse::<std::net::IpAddr>().ok().map(IpNet::from));
-        let block = block.ok_or_else(|| place.wrong("an address, or a block of addresses such as 192.0.2.0/24"))?;
+        let block = model::parse_block(value)
+            .ok_or_else(|| place.wrong("an address, or a block of addresses such as 192.0.2.0/24"))?;
         return Ok(Leaf::Ip(block.trunc()));
     }
     if let Some(name) = key.strip_prefix("resource.Tag(").and_then(|rest| rest.strip_suffix(')')) {

@@ -258,7 +258,7 @@ fn read_value(kind: Kind, text: &str, variables: bool) -> Result<Value, (String,
         Kind::Bool | Kind::Null => {
             truth(text).map(Value::Bool).ok_or_else(|| wrong("true or false", "\"true\" or \"false\""))
         }
-        Kind::Ip => network(text)
+        Kind::Ip => model::parse_block(text)
             .map(Value::Network)
             .ok_or_else(|| wrong("an address or a block of them", "192.0.2.0/24, 192.0.2.7 or 2001:db8::/32")),
     }
@@ -346,10 +346,6 @@ fn truth(text: &str) -> Option<bool> {
         text if text.eq_ignore_ascii_case("false") => Some(false),
         _ => None,
     }
-}
-
-fn network(text: &str) -> Option<IpNet> {
-    text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
 /// Name, kind, negated.
