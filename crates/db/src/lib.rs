@@ -23,6 +23,7 @@ pub mod project_users;
 pub mod quotas;
 pub mod s3_keys;
 pub mod saml;
+pub mod schedules;
 pub mod second_factors;
 pub mod sessions;
 pub mod sso;

@@ -26,6 +26,7 @@ mod mailbox;
 mod passwords;
 mod people;
 mod policy;
+mod principal;
 mod random;
 mod roles;
 mod rules;

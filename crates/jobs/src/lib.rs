@@ -8,6 +8,7 @@
 //! | `scheduler`, `turns` | which job starts next |
 //! | `quota`, `waiting` | what projects may take at once; why a job waits |
 //! | `versions` | which engine versions jobs may ask for; withdrawals |
+//! | `schedules` | jobs that come again by the clock; what owners of these are told of engine versions |
 //! | `watch` | one attempt: sandbox, start, what its shim says, the end of all that |
 //! | `record` | each change of a job, with its audit entry in the same transaction |
 //! | `reconcile` | what an earlier process left behind; spools that are old enough to go |
@@ -24,6 +25,7 @@ mod quota;
 mod reconcile;
 mod record;
 mod scheduler;
+pub mod schedules;
 pub mod shim;
 #[cfg(test)]
 mod simulation;
@@ -57,8 +59,9 @@ pub use idempotency::{IdempotencyKey, InvalidKey};
 pub use logs::Logs;
 pub use query::{Filter, FilterOp, JobField, ListQuery, Page};
 pub use quota::Quotas;
+pub use schedules::{ScheduleRequest, Schedules};
 pub use spool::Query as LogQuery;
-pub use surroundings::{BoxError, Surroundings};
+pub use surroundings::{BoxError, Permission, Surroundings};
 pub use turns::{Choice, Turns};
 pub use versions::{InvalidWithdrawal, Versions};
 pub use waiting::Standing;
@@ -123,13 +126,16 @@ impl Config {
 impl Jobs {
     /// Over its parts. Nothing runs before [`Jobs::run`].
     pub fn new(parts: Parts) -> Jobs {
-        Jobs { inner: Arc::new(Inner { parts, wake: Notify::new(), live: watch::Live::default() }) }
+        let (wake, schedules_changed) = (Notify::new(), Notify::new());
+        Jobs { inner: Arc::new(Inner { parts, wake, schedules_changed, live: watch::Live::default() }) }
     }
 
     /// Takes over what runs, schedules what waits and watches over it until `stop`. Jobs that run then go on.
     pub async fn run(&self, stop: CancellationToken) {
         tokio::join!(
             scheduler::run(&self.inner, &stop),
+            schedules::run(&self.inner, &stop),
+            schedules::tell(&self.inner, &stop),
             reconcile::destroy_orphans(&self.inner, &stop),
             reconcile::sweep_spools(&self.inner, &stop),
         );
@@ -184,6 +190,11 @@ impl Jobs {
         waiting::standing(&self.inner, job).await
     }
 
+    /// Jobs that come again by the clock.
+    pub fn schedules(&self) -> Schedules {
+        Schedules::new(Arc::clone(&self.inner))
+    }
+
     /// What a project may take at once.
     pub fn quotas(&self) -> Quotas {
         Quotas::new(self.inner.parts.db.clone(), self.inner.parts.audit.clone())
@@ -231,6 +242,8 @@ struct Inner {
     parts: Parts,
     /// Wakes the scheduler: a job was submitted, or room became free.
     wake: Notify,
+    /// Wakes who waits for the next time of all schedules.
+    schedules_changed: Notify,
     live: watch::Live,
 }
 
@@ -246,6 +259,20 @@ pub enum Error {
     /// There is no such job in the project.
     #[error("there is no such job")]
     NotFound,
+    /// There is no such schedule in the project.
+    #[error("there is no such schedule")]
+    NoSchedule,
+    /// The project has another schedule of that name.
+    #[error("the project has a schedule '{0}' already")]
+    ScheduleExists(String),
+    /// The project has as many schedules as it may.
+    #[error("a project has at most {} schedules", schedules::MOST_SCHEDULES)]
+    TooManySchedules,
+    /// Who asks for a schedule cannot be asked about later.
+    #[error(
+        "who logs in by single sign-on cannot own a schedule: nobody says later what they may; let a service account or a user of the account own it"
+    )]
+    NoPrincipal,
     /// Data processing is not switched on for the project.
     #[error("the project may not use data processing yet")]
     NotAuthorized,
@@ -297,6 +324,9 @@ pub enum Error {
     #[error("a task ended badly")]
     Task(#[from] tokio::task::JoinError),
 }
+
+/// The same of the times of schedules, which no ordinary job passes.
+pub const SCHEDULE_FAULT_POINTS: &[&str] = &["schedule.asked", "schedule.committed"];
 
 /// Names of the points between durable steps at which tests kill the process that reaches them: those of `serve`,
 /// each of which an ordinary job passes, then those of a shim, which begin with `shim.`.

@@ -27,17 +27,31 @@ pub(crate) async fn submitted(
     by: &Actor,
 ) -> Result<Option<Job>, Error> {
     let mut tx = jobs.parts.db.begin().await?;
-    rows::insert(&mut tx, job).await?;
+    let earlier = submitted_in(jobs, &mut tx, job, named, by).await?;
+    if earlier.is_none() {
+        tx.commit().await?;
+    }
+    Ok(earlier)
+}
+
+/// The same in a transaction, which must not be committed where there is an earlier one.
+pub(crate) async fn submitted_in(
+    jobs: &Inner,
+    tx: &mut Tx,
+    job: &Job,
+    named: Option<&Named<'_>>,
+    by: &Actor,
+) -> Result<Option<Job>, Error> {
+    rows::insert(tx, job).await?;
     if let Some(named) = named
-        && let Some(earlier) = named.claim(&mut tx, job).await?
+        && let Some(earlier) = named.claim(tx, job).await?
     {
         return Ok(Some(earlier));
     }
     if let Some(after) = &job.spec.after {
-        wait_for(&mut tx, job, after).await?;
+        wait_for(tx, job, after).await?;
     }
-    jobs.parts.audit.record_in(&mut tx, &entry(job, None, by.clone())).await?;
-    tx.commit().await?;
+    jobs.parts.audit.record_in(tx, &entry(job, None, by.clone())).await?;
     Ok(None)
 }
 
@@ -154,12 +168,25 @@ fn withdrawn_by(withdrawal: &Withdrawal) -> LifeEvent {
 /// A caller asks a job to stop. What is to be done then; nothing where it was asked before or has ended.
 pub(crate) async fn stop_asked(jobs: &Inner, project: &ProjectId, id: JobId, by: &Actor) -> Result<Vec<Effect>, Error> {
     let mut tx = jobs.parts.db.begin().await?;
-    let found = rows::find_in(&mut tx, id).await?.filter(|job| job.project == *project);
+    let effects = stop_asked_in(jobs, &mut tx, project, id, by).await?;
+    tx.commit().await?;
+    Ok(effects)
+}
+
+/// The same in a transaction.
+pub(crate) async fn stop_asked_in(
+    jobs: &Inner,
+    tx: &mut Tx,
+    project: &ProjectId,
+    id: JobId,
+    by: &Actor,
+) -> Result<Vec<Effect>, Error> {
+    let found = rows::find_in(tx, id).await?.filter(|job| job.project == *project);
     let mut job = found.ok_or(Error::NotFound)?;
     let from = job.status;
     let effects = advance(jobs, &mut job, &LifeEvent::StopAsked, now())?;
     if job.status != from {
-        write(jobs, tx, &job, from, by.clone()).await?;
+        write_in(jobs, tx, &job, from, by.clone()).await?;
     }
     Ok(effects)
 }
@@ -214,12 +241,16 @@ fn logs_address(base: &str, id: JobId) -> String {
 }
 
 async fn write(jobs: &Inner, mut tx: Tx, job: &Job, from: JobStatus, by: Actor) -> Result<(), Error> {
-    rows::update(&mut tx, job).await?;
-    jobs.parts.audit.record_in(&mut tx, &entry(job, Some(from), by)).await?;
+    write_in(jobs, &mut tx, job, from, by).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn write_in(jobs: &Inner, tx: &mut Tx, job: &Job, from: JobStatus, by: Actor) -> Result<(), Error> {
+    rows::update(tx, job).await?;
+    jobs.parts.audit.record_in(tx, &entry(job, Some(from), by)).await?;
     if job.status.is_final() {
-        settle_followers(jobs, &mut tx, job).await?;
+        settle_followers(jobs, tx, job).await?;
     }
-    tx.commit().await?;
     tracing::info!(job = %job.id, attempt = job.attempt, %from, to = %job.status, "job changed");
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A submit request as the client sent it: texts, nothing checked.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobRequest {
     /// `name`; a name is made when it is empty.
     pub name: Option<String>,
