@@ -2,7 +2,7 @@
 
 use engine::Installed;
 use jiff::{Timestamp, tz::TimeZone};
-use model::{MiB, PARAMETERS, Parameter};
+use model::{MiB, PARAMETERS, Parameter, Region};
 use serde_json::{Value, json};
 
 use crate::{
@@ -12,14 +12,14 @@ use crate::{
 
 /// The engines.
 pub(crate) async fn list(call: Call) -> Result<Reply, ApiError> {
-    let offered = call.api.engines.offered(today(call.now));
+    let (offered, region) = (call.api.engines.offered(today(call.now)), call.region()?);
     let versions: Vec<Value> = call
         .api
         .engines
         .list()
         .iter()
         .filter(|engine| offered.contains(&engine.version))
-        .map(|engine| describe_version(engine, &call))
+        .map(|engine| describe_version(engine, region))
         .collect();
     Reply::json(&json!([{
         "name": "spark",
@@ -39,11 +39,11 @@ pub(crate) fn today(now: Timestamp) -> jiff::civil::Date {
     now.to_zoned_datetime(TimeZone::UTC).date()
 }
 
-fn describe_version(engine: &Installed, call: &Call) -> Value {
+fn describe_version(engine: &Installed, region: &Region) -> Value {
     json!({
         "name": engine.version,
         "description": engine.description,
-        "availableRegions": call.api.config.regions,
+        "availableRegions": [region],
         "endOfSupport": engine.end_of_support.to_string(),
         "endOfLife": engine.end_of_life.to_string(),
     })

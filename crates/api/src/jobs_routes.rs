@@ -40,7 +40,7 @@ pub(crate) async fn submit(call: Call) -> Result<Reply, ApiError> {
     let (request, faults) = read_request(&body);
     if !faults.0.is_empty() {
         let rules = SpecRules {
-            regions: call.api.config.regions.clone(),
+            regions: vec![call.region()?.clone()],
             versions: call.api.engines.offered(capabilities::today(call.now)),
         };
         return Err(ApiError::from(with_faults_of_values(faults, &request, &rules)));

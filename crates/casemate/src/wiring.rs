@@ -14,7 +14,7 @@ use identity::Identity;
 use jiff::{SignedDuration, Timestamp};
 use jobs::{BoxError, JobKeys, S3Pair, Surroundings};
 use model::{BucketName, JobSpec, ProjectId, SandboxId};
-use objects::{Gate, NewBucket, Store, Via};
+use objects::{Gate, Homes, NewBucket, Store, Via};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{config::S3Target, failure::Failure, listener};
@@ -59,6 +59,10 @@ impl Surroundings for Wiring {
         }
     }
 
+    async fn read_log(&self, project: &ProjectId, key: &str, most: u64) -> Result<Option<Vec<u8>>, BoxError> {
+        Ok(self.store.read_small(project, &BucketName::logs(), key, most).await?)
+    }
+
     async fn open_keys(&self, project: &ProjectId, sandbox: SandboxId, spec: &JobSpec) -> Result<JobKeys, BoxError> {
         let policy = spec.storage_access.as_deref().map(|accesses| identity::job_policy(&spec.bucket, accesses));
         let keys = self.identity.open_sandbox(project, sandbox, policy.as_deref()).await?;
@@ -98,6 +102,15 @@ impl Surroundings for Wiring {
             gate.cancel();
         }
     }
+}
+
+/// Tells the object store the regions of projects.
+pub fn homes(identity: &Identity) -> Homes {
+    let identity = identity.clone();
+    Homes(Arc::new(move |project| {
+        let identity = identity.clone();
+        Box::pin(async move { Ok(identity.region_of(&project).await?) })
+    }))
 }
 
 /// A bucket as a place for checkpoints: each is an object, named by how many entries it is of, so that names sort by

@@ -10,14 +10,18 @@
 //! | `watch` | one attempt: sandbox, start, what its shim says, the end of all that |
 //! | `record` | each change of a job, with its audit entry in the same transaction |
 //! | `reconcile` | what an earlier process left behind; spools that are old enough to go |
-//! | `query`, `logs` | reading |
+//! | `query`, `logs`, `used` | reading |
+//! | `history` | what nodes used over time, in a bounded number of points |
+//! | `metrics` | what operators see of all jobs together |
 //! | `billing` | what jobs cost, and what is credited for those that the platform lost |
 //! | `control`, `spool`, `shim` | the other process: its protocol, its files, itself |
 
 mod billing;
 pub mod control;
+pub mod history;
 mod idempotency;
 mod logs;
+mod metrics;
 mod query;
 mod quota;
 mod reconcile;
@@ -30,6 +34,7 @@ pub mod spool;
 mod submit;
 mod surroundings;
 mod turns;
+mod used;
 mod waiting;
 mod watch;
 
@@ -50,11 +55,13 @@ pub use billing::{
 pub use control::{JobKeys, S3Pair};
 pub use idempotency::{IdempotencyKey, InvalidKey};
 pub use logs::Logs;
+pub use metrics::Metrics;
 pub use query::{Filter, FilterOp, JobField, ListQuery, Page};
 pub use quota::Quotas;
 pub use spool::Query as LogQuery;
 pub use surroundings::{BoxError, Surroundings};
 pub use turns::{Choice, Turns};
+pub use used::Used;
 pub use waiting::Standing;
 
 /// The jobs of this service; a cheap handle.
@@ -84,7 +91,7 @@ pub struct Parts {
 /// Limits and places.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Regions that jobs may ask for. The first is the one that requests to the object gate are signed for.
+    /// Regions of this service. The first is that of projects that have none yet.
     pub regions: Vec<Region>,
     /// How many jobs have a sandbox at once.
     pub max_running: u32,
@@ -117,7 +124,14 @@ impl Config {
 impl Jobs {
     /// Over its parts. Nothing runs before [`Jobs::run`].
     pub fn new(parts: Parts) -> Jobs {
-        Jobs { inner: Arc::new(Inner { parts, wake: Notify::new(), live: watch::Live::default() }) }
+        Jobs {
+            inner: Arc::new(Inner {
+                parts,
+                wake: Notify::new(),
+                live: watch::Live::default(),
+                metrics: Metrics::new(),
+            }),
+        }
     }
 
     /// Takes over what runs, schedules what waits and watches over it until `stop`. Jobs that run then go on.
@@ -193,6 +207,11 @@ impl Jobs {
         Billing::new(self.inner.parts.db.clone(), self.inner.parts.audit.clone())
     }
 
+    /// What a job used over time, in its newest attempt; `None` where nothing is known of that.
+    pub async fn used_by(&self, project: &ProjectId, id: JobId) -> Result<Option<Used>, Error> {
+        used::read(&self.inner, project, id).await
+    }
+
     /// Lines of a job's log.
     pub async fn logs(&self, project: &ProjectId, id: JobId, query: &LogQuery) -> Result<Logs, Error> {
         logs::read(&self.inner, project, id, query).await
@@ -211,6 +230,7 @@ struct Inner {
     /// Wakes the scheduler: a job was submitted, or room became free.
     wake: Notify,
     live: watch::Live,
+    metrics: Metrics,
 }
 
 /// Why something could not be done with jobs.

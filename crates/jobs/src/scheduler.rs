@@ -1,7 +1,10 @@
 //! Starts jobs as [`Turns`] chooses them, and owns the tasks that watch over their attempts. Woken by changes, and by time
 //! where only time can bring a change.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use model::{LONGEST_WAIT, Quota, SandboxId, Usage};
 use tokio::task::JoinSet;
@@ -104,13 +107,16 @@ enum Step {
 }
 
 async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step, Error> {
+    let begun = Instant::now();
     let used = db::jobs::used(&jobs.parts.db).await?;
     let total = used.values().fold(Usage::default(), |sum, one| sum + *one);
     if room.jobs.is_some_and(|most| total.jobs >= most) {
         return Ok(Step::Nothing);
     }
     let heads = db::jobs::heads(&jobs.parts.db, record::now()).await?;
-    match turns.choose(&heads, &used, room) {
+    let choice = turns.choose(&heads, &used, room);
+    jobs.metrics.chosen(begun.elapsed());
+    match choice {
         Choice::Wait => Ok(Step::Nothing),
         Choice::Refuse(job) => {
             let short: Vec<String> = turns::never_fits(&job.asked, &job.quota, room)
@@ -128,6 +134,7 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
         }
         Choice::Start(job) => match record::attempt_made(jobs, job.id, &job.project).await {
             Ok(Some(id)) => {
+                jobs.metrics.attempt_started();
                 fail::fail_point!("job.attempt.committed");
                 Ok(Step::Begun(id))
             }

@@ -1,8 +1,9 @@
 //! What a job must be to be accepted.
 
 use audit::Actor;
+use db::accounts::Project;
 use jiff::{Timestamp, tz::TimeZone};
-use model::{Faults, Job, JobId, JobRequest, JobSpec, JobStatus, ProjectId, SpecRules, Usage};
+use model::{Faults, Job, JobId, JobRequest, JobSpec, JobStatus, ProjectId, Region, SpecRules, Usage};
 use uuid::Uuid;
 
 use crate::{Error, IdempotencyKey, Inner, idempotency::Named, record, surroundings::Beside as _, turns};
@@ -18,9 +19,7 @@ pub(crate) async fn submit(
 ) -> Result<Job, Error> {
     let parts = &jobs.parts;
     let found = db::accounts::find_project(&parts.db, project).await?;
-    if !found.is_some_and(|found| found.authorized) {
-        return Err(Error::NotAuthorized);
-    }
+    let found = found.filter(|found| found.authorized).ok_or(Error::NotAuthorized)?;
     let now = record::now();
     let named = key.map(|key| Named::new(key, request));
     if let Some(named) = &named
@@ -29,7 +28,7 @@ pub(crate) async fn submit(
         return Ok(job);
     }
     let rules = SpecRules {
-        regions: parts.config.regions.clone(),
+        regions: vec![home(jobs, &found)?],
         versions: parts.engines.offered(now.to_zoned_datetime(TimeZone::UTC).date()),
     };
     let spec = JobSpec::parse(request, &rules)?;
@@ -42,9 +41,22 @@ pub(crate) async fn submit(
     if let Some(earlier) = record::submitted(jobs, &job, named.as_ref(), by).await? {
         return Ok(earlier);
     }
+    jobs.metrics.submitted();
     fail::fail_point!("job.submit.committed");
     jobs.wake.notify_one();
     Ok(job)
+}
+
+/// The one region in which a project's jobs run, if that is one of this service.
+fn home(jobs: &Inner, project: &Project) -> Result<Region, Faults> {
+    let served = &jobs.parts.config.regions;
+    let mut faults = Faults::default();
+    let home = project.region_among(served);
+    if let Some(home) = home.filter(|home| !served.contains(home)) {
+        let message = format!("the project is in {home}, which this service does not serve: submit it there");
+        faults.add("region", Some(home.as_str()), "odp.job.region.unsupportedRegion", message);
+    }
+    faults.or(home.cloned())?.ok_or_else(Faults::default)
 }
 
 fn new_job(project: &ProjectId, spec: JobSpec, now: Timestamp) -> Job {

@@ -34,6 +34,10 @@ impl Surroundings for Files {
     async fn ensure_log_bucket(&self, project: &ProjectId) -> Result<(), BoxError> {
         Ok(std::fs::create_dir_all(self.0.join(project.as_str()).join("odp-logs"))?)
     }
+    async fn read_log(&self, project: &ProjectId, key: &str, most: u64) -> Result<Option<Vec<u8>>, BoxError> {
+        let read = std::fs::read(self.0.join(project.as_str()).join("odp-logs").join(key));
+        Ok(read.ok().filter(|bytes| bytes.len() as u64 <= most))
+    }
     async fn open_keys(
         &self,
         _project: &ProjectId,
@@ -81,6 +85,7 @@ impl Service {
                 account: account.clone(),
                 name: String::new(),
                 authorized: *id != closed,
+                region: None,
                 created,
             };
             db::accounts::insert_project(&mut tx, &row).await.expect("project");
@@ -393,6 +398,51 @@ async fn a_quota_refuses_what_can_never_fit_and_says_why_the_rest_waits() {
     assert_eq!((ended.reason, ended.attempt), (Some(EndReason::CannotStart { detail }), 0));
     stop.cancel();
     tokio::time::timeout(Duration::from_secs(5), runner).await.expect("in time").expect("ended");
+}
+
+#[tokio::test]
+async fn operators_see_how_many_jobs_wait_and_for_what_and_no_names() {
+    let service = Service::start().await;
+    let by = Actor::operator();
+    let mut registry = prometheus_client::registry::Registry::default();
+    service.jobs.metrics().register(&mut registry);
+    let seen = async || {
+        service.jobs.measure().await.expect("measured");
+        let mut text = String::new();
+        prometheus_client::encoding::prometheus_text::encode(&mut text, &registry).expect("text");
+        text
+    };
+    let has = |text: &str, lines: &[&str]| {
+        for line in lines {
+            assert!(text.lines().any(|found| found == *line), "{line}\n{text}");
+        }
+    };
+    has(&seen().await, &["jobs{status=\"PENDING\"} 0", "room_cores{part=\"total\"} 8", "job_queue_age_seconds 0"]);
+    let first = service.submit(&service.ours, "a name").await;
+    service.submit(&service.ours, "second").await;
+    let held = request("held", &[("run_after", first.id.to_string().as_str())]);
+    service.jobs.submit(&service.ours, &held, &by).await.expect("submitted");
+    service.submit(&service.theirs, "theirs").await;
+    let none = |quota| Quota { jobs: Some(0), ..quota };
+    service.jobs.quotas().change(&service.theirs, none, &by).await.expect("changed");
+    let text = seen().await;
+    has(
+        &text,
+        &[
+            "jobs_submitted_total 4",
+            "jobs{status=\"PENDING\"} 4",
+            "jobs_waiting{reason=\"quota\"} 1",
+            "jobs_waiting{reason=\"run_after\"} 1",
+            "jobs_waiting{reason=\"machine\"} 0",
+            "jobs_waiting{reason=\"turn\"} 2",
+            "room_memory_bytes{part=\"total\"} 17179869184",
+            "room_jobs{part=\"used\"} 0",
+        ],
+    );
+    let names = [service.ours.to_string(), first.id.to_string(), "a name".to_owned()];
+    assert!(names.iter().all(|name| !text.contains(name)), "{text}");
+    service.jobs.cancel(&service.ours, first.id, &by).await.expect("cancelled");
+    has(&seen().await, &["jobs{status=\"PENDING\"} 2", "jobs_waiting{reason=\"run_after\"} 0"]);
 }
 
 #[tokio::test]

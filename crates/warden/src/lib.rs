@@ -19,6 +19,7 @@ mod root;
 mod sandbox;
 mod seccomp;
 mod shim;
+mod usage;
 mod volume;
 
 pub use client::Client;
@@ -27,6 +28,7 @@ pub use daemon::{destroy_all, run};
 pub use doctor::{Finding, doctor};
 pub use monitor::monitor_main;
 pub use protocol::{ContainerExit, ContainerIo, ContainerSpec, SandboxHandle, SandboxSpec, SandboxState, StopSignal};
+pub use usage::{Meter, Reading};
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]

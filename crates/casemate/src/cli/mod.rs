@@ -10,6 +10,7 @@ mod profile;
 mod storage;
 mod submit;
 mod transfer;
+mod usage;
 
 use std::{path::PathBuf, process::ExitCode};
 
