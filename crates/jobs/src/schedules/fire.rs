@@ -176,6 +176,9 @@ async fn come(
     let run = ScheduleRun { nominal, until: None, at: now, outcome, reason };
     write_run(jobs, &mut tx, &next, &run, Decision::Allowed, Some(&why)).await?;
     tx.commit().await?;
+    if matches!(run.outcome, RunOutcome::Submitted(_)) {
+        jobs.metrics.submitted();
+    }
     fail::fail_point!("schedule.committed");
     for job in stopped {
         jobs.live.stop(job);
