@@ -55,6 +55,7 @@ async fn ran(world: &World, started: Timestamp, minutes: i64, status: JobStatus,
         since: started,
         not_before: started,
         retried: 0,
+        forgotten: 0,
     };
     let attempt = SandboxId { job: id, attempt: AttemptNo(1) };
     let mut tx = world.db.begin().await.expect("a transaction");

@@ -36,6 +36,7 @@ async fn waits(world: &World) -> JobId {
         since: now,
         not_before: now,
         retried: 0,
+        forgotten: 0,
     };
     let mut tx = world.db.begin().await.expect("a transaction");
     db::jobs::insert(&mut tx, &job).await.expect("a job");

@@ -122,6 +122,10 @@ pub async fn run(
         let (store, audit, stop) = (rooms.store.clone(), rooms.audit.clone(), halt.child_token());
         async move { store.run_scrub(&audit, stop).await }
     });
+    let checkpoints = tokio::spawn({
+        let (db, stop) = (rooms.db.clone(), halt.child_token());
+        async move { db.run_checkpoints(stop.cancelled()).await }
+    });
     let expiring = tokio::spawn(remove_expired(rooms.identity.clone(), halt.child_token()));
     let runner = tokio::spawn({
         let (jobs, stop) = (jobs, halt.child_token());
@@ -147,6 +151,7 @@ pub async fn run(
     telling.await.doing("the webhooks ended badly")?.doing("the webhooks could not be called")?;
     scrubbing.await.doing("the check of what is stored ended badly")?;
     expiring.await.doing("the removal of expired keys ended badly")?;
+    checkpoints.await.doing("the keeping short of the database's log ended badly")?;
     surroundings.closed().await;
     handing_over.await.doing("the audit entries of the object store ended badly")?;
     end_sealing.cancel();

@@ -10,11 +10,13 @@ use std::{
 
 use async_trait::async_trait;
 use audit::send::{Elsewhere, Sent, Target};
+use bytes::Bytes;
 use identity::Identity;
 use jiff::{SignedDuration, Timestamp};
 use jobs::{BoxError, JobKeys, S3Pair, Surroundings};
 use model::{BucketName, JobSpec, ProjectId, SandboxId};
 use objects::{Gate, NewBucket, Store, Via};
+use tokio::sync::mpsc::Receiver;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{config::S3Target, failure::Failure, listener};
@@ -57,6 +59,17 @@ impl Surroundings for Wiring {
             Ok(()) | Err(objects::Error::BucketExists { .. }) => Ok(()),
             Err(cause) => Err(cause.into()),
         }
+    }
+
+    async fn write_log(
+        &self,
+        project: &ProjectId,
+        key: &str,
+        size: u64,
+        pieces: Receiver<io::Result<Bytes>>,
+    ) -> Result<(), BoxError> {
+        let pieces = futures::stream::unfold(pieces, |mut pieces| async move { Some((pieces.recv().await?, pieces)) });
+        Ok(self.store.write_own(project, &BucketName::logs(), key, size, pieces).await?)
     }
 
     async fn open_keys(&self, project: &ProjectId, sandbox: SandboxId, spec: &JobSpec) -> Result<JobKeys, BoxError> {

@@ -45,6 +45,15 @@ impl Surroundings for Beside {
     async fn ensure_log_bucket(&self, _: &ProjectId) -> Result<(), BoxError> {
         Err("no job starts here".into())
     }
+    async fn write_log(
+        &self,
+        _: &ProjectId,
+        _: &str,
+        _: u64,
+        _: tokio::sync::mpsc::Receiver<std::io::Result<bytes::Bytes>>,
+    ) -> Result<(), BoxError> {
+        Err("no job starts here".into())
+    }
     async fn open_keys(&self, _: &ProjectId, _: SandboxId, _: &JobSpec) -> Result<JobKeys, BoxError> {
         Err("no job starts here".into())
     }
@@ -64,6 +73,11 @@ fn main() {
         // Beside the build, which is on a disk where /tmp may not be.
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         let (jobs, db, projects) = open(dir.path()).await;
+        // As the service does.
+        tokio::spawn({
+            let db = db.clone();
+            async move { db.run_checkpoints(std::future::pending()).await }
+        });
 
         let began = Instant::now();
         let mut times = submit(&jobs, &projects, Duration::ZERO).await;
@@ -155,6 +169,7 @@ async fn fill(db: &Db, projects: &[ProjectId], number: usize, status: JobStatus)
                 since: now,
                 not_before: now,
                 retried: 0,
+                forgotten: 0,
             };
             db::jobs::insert(&mut tx, &job).await.expect("a job");
             if status.is_final() {

@@ -9,6 +9,7 @@
 //! | `quota`, `waiting` | what projects may take at once; why a job waits |
 //! | `watch` | one attempt: sandbox, start, what its shim says, the end of all that |
 //! | `record` | each change of a job, with its audit entry in the same transaction |
+//! | `salvage` | the log of an attempt whose shim died |
 //! | `reconcile` | what an earlier process left behind; spools that are old enough to go |
 //! | `query`, `logs` | reading |
 //! | `billing` | what jobs cost, and what is credited for those that the platform lost |
@@ -22,6 +23,7 @@ mod query;
 mod quota;
 mod reconcile;
 mod record;
+mod salvage;
 mod scheduler;
 pub mod shim;
 #[cfg(test)]
@@ -117,7 +119,14 @@ impl Config {
 impl Jobs {
     /// Over its parts. Nothing runs before [`Jobs::run`].
     pub fn new(parts: Parts) -> Jobs {
-        Jobs { inner: Arc::new(Inner { parts, wake: Notify::new(), live: watch::Live::default() }) }
+        Jobs {
+            inner: Arc::new(Inner {
+                parts,
+                wake: Notify::new(),
+                live: watch::Live::default(),
+                aside: scheduler::Aside::default(),
+            }),
+        }
     }
 
     /// Takes over what runs, schedules what waits and watches over it until `stop`. Jobs that run then go on.
@@ -211,6 +220,7 @@ struct Inner {
     /// Wakes the scheduler: a job was submitted, or room became free.
     wake: Notify,
     live: watch::Live,
+    aside: scheduler::Aside,
 }
 
 /// Why something could not be done with jobs.

@@ -1,6 +1,8 @@
 //! Each change of a job: read in the one write transaction, decided by the state machine ([`model::Life::after`]), written
 //! with its audit entry. An attempt that is not the job's newest any more changes nothing.
 
+use std::time::Duration;
+
 use audit::{Actor, Entry};
 use db::{Tx, jobs as rows};
 use jiff::Timestamp;
@@ -44,14 +46,22 @@ pub(crate) async fn submitted(
 /// Holds a new job until another one of its project has ended, or says why it can never run after that.
 async fn wait_for(tx: &mut Tx, job: &Job, after: &After) -> Result<(), Error> {
     let other = rows::find_in(tx, after.job).await?.filter(|other| other.project == job.project && other.id != job.id);
-    let fault = match other.map(|other| (other.status, after.ended.holds(other.status))) {
-        None => "there is no such job in the project".to_owned(),
-        Some((_, None)) => return Ok(rows::wait_for(tx, job.id, after.job).await?),
+    let invalid = "odp.job.runAfter.invalid";
+    let (class, fault) = match other.map(|other| (other.status, after.ended.holds(other.status))) {
+        None => (invalid, "there is no such job in the project".to_owned()),
+        Some((_, None)) if rows::held(tx, &job.project).await? < MOST_HELD => {
+            return Ok(rows::wait_for(tx, job.id, after.job).await?);
+        }
+        Some((_, None)) => {
+            ("odp.job.runAfter.tooMany", format!("{MOST_HELD} jobs of the project wait for another one already"))
+        }
         Some((_, Some(true))) => return Ok(()),
-        Some((status, Some(false))) => format!("that job is {status}, and was to be {}", after.ended.as_str()),
+        Some((status, Some(false))) => {
+            (invalid, format!("that job is {status}, and was to be {}", after.ended.as_str()))
+        }
     };
     let mut faults = Faults::default();
-    faults.add("run_after", Some(&after.job.to_string()), "odp.job.runAfter.invalid", fault);
+    faults.add("run_after", Some(&after.job.to_string()), class, fault);
     Err(faults.into())
 }
 
@@ -85,8 +95,13 @@ pub(crate) async fn started(jobs: &Inner, id: SandboxId, at: Timestamp) -> Resul
 
 /// An attempt has ended: its job with it, or the job waits for another one.
 pub(crate) async fn ended(jobs: &Inner, id: SandboxId, end: &End) -> Result<(), Error> {
-    let event =
-        LifeEvent::AttemptEnded { attempt: id.attempt.0, reason: end.reason.clone(), return_code: end.return_code };
+    let ran = end.started.and_then(|started| Duration::try_from(end.ended.duration_since(started)).ok());
+    let event = LifeEvent::AttemptEnded {
+        attempt: id.attempt.0,
+        reason: end.reason.clone(),
+        return_code: end.return_code,
+        ran: ran.unwrap_or_default(),
+    };
     attempt_over(jobs, id, &event, end.started, end.ended).await
 }
 
@@ -161,6 +176,7 @@ fn advance(jobs: &Inner, job: &mut Job, event: &LifeEvent, at: Timestamp) -> Res
     job.status = next.status;
     job.attempt = next.attempt;
     job.retried = next.retried;
+    job.forgotten = next.forgotten;
     if next.started && job.started.is_none() {
         job.started = Some(at.max(job.created));
     }
@@ -244,6 +260,9 @@ fn entry(job: &Job, from: Option<JobStatus>, by: Actor) -> Entry {
     entry
 }
 
+/// How many jobs of a project may wait for another one: all of them may have to be settled by the end of one job, in one
+/// transaction.
+const MOST_HELD: u64 = 1000;
 /// Purpose of the keys that logs are sealed with.
 pub(crate) const LOG_KEY: &str = "log";
 const LONGEST_REASON: usize = 500;

@@ -1,9 +1,13 @@
 //! Starts jobs as [`Turns`] chooses them, and owns the tasks that watch over their attempts. Woken by changes, and by time
 //! where only time can bring a change.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
-use model::{LONGEST_WAIT, Quota, SandboxId, Usage};
+use model::{LONGEST_WAIT, ProjectId, Quota, SandboxId, Usage};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -109,11 +113,12 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
     if room.jobs.is_some_and(|most| total.jobs >= most) {
         return Ok(Step::Nothing);
     }
-    let heads = db::jobs::heads(&jobs.parts.db, record::now()).await?;
+    let mut heads = db::jobs::heads(&jobs.parts.db, record::now()).await?;
+    heads.retain(|head| !jobs.aside.holds(&head.project));
     match turns.choose(&heads, &used, room) {
         Choice::Wait => Ok(Step::Nothing),
         Choice::Refuse(job) => {
-            let short: Vec<String> = turns::never_fits(&job.asked, &job.quota, room)
+            let short: Vec<String> = turns::never_fits(&job.asked, &Quota::default(), room)
                 .iter()
                 .map(|short| {
                     format!(
@@ -133,15 +138,39 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
             }
             // It was cancelled in this moment.
             Ok(None) => Ok(Step::Changed),
-            // A project without its key must not keep the others waiting. What may pass, such as a file that could
-            // not be opened, is tried again.
-            Err(Error::Keys(cause @ (keys::Error::Missing { .. } | keys::Error::Sealed { .. }))) => {
+            Err(Error::Keys(cause @ keys::Error::Missing { .. })) => {
                 tracing::error!(job = %job.id, cause = %watch::chain(&cause), "a job cannot have a log");
                 record::refused(jobs, job.id, "the key of its project is not there".to_owned()).await?;
                 Ok(Step::Changed)
             }
+            // That passes, or the operator puts the right key there: the job waits for it, and the others do not.
+            Err(Error::Keys(cause)) => {
+                tracing::error!(project = %job.project, cause = %watch::chain(&cause), "the jobs of a project wait for its key");
+                jobs.aside.put(&job.project);
+                Ok(Step::Changed)
+            }
             Err(cause) => Err(cause),
         },
+    }
+}
+
+/// Projects whose key could not be opened a moment ago: none of their jobs starts until that is tried again.
+#[derive(Debug, Default)]
+pub(crate) struct Aside {
+    until: Mutex<HashMap<ProjectId, Instant>>,
+}
+
+impl Aside {
+    /// Whether the project's jobs are held back now.
+    pub(crate) fn holds(&self, project: &ProjectId) -> bool {
+        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.retain(|_, until| *until > Instant::now());
+        until.contains_key(project)
+    }
+
+    fn put(&self, project: &ProjectId) {
+        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.insert(project.clone(), Instant::now() + LOOK_AGAIN);
     }
 }
 

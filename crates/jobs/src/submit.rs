@@ -63,6 +63,7 @@ fn new_job(project: &ProjectId, spec: JobSpec, now: Timestamp) -> Job {
         since: now,
         not_before: now,
         retried: 0,
+        forgotten: 0,
     }
 }
 

@@ -1,7 +1,11 @@
 //! What jobs need of the rooms beside them, which they must not know.
 
+use std::io;
+
 use async_trait::async_trait;
+use bytes::Bytes;
 use model::{BucketName, JobSpec, ProjectId, SandboxId};
+use tokio::sync::mpsc::Receiver;
 
 use crate::{Error, JobKeys};
 
@@ -16,6 +20,15 @@ pub trait Surroundings: Send + Sync + 'static {
 
     /// Makes the project's bucket of logs if there is none.
     async fn ensure_log_bucket(&self, project: &ProjectId) -> Result<(), BoxError>;
+
+    /// Writes an object of `size` bytes into the project's bucket of logs; nothing where other than that many come.
+    async fn write_log(
+        &self,
+        project: &ProjectId,
+        key: &str,
+        size: u64,
+        pieces: Receiver<io::Result<Bytes>>,
+    ) -> Result<(), BoxError>;
 
     /// Makes the keys of a sandbox, for what of the storage the job may use; the same again where there are some.
     async fn open_keys(&self, project: &ProjectId, sandbox: SandboxId, spec: &JobSpec) -> Result<JobKeys, BoxError>;

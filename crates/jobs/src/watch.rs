@@ -18,8 +18,8 @@ pub(crate) use model::chain;
 
 use crate::{
     Error, Inner, JobKeys,
-    control::{Client, End, Phase, Start, StopReason},
-    record,
+    control::{self, Client, End, Phase, Start, StopReason},
+    record, salvage,
     spool::{State, read_state},
     surroundings::Beside as _,
 };
@@ -27,7 +27,7 @@ use crate::{
 /// Watches over an attempt until nothing of it stands, or until `stop`.
 pub(crate) async fn watch(jobs: Arc<Inner>, seat: Seat, stop: CancellationToken) {
     let id = seat.id;
-    let mut attempt = Attempt { jobs: &jobs, id, asked: seat.asked.clone(), deadline: None, builds: 0 };
+    let mut attempt = Attempt { jobs: &jobs, id, asked: seat.asked.clone(), deadline: None, builds: 0, uploads: 0 };
     let mut pause = SHORTEST_PAUSE;
     loop {
         let outcome = tokio::select! {
@@ -68,6 +68,8 @@ struct Attempt<'a> {
     deadline: Option<Instant>,
     /// How often building the sandbox has failed.
     builds: u32,
+    /// How often uploading what a dead shim left of the log has failed.
+    uploads: u32,
 }
 
 impl Attempt<'_> {
@@ -80,18 +82,22 @@ impl Attempt<'_> {
         }
         let stopping = job.status == JobStatus::Cancelling;
         if stopping && self.is_overdue().await? {
-            return self.lose("it did not stop when asked").await;
+            return self.lose(&job, "it did not stop when asked").await;
         }
         if job.status == JobStatus::Submitted && job.deadline().is_some_and(|deadline| record::now() >= deadline) {
-            return self.give_up_start().await;
+            return self.give_up_start(&job).await;
         }
         match self.state().await? {
             Some(state) if matches!(state.phase, Phase::Ended(_)) => return self.end_by(&state).await,
             // It was started. Only its own shim may go on with it: another would start its code a second time.
             Some(state) if !matches!(state.phase, Phase::Waiting) => {
+                if let Phase::Running { started } = state.phase {
+                    // Also where its shim is not heard.
+                    record::started(self.jobs, self.id, started).await?;
+                }
                 let standing = parts.warden.list_sandboxes().await?;
                 if !standing.iter().any(|sandbox| sandbox.id == self.id && sandbox.shim_alive) {
-                    return self.take_up_dead().await;
+                    return self.take_up_dead(&job).await;
                 }
             }
             _ if stopping => return self.void("it was cancelled before it was started").await,
@@ -114,15 +120,34 @@ impl Attempt<'_> {
         let spec = warden::SandboxSpec { id: self.id, engine: job.spec.version.clone(), sizing: job.spec.sizing };
         let handle = match parts.warden.create_sandbox(&spec).await {
             Ok(handle) => handle,
-            Err(warden::Error::Ended(_)) => return self.take_up_dead().await,
+            Err(warden::Error::Ended(_)) => return self.take_up_dead(job).await,
             Err(cause @ warden::Error::Connection(_)) => return Err(cause.into()),
             Err(cause) => return self.build_failed(cause).await,
         };
         fail::fail_point!("job.sandbox.created");
         parts.surroundings.open_gate(self.id, handle.objects).beside("opening the object gate")?;
         fail::fail_point!("job.gate.opened");
-        let client = Client::connect(&handle.control).await?;
+        let client = match Client::connect(&handle.control).await {
+            // It was started by another Casemate. What it has begun, it brings to an end that its state file tells; what
+            // it has not begun, a shim of now does.
+            Err(cause @ control::Error::Version { .. }) => match self.state().await? {
+                Some(_) => return Err(cause.into()),
+                None => return self.replace(&cause).await,
+            },
+            client => client?,
+        };
         self.follow(job, &client, keys).await
+    }
+
+    /// Gives up an attempt whose shim cannot be told to start.
+    async fn replace(&self, cause: &control::Error) -> Result<Outcome, Error> {
+        // First nothing of it may run any more, so that nobody starts it after all.
+        self.jobs.parts.surroundings.close_gate(self.id);
+        self.jobs.parts.warden.destroy_sandbox(self.id).await?;
+        match self.state().await? {
+            None => self.void(&cause.to_string()).await,
+            Some(_) => Ok(Outcome::Again),
+        }
     }
 
     /// Does what the shim's phases ask for until it has ended or is not heard any more.
@@ -192,10 +217,13 @@ impl Attempt<'_> {
     }
 
     /// The shim is dead: what it left tells how the attempt ended.
-    async fn take_up_dead(&self) -> Result<Outcome, Error> {
+    async fn take_up_dead(&mut self, job: &Job) -> Result<Outcome, Error> {
         match self.state().await? {
-            Some(state) if state.end().is_some() => self.end_by(&state).await,
-            Some(state) if state.user_code => self.lose("the process that watched over it ended").await,
+            Some(state) if state.end().is_some() => {
+                self.save_log(job, &state).await?;
+                self.end_by(&state).await
+            }
+            Some(state) if state.user_code => self.lose(job, "the process that watched over it ended").await,
             _ => self.void("the sandbox ended before the job was started").await,
         }
     }
@@ -212,11 +240,14 @@ impl Attempt<'_> {
     }
 
     /// Stops the attempt by force, then takes what it left for its end.
-    async fn lose(&self, why: &str) -> Result<Outcome, Error> {
+    async fn lose(&mut self, job: &Job, why: &str) -> Result<Outcome, Error> {
         // First nothing of it may run any more, then it may be said to have ended.
         self.jobs.parts.surroundings.close_gate(self.id);
         self.jobs.parts.warden.destroy_sandbox(self.id).await?;
         let state = self.state().await?;
+        if let Some(state) = &state {
+            self.save_log(job, state).await?;
+        }
         if let Some(state) = state.as_ref().filter(|state| state.end().is_some()) {
             return self.end_by(state).await;
         }
@@ -229,14 +260,34 @@ impl Attempt<'_> {
         self.end(&end).await
     }
 
+    /// Brings what a dead shim left of the log to where its user looks for it, before the end is told. A store that does
+    /// not take it is asked again, but does not keep the job from its end: the spool has the log for its time.
+    async fn save_log(&mut self, job: &Job, state: &State) -> Result<(), Error> {
+        if matches!(state.phase, Phase::Ended(_)) {
+            // The shim has.
+            return Ok(());
+        }
+        match salvage::upload(self.jobs, job, self.id).await {
+            Err(cause) if self.uploads >= MOST_UPLOADS => {
+                tracing::error!(id = %self.id, cause = %chain(&cause), "the log of an attempt is not uploaded");
+                Ok(())
+            }
+            Err(cause) => {
+                self.uploads += 1;
+                Err(cause)
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
     /// The attempt did not come to run in its time. Made again where it provably never started user code.
-    async fn give_up_start(&self) -> Result<Outcome, Error> {
+    async fn give_up_start(&mut self, job: &Job) -> Result<Outcome, Error> {
         let why = "its sandbox was not built and its code not fetched within an hour";
         // First nothing of it may run any more, so that what its state says then stays true.
         self.jobs.parts.surroundings.close_gate(self.id);
         self.jobs.parts.warden.destroy_sandbox(self.id).await?;
         match self.state().await? {
-            Some(state) if state.user_code || state.end().is_some() => self.lose(why).await,
+            Some(state) if state.user_code || state.end().is_some() => self.lose(job, why).await,
             _ => self.void(why).await,
         }
     }
@@ -353,5 +404,6 @@ impl Drop for Seat {
 const REMIND_EVERY: Duration = Duration::from_secs(5);
 /// Such as the machine being out of something for a moment.
 const MOST_BUILDS: u32 = 6;
+const MOST_UPLOADS: u32 = 6;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);

@@ -34,6 +34,24 @@ impl Surroundings for Files {
     async fn ensure_log_bucket(&self, project: &ProjectId) -> Result<(), BoxError> {
         Ok(std::fs::create_dir_all(self.0.join(project.as_str()).join("odp-logs"))?)
     }
+    async fn write_log(
+        &self,
+        project: &ProjectId,
+        key: &str,
+        size: u64,
+        mut pieces: tokio::sync::mpsc::Receiver<std::io::Result<bytes::Bytes>>,
+    ) -> Result<(), BoxError> {
+        let mut content = Vec::new();
+        while let Some(piece) = pieces.recv().await {
+            content.extend_from_slice(&piece?);
+        }
+        if content.len() as u64 != size {
+            return Err("another length".into());
+        }
+        let path = self.0.join(project.as_str()).join("odp-logs").join(key);
+        std::fs::create_dir_all(path.parent().expect("a parent"))?;
+        Ok(std::fs::write(path, content)?)
+    }
     async fn open_keys(
         &self,
         _project: &ProjectId,
@@ -350,7 +368,8 @@ async fn a_submit_sent_twice_by_one_key_is_one_job() {
 async fn a_quota_refuses_what_can_never_fit_and_says_why_the_rest_waits() {
     let service = Service::start().await;
     let (quotas, by) = (service.jobs.quotas(), Actor::operator());
-    let waiting = service.submit(&service.ours, "waiting").await;
+    let large = request("waiting", &[("executor_cores", "2")]);
+    let waiting = service.jobs.submit(&service.ours, &large, &by).await.expect("submitted");
     let next = service.submit(&service.ours, "next").await;
     let standing = service.jobs.standing(&waiting).await.expect("standing");
     assert_eq!((standing.place, standing.deadline.is_some()), (Some(1), true));
@@ -371,7 +390,7 @@ async fn a_quota_refuses_what_can_never_fit_and_says_why_the_rest_waits() {
     let told: Vec<_> = faults.iter().map(|fault| (fault.field.as_str(), fault.class.as_str())).collect();
     assert_eq!(told, [("cores", "odp.project.notEnoughQuotas")]);
     assert!(faults[0].message.contains("at most 1 cores"), "{}", faults[0].message);
-    service.submit(&service.theirs, "another project's").await;
+    let theirs = service.submit(&service.theirs, "another project's").await;
     let absent = "f".repeat(32).parse().expect("project");
     let refused = quotas.change(&absent, |quota| quota, &by).await;
     assert!(matches!(refused, Err(Error::NoProject)), "{refused:?}");
@@ -382,17 +401,37 @@ async fn a_quota_refuses_what_can_never_fit_and_says_why_the_rest_waits() {
     let detail: serde_json::Value = serde_json::from_str(&changes[0].detail).expect("JSON");
     assert_eq!((&detail["before"]["cores"], &detail["after"]["cores"]), (&serde_json::Value::Null, &1.into()));
 
-    // What waits and can never start by the new quota ends, and is told why.
-    let stop = CancellationToken::new();
-    let runner = tokio::spawn({
-        let (jobs, stop) = (service.jobs.clone(), stop.clone());
-        async move { jobs.run(stop).await }
-    });
-    let ended = service.wait(&waiting, JobStatus::Failed).await;
-    let detail = "it asks for 2 cores, and may have at most 1 cores".to_owned();
-    assert_eq!((ended.reason, ended.attempt), (Some(EndReason::CannotStart { detail }), 0));
-    stop.cancel();
-    tokio::time::timeout(Duration::from_secs(5), runner).await.expect("in time").expect("ended");
+    // What waits and is larger than the whole new quota waits on, and keeps nobody behind it.
+    let db = Db::open(&service.dir.path().join("casemate.sqlite")).await.expect("database");
+    let heads = async || {
+        let heads = db::jobs::heads(&db, jiff::Timestamp::now()).await.expect("heads");
+        heads.iter().map(|head| head.id).collect::<Vec<_>>()
+    };
+    assert_eq!(heads().await, [theirs.id]);
+    for (cores, first) in [(Some(Cores(2)), &next), (None, &waiting)] {
+        quotas.change(&service.ours, |quota| Quota { cores, ..quota }, &by).await.expect("changed");
+        assert_eq!(heads().await, [first.id, theirs.id]);
+    }
+}
+
+#[tokio::test]
+async fn so_many_jobs_wait_for_another_one_that_its_end_can_settle_them_at_once() {
+    let service = Service::start().await;
+    let by = Actor::system();
+    let first = service.submit(&service.ours, "first").await;
+    let mut before = first.id.to_string();
+    for number in 0..1000 {
+        let after = [("run_after", before.as_str())];
+        let next = service.jobs.submit(&service.ours, &request("next", &after), &by).await.expect("submitted");
+        // Half of them in a chain, the others beside it.
+        before = if number % 2 == 0 { next.id.to_string() } else { before };
+    }
+    let faults = service.faults(&request("last", &[("run_after", before.as_str())])).await;
+    assert_eq!(faults.iter().map(|fault| fault.class.as_str()).collect::<Vec<_>>(), ["odp.job.runAfter.tooMany"]);
+    service.jobs.cancel(&service.ours, first.id, &by).await.expect("cancelled");
+    let failed = filter(JobField::Status, FilterOp::Eq, &["FAILED"]);
+    let query = ListQuery { filters: vec![failed], sort: JobField::Id, descending: false, offset: 0, limit: 1 };
+    assert_eq!(service.jobs.list(&service.ours, &query).await.expect("listed").total, 1000);
 }
 
 #[tokio::test]
@@ -431,6 +470,32 @@ async fn a_job_runs_after_another_one_or_ends_with_the_reason() {
         let faults = service.faults(&request("n", &[("run_after", job), ("run_after_condition", condition)])).await;
         assert!(faults[0].field.starts_with("run_after"), "{faults:?}");
     }
+}
+
+#[tokio::test]
+async fn a_job_waits_while_its_projects_key_cannot_be_opened_and_the_others_start() {
+    let service = Service::start().await;
+    let held = service.submit(&service.ours, "held").await;
+    let free = service.submit(&service.theirs, "free").await;
+    let key = service.dir.path().join("keys").join(format!("project-{}.key", service.ours));
+    let mut bytes = std::fs::read(&key).expect("a key");
+    bytes[20] ^= 1;
+    std::fs::write(&key, &bytes).expect("damaged");
+    // As a service that is started later: nothing of the key is in its memory.
+    let (jobs, _) = open(service.dir.path()).await;
+    let stop = CancellationToken::new();
+    let runner = tokio::spawn({
+        let (jobs, stop) = (jobs.clone(), stop.clone());
+        async move { jobs.run(stop).await }
+    });
+    service.wait(&free, JobStatus::Submitted).await;
+    let found = service.job(&held).await;
+    assert_eq!((found.status, found.attempt), (JobStatus::Pending, 0));
+    let standing = jobs.standing(&found).await.expect("standing");
+    let reason = "the key of its project cannot be opened; the operator is told why";
+    assert_eq!((standing.place, standing.reason.as_deref()), (Some(1), Some(reason)));
+    stop.cancel();
+    runner.await.expect("ended");
 }
 
 #[tokio::test]

@@ -34,8 +34,10 @@ pub struct Job {
     pub since: Timestamp,
     /// No attempt is made before this time: the pause before a retry.
     pub not_before: Timestamp,
-    /// How often it was tried again after an attempt that may have started user code.
+    /// How often it was tried again after an attempt that may have started user code, since the attempt `forgotten`.
     pub retried: u32,
+    /// Attempts up to this number do not count any more: a later one ran long enough.
+    pub forgotten: u32,
 }
 
 /// One attempt to run a job.

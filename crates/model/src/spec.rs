@@ -160,7 +160,7 @@ const fn number(
 }
 
 /// Every parameter of the Spark engine. What is not here is refused by name.
-pub const PARAMETERS: [Parameter; 22] = [
+pub const PARAMETERS: [Parameter; 23] = [
     Parameter {
         kind: "enum",
         regex: Some("^(java|python)$"),
@@ -225,6 +225,13 @@ pub const PARAMETERS: [Parameter; 22] = [
         1,
         3600,
         "Seconds to wait before the second attempt, doubled before each further one; 30 if not given",
+    ),
+    number(
+        "retry_reset",
+        None,
+        60,
+        2_592_000,
+        "An attempt that ran so many seconds gives the retries back that were used before it; they stay used if not given",
     ),
     text("run_after", false, "Id of a job of the project that has to end before this one starts"),
     Parameter {
@@ -495,6 +502,7 @@ impl<'a> Given<'a> {
     fn retry(&self, faults: &mut Faults) -> Option<Retry> {
         let attempts = self.number("retry_attempts", faults);
         let backoff = self.number("retry_backoff", faults).unwrap_or(DEFAULT_BACKOFF);
+        let reset = self.number("retry_reset", faults).map(std::time::Duration::from_secs);
         let mut causes = Vec::new();
         for word in self.get("retry_on").unwrap_or("platform").split(',').map(str::trim) {
             match word.parse::<RetryCause>() {
@@ -507,7 +515,7 @@ impl<'a> Given<'a> {
             }
         }
         let attempts = u32::try_from(attempts?).ok().filter(|attempts| *attempts > 0)?;
-        Some(Retry { attempts, causes, backoff: std::time::Duration::from_secs(backoff) })
+        Some(Retry { attempts, causes, backoff: std::time::Duration::from_secs(backoff), reset })
     }
 
     fn after(&self, faults: &mut Faults) -> Option<After> {

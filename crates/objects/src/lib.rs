@@ -54,6 +54,7 @@ mod log;
 mod logged;
 mod notify;
 mod open;
+mod own;
 mod patience;
 mod post_policy;
 #[cfg(test)]

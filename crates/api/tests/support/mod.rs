@@ -37,6 +37,15 @@ impl Surroundings for Beside {
     async fn ensure_log_bucket(&self, _project: &ProjectId) -> Result<(), BoxError> {
         Err("no job starts here".into())
     }
+    async fn write_log(
+        &self,
+        _project: &ProjectId,
+        _key: &str,
+        _size: u64,
+        _pieces: tokio::sync::mpsc::Receiver<std::io::Result<bytes::Bytes>>,
+    ) -> Result<(), BoxError> {
+        Err("no job starts here".into())
+    }
     async fn open_keys(
         &self,
         _project: &ProjectId,

@@ -96,6 +96,9 @@ pub struct SubmitArgs {
     /// Seconds to wait before the second attempt, doubled before each further one [default: 30]
     #[arg(long, value_name = "SECONDS")]
     retry_backoff: Option<String>,
+    /// Seconds that an attempt has to run to give back the retries that were used before it [default: they stay used]
+    #[arg(long, value_name = "SECONDS")]
+    retry_reset: Option<String>,
     /// Start only once this job of the project has ended
     #[arg(long, value_name = "JOB")]
     after: Option<String>,
@@ -270,6 +273,7 @@ fn request(args: &SubmitArgs, code: &Code, client: &Client) -> Value {
         ("retry_attempts", args.retries.clone()),
         ("retry_on", args.retry_on.clone()),
         ("retry_backoff", args.retry_backoff.clone()),
+        ("retry_reset", args.retry_reset.clone()),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some(json!({ "name": name, "value": value? })))

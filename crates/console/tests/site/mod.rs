@@ -171,6 +171,7 @@ impl Site {
             since: Timestamp::now(),
             not_before: Timestamp::now(),
             retried: 0,
+            forgotten: 0,
             started: None,
             ended: None,
             return_code: None,

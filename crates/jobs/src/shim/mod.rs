@@ -55,6 +55,7 @@ use gate::Gate;
 use keeper::Keeper;
 use output::Output;
 use upload::Uploads;
+pub(crate) use upload::{log_key, platform_log_key, send_part};
 
 /// What the warden tells a shim on its command line; the descriptors 3, 4 and 5 are the listeners of the control
 /// socket, the object gate and the pods API, and the current directory is the spool.

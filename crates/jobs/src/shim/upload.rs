@@ -9,11 +9,8 @@ use model::{BucketName, JobId, NodeName};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    gate::{Gate, Pieces, Refusal},
-    output::Part,
-};
-use crate::spool::Reader;
+use super::gate::{Gate, Pieces, Refusal};
+use crate::spool::{Part, Reader};
 
 /// What uploads the log of one attempt.
 pub struct Uploads {
@@ -56,17 +53,17 @@ impl Uploads {
     }
 
     async fn part(&self, part: Part) -> Result<(), NotUploaded> {
-        let key = format!("{}/{}/spark.log.{}", self.job, part.node, part.first.0);
+        let key = log_key(self.job, &part);
         self.insist(key, part.bytes, |pieces| {
             let (reader, part) = (self.reader.clone(), part.clone());
-            tokio::task::spawn_blocking(move || send(&reader, &part, &pieces));
+            tokio::task::spawn_blocking(move || send_part(&reader, &part, &pieces));
         })
         .await
     }
 
     /// The making of the environment, and what else the platform has said.
     async fn platform(&self) -> Result<(), NotUploaded> {
-        let key = format!("{}/{}/odp.logs", self.job, NodeName::driver());
+        let key = platform_log_key(self.job);
         let reader = self.reader.clone();
         let read = tokio::task::spawn_blocking(move || reader.platform()).await;
         let text = match read {
@@ -117,8 +114,18 @@ impl Uploads {
     }
 }
 
+/// The object that a part of a job's log is, in the bucket of logs (the old service's names).
+pub(crate) fn log_key(job: JobId, part: &Part) -> String {
+    format!("{job}/{}/spark.log.{}", part.node, part.first.0)
+}
+
+/// The object of what the platform has said of a job.
+pub(crate) fn platform_log_key(job: JobId) -> String {
+    format!("{job}/{}/odp.logs", NodeName::driver())
+}
+
 /// Reads a part and sends it; ends early where nobody takes it any more.
-fn send(reader: &Reader, part: &Part, pieces: &mpsc::Sender<std::io::Result<Bytes>>) {
+pub(crate) fn send_part(reader: &Reader, part: &Part, pieces: &mpsc::Sender<std::io::Result<Bytes>>) {
     let mut raw = match reader.raw(&part.node, part.first, part.last) {
         Ok(raw) => raw,
         Err(cause) => return drop(pieces.blocking_send(Err(std::io::Error::other(cause)))),

@@ -5,11 +5,13 @@
 //! [`Reader::open`], [`write_state`] and [`read_state`].
 
 mod frame;
+mod parts;
 mod reader;
 mod state;
 mod sync;
 mod writer;
 
+pub use parts::{Part, Parts};
 pub use reader::{Query, Raw, Reader};
 pub use state::{State, read_state, write_state};
 pub use writer::{Writer, Written};
