@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use identity::{Facts, Recorded, Unexplained};
+use identity::{BucketRules, Facts, Recorded, Unexplained, Urn};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -53,7 +53,11 @@ pub(crate) async fn explain(call: Call) -> Result<Reply, ApiError> {
             None => Unexplained::NoResource { urn: asked.resource }.into(),
         });
     }
-    let told = identity.explain(&asked, Some(account)).await?;
+    let bucket = match Urn::parse(&asked.resource) {
+        Ok(urn) => iam::bucket_rules(&call, &urn)?,
+        Err(_) => BucketRules::default(),
+    };
+    let told = identity.explain(&asked, Some(account), &bucket).await?;
     let mut answer = serde_json::to_value(&told).map_err(|fault| ApiError::internal(&fault))?;
     answer["identities"] = json!(asked.identities);
     answer["action"] = asked.action.as_str().into();
@@ -70,9 +74,10 @@ impl From<Unexplained> for ApiError {
     fn from(fault: Unexplained) -> ApiError {
         match fault {
             Unexplained::NoRequest { .. } => ApiError::not_found("requestId", "of this account"),
-            Unexplained::NotKnown { .. } | Unexplained::NotAsked { .. } => {
+            Unexplained::NotKnown { .. } | Unexplained::NotAsked { .. } | Unexplained::OfStore { .. } => {
                 ApiError::bad_field("requestId", fault.to_string())
             }
+            Unexplained::NotKnownByUrn { .. } => ApiError::bad_field("identity", fault.to_string()),
             Unexplained::NoResource { urn } => ApiError::not_found("resource", &urn),
             Unexplained::NotUrn { kind: "a resource", .. } => ApiError::bad_field("resource", fault.to_string()),
             Unexplained::NotUrn { .. } => ApiError::bad_field("identity", fault.to_string()),

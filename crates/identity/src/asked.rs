@@ -5,8 +5,8 @@ use model::AccountId;
 use serde_json::Value;
 
 use crate::{
-    ContactKind, Contacts, Error, Explanation, Facts, Group, GroupRole, Identity, Part, Question, Resource, Urn,
-    UrnKind, group_urn,
+    BucketRules, ContactKind, Contacts, Error, Explanation, Facts, Group, GroupRole, Identity, Part, Question, Resource,
+    Urn, UrnKind, group_urn,
 };
 
 /// A call to explain.
@@ -57,6 +57,20 @@ pub enum Unexplained {
         id: String,
         /// Why.
         why: String,
+    },
+    /// It was one to the object store, which is recorded in other words.
+    #[error("request {id} was one to the object store; what decided: {why}")]
+    OfStore {
+        /// Which.
+        id: String,
+        /// What decided.
+        why: String,
+    },
+    /// There is nobody of whom the URN alone says what policies it has in the object store.
+    #[error("{urn} is not the URN of a user of a project or of a project; a job is explained by its access key")]
+    NotKnownByUrn {
+        /// As it was given.
+        urn: String,
     },
     /// There is no such resource.
     #[error("there is no resource {urn}")]
@@ -110,6 +124,9 @@ impl Identity {
         };
         let detail: Value = serde_json::from_str(&row.detail).unwrap_or_default();
         let why = |name: &str, otherwise: &str| detail[name].as_str().unwrap_or(otherwise).to_owned();
+        if ["s3:", "swift:", "sts:"].iter().any(|service| row.action.starts_with(service)) {
+            return Err(Unexplained::OfStore { id: cut, why: why("reason", "no policy was asked") });
+        }
         let identities = detail["identities"].as_array().into_iter().flatten();
         let identities: Vec<String> = identities.filter_map(Value::as_str).map(str::to_owned).collect();
         if identities.is_empty() {
@@ -138,7 +155,10 @@ impl Identity {
         let owner = match Resource::from_urn(&urn) {
             Some(Resource::Account(id)) => self.account(&id).await?.map(|_| id),
             Some(Resource::Project(id)) => self.contacts(&id).await?.map(|contacts| contacts.admin),
-            None => None,
+            None => match urn.as_storage() {
+                Some(place) => self.contacts(&place.project).await?.map(|contacts| contacts.admin),
+                None => None,
+            },
         };
         owner.ok_or_else(|| Unexplained::NoResource { urn: cut() })
     }
@@ -155,9 +175,18 @@ impl Identity {
 
     /// Explains by contacts and groups as they are now, and by policies as they were at that time, in the way of
     /// [`Identity::decide_for`]. Of the policies that decide, those of another account than `to` are not told; `None` is the
-    /// operator, who hears of all.
-    pub async fn explain(&self, asked: &Asked, to: Option<&AccountId>) -> Result<Explanation, Unexplained> {
+    /// operator, who hears of all. `bucket`: what the bucket adds, where the resource is in the object store.
+    pub async fn explain(
+        &self,
+        asked: &Asked,
+        to: Option<&AccountId>,
+        bucket: &BucketRules,
+    ) -> Result<Explanation, Unexplained> {
         let owner = self.owner_of(&asked.resource).await?;
+        if let Some(place) = Urn::parse(&asked.resource).ok().and_then(|urn| urn.as_storage()) {
+            let told = self.explain_storage(asked, &owner, &place, bucket).await?;
+            return Ok(told_to(to, &owner, told));
+        }
         let (account, contacts) = (account_of(asked), self.contacts_asked_for(asked).await?);
         let kind = account.as_ref().and_then(|account| match &contacts {
             Some(contacts) => contacts.kind_for(account, Part::of_action(&asked.action)),
@@ -184,7 +213,7 @@ impl Identity {
         }
         let of_project = self.explained_by(&owner, asked).await?;
         let contact = account.filter(|account| kind.is_some() && *account != owner);
-        let (by, mut told) = match contact {
+        let (by, told) = match contact {
             None => (owner, of_project),
             Some(contact) => {
                 let own = self.explained_by(&contact, asked).await?;
@@ -206,11 +235,7 @@ impl Identity {
                 }
             }
         };
-        if to.is_some_and(|to| *to != by) {
-            let change = vec![format!("policies of {by} decide, which are told to that account alone")];
-            told = Explanation { deciding: Vec::new(), spoke: Vec::new(), missed: Vec::new(), change, ..told };
-        }
-        Ok(told)
+        Ok(told_to(to, &by, told))
     }
 
     /// The contacts of the project that a call is about; `None`: it is about an account.
@@ -253,6 +278,17 @@ fn account_of(asked: &Asked) -> Option<AccountId> {
 }
 
 /// Whether policies refuse, and not only allow nothing.
+/// Without policies of another account than the one that is told; `by`: whose policies decided. `to`: `None` is the operator.
+fn told_to(to: Option<&AccountId>, by: &AccountId, told: Explanation) -> Explanation {
+    match to {
+        Some(to) if to != by => {
+            let change = vec![format!("policies of {by} decide, which are told to that account alone")];
+            Explanation { deciding: Vec::new(), spoke: Vec::new(), missed: Vec::new(), change, ..told }
+        }
+        _ => told,
+    }
+}
+
 fn is_denied(told: &Explanation) -> bool {
     !told.allowed && !told.deciding.is_empty()
 }

@@ -6,7 +6,7 @@
 //! alone signs nothing.
 //!
 //! Who is not the account itself may what its policies say: [`Iam::decide`].
-//! For the object store: [`Identity::find_s3_key`] (whose key is it?) and [`decide_s3`] (may it?).
+//! For the object store: [`Identity::find_s3_key`] (whose key is it?) and [`Identity::decide_s3`] (may it?).
 
 mod accounts;
 mod asked;
@@ -23,6 +23,7 @@ mod job_policy;
 mod last_use;
 mod live;
 mod mailbox;
+mod object_store;
 mod passwords;
 mod people;
 mod policy;
@@ -50,20 +51,22 @@ pub use decision::{Caller, Decision, Proof, Resource, Subject, Who};
 pub use iam::{
     Actions, Body, Condition, Draft, Effect, Explanation, Facts, Failed, Iam, IamDocument, IamResource,
     InvalidDocument, InvalidUrn, Kind as IamKind, Leaf, Missed, Pattern, Permissions, Policy, Question, ResourceGroup,
-    Ruling, URN_PREFIX, Urn, UrnKind, Verdict,
+    Ruling, S3_ACTIONS, STORAGE_TYPE, StoragePlace, URN_PREFIX, Urn, UrnKind, Verdict, s3_action, s3_category,
+    storage_action,
 };
 pub use ip_restrictions::{IpRestriction, IpRestrictions, IpRule};
 pub use job_policy::job_policy;
 pub use live::Live;
 pub use mailbox::Notification;
+pub use object_store::BucketRules;
 pub use people::{
     Assertion, Attestation, BackupCodes, Factor, FactorChange, Group, GroupChange, GroupRole, KeyFault, KeyRequest,
     LogIn, LoggedIn, NewPerson, NewSecurityKey, NewTotp, Person, PersonChange, PersonStatus, RelyingParty,
     SecurityKeyInfo, Setup, SetupLink, TotpInfo, group_urn, user_urn,
 };
 pub use policy::{
-    CONDITION_KEYS, PolicyError, S3Policy, S3Question, S3Step, S3Verdict, decide_s3, explain_s3, is_condition_key,
-    is_s3_action,
+    CONDITION_KEYS, PolicyError, S3Policy, S3Question, S3Step, S3Verdict, decide_s3, is_condition_key, is_s3_action,
+    s3_action_named,
 };
 pub use roles::{USER_ROLES, UserRole};
 pub use rules::{AccessRule, InvalidRule, Method};
