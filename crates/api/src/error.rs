@@ -331,6 +331,10 @@ impl From<jobs::Error> for ApiError {
         match error {
             jobs::Error::Invalid(faults) => faults.into(),
             jobs::Error::NotFound => ApiError::not_found("jobId", "of this call"),
+            jobs::Error::NoSchedule => ApiError::not_found("scheduleId", "of this call"),
+            cause @ jobs::Error::ScheduleExists(_) => ApiError::conflict(cause.to_string()),
+            cause @ jobs::Error::TooManySchedules => ApiError::too_many(cause.to_string()),
+            cause @ jobs::Error::NoPrincipal => ApiError::refused(cause.to_string()),
             cause @ jobs::Error::KeyReused => ApiError::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "Client::UnprocessableEntity::odp.job.idempotencyKey.reused",

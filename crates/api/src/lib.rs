@@ -38,6 +38,7 @@ mod request;
 mod roles;
 mod routes;
 mod s3_keys;
+mod schedules;
 mod second_factors;
 mod security_keys;
 mod setup;
@@ -49,7 +50,7 @@ mod validation;
 
 pub use error::ApiError;
 pub use gate::{base_url, router, source_ip};
-pub use routes::{Access, ROUTES, Route};
+pub use routes::{Access, ROUTES, Route, SUBMIT};
 
 use std::{sync::Arc, time::Duration};
 

@@ -13,8 +13,11 @@ use uuid::Uuid;
 
 /// A job of this project that ran: it asked for 3 cores and 1.5 GiB.
 async fn ran(world: &World, started: Timestamp, minutes: i64, status: JobStatus, reason: EndReason) -> JobId {
-    let rules =
-        SpecRules { regions: vec!["GRA".parse().expect("region")], versions: vec!["3.5.9".parse().expect("version")] };
+    let rules = SpecRules {
+        regions: vec!["GRA".parse().expect("region")],
+        versions: vec!["3.5.9".parse().expect("version")],
+        ..SpecRules::default()
+    };
     let parameters = [
         ("job_type", "python"),
         ("main_application_code", "a.py"),

@@ -15,6 +15,7 @@ async fn waits(world: &World) -> JobId {
     let rules = SpecRules {
         regions: vec!["GRA".parse().expect("a region")],
         versions: vec!["3.5.9".parse().expect("a version")],
+        ..SpecRules::default()
     };
     let parameters = [("job_type", "python"), ("main_application_code", "main.py")]
         .map(|(name, value)| EngineParameter { name: name.into(), value: value.into() })

@@ -18,6 +18,7 @@ fn filled(world: &World, path: &str) -> String {
         .replace("{serviceName}", world.project.as_str())
         .replace("{regionName}", "GRA")
         .replace("{jobId}", "0193a5c2-7f60-7bd2-9d5c-3b1f0a8e4c11")
+        .replace("{scheduleId}", "0193a5c2-7f60-7bd2-9d5c-3b1f0a8e4c12")
         .replace("{month}", "2026-02")
         .replace("{usageId}", "2026-02")
         .replace("{name}", "no-such-bucket")

@@ -13,8 +13,8 @@ use audit::send::{Elsewhere, Sent, Target};
 use bytes::Bytes;
 use identity::Identity;
 use jiff::{SignedDuration, Timestamp};
-use jobs::{BoxError, JobKeys, S3Pair, Surroundings};
-use model::{BucketName, JobSpec, ProjectId, SandboxId};
+use jobs::{BoxError, JobKeys, Permission, S3Pair, Surroundings};
+use model::{AccountId, BucketName, JobSpec, Principal, ProjectId, SandboxId};
 use objects::{Gate, NewBucket, Store, Via};
 use tokio::sync::mpsc::Receiver;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -110,6 +110,19 @@ impl Surroundings for Wiring {
         if let Some(gate) = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&sandbox) {
             gate.cancel();
         }
+    }
+
+    async fn may_submit(&self, who: &Principal, project: &ProjectId, at: Timestamp) -> Result<Permission, BoxError> {
+        Ok(match self.identity.may(who, api::SUBMIT, project, at).await? {
+            None => Permission::Gone,
+            Some(decision) if decision.allowed => Permission::Allowed(decision.reason),
+            Some(decision) => Permission::Refused(decision.reason),
+        })
+    }
+
+    async fn tell(&self, tx: &mut db::Tx, account: &AccountId, subject: &str, body: &str) -> Result<(), BoxError> {
+        self.identity.notify_in(tx, account, subject, body).await?;
+        Ok(())
     }
 }
 

@@ -169,14 +169,14 @@ impl Chaos {
             if !cgroup.contains(&self.instance) {
                 continue;
             }
-            let node = cgroup.lines().find_map(|line| line.rsplit_once('/').map(|(_, node)| node.to_owned()));
+            // Not every hierarchy has the groups of sandboxes.
+            let mut ours = cgroup.lines().filter(|line| line.contains(&self.instance));
+            let node = ours.find_map(|line| line.rsplit_once('/')).map_or("", |(_, node)| node);
             let is = match kind {
                 "shim" => command.contains(" shim --sandbox "),
                 "monitor" => command.contains(" monitor --bundle "),
-                "driver" => {
-                    node.as_deref() == Some("driver") && command.contains("org.apache.spark.deploy.SparkSubmit")
-                }
-                _ => node.is_some_and(|node| node.starts_with("executor-")) && command.contains("java"),
+                "driver" => node == "driver" && command.contains("org.apache.spark.deploy.SparkSubmit"),
+                _ => node.starts_with("executor-") && command.contains("java"),
             };
             let job = self.asked.values().find(|job| cgroup.contains(&job.id)).map(|job| job.id.clone());
             if is && job.is_some() {

@@ -27,6 +27,7 @@ mod object_store;
 mod passwords;
 mod people;
 mod policy;
+mod principal;
 mod random;
 mod roles;
 mod rules;

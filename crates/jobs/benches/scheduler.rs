@@ -16,11 +16,11 @@ use audit::{Actor, Audit};
 use db::Db;
 use engine::Engines;
 use jiff::Timestamp;
-use jobs::{BoxError, Choice, Config, JobKeys, Jobs, Parts, Surroundings, Turns};
+use jobs::{BoxError, Choice, Config, JobKeys, Jobs, Parts, Permission, Surroundings, Turns};
 use keys::Keys;
 use model::{
-    AccountId, BucketName, Cores, EngineParameter, Job, JobId, JobRequest, JobSpec, JobStatus, MiB, ProjectId,
-    SandboxId, SpecRules,
+    AccountId, BucketName, Cores, EngineParameter, Job, JobId, JobRequest, JobSpec, JobStatus, MiB, Principal,
+    ProjectId, SandboxId, SpecRules,
 };
 use uuid::Uuid;
 
@@ -64,6 +64,12 @@ impl Surroundings for Beside {
         Err("no job starts here".into())
     }
     fn close_gate(&self, _: SandboxId) {}
+    async fn may_submit(&self, _: &Principal, _: &ProjectId, _: Timestamp) -> Result<Permission, BoxError> {
+        Ok(Permission::Allowed(String::new()))
+    }
+    async fn tell(&self, _: &mut db::Tx, _: &AccountId, _: &str, _: &str) -> Result<(), BoxError> {
+        Ok(())
+    }
 }
 
 fn main() {
@@ -147,7 +153,11 @@ fn request() -> JobRequest {
 
 /// Writes jobs as they stand after a life of each.
 async fn fill(db: &Db, projects: &[ProjectId], number: usize, status: JobStatus) {
-    let rules = SpecRules { regions: vec![region()], versions: vec!["3.5.9".parse().expect("a version")] };
+    let rules = SpecRules {
+        regions: vec![region()],
+        versions: vec!["3.5.9".parse().expect("a version")],
+        ..SpecRules::default()
+    };
     let spec = JobSpec::parse(&request(), &rules).expect("a specification");
     let mut left = number;
     while left > 0 {

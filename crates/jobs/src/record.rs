@@ -8,7 +8,7 @@ use db::{Tx, jobs as rows};
 use jiff::Timestamp;
 use model::{
     After, Attempt, AttemptNo, BucketName, Effect, Faults, IllegalTransition, Job, JobId, JobStatus, LifeEvent,
-    ProjectId, SandboxId,
+    ProjectId, SandboxId, Withdrawal,
 };
 use serde_json::json;
 
@@ -29,17 +29,31 @@ pub(crate) async fn submitted(
     by: &Actor,
 ) -> Result<Option<Job>, Error> {
     let mut tx = jobs.parts.db.begin().await?;
-    rows::insert(&mut tx, job).await?;
+    let earlier = submitted_in(jobs, &mut tx, job, named, by).await?;
+    if earlier.is_none() {
+        tx.commit().await?;
+    }
+    Ok(earlier)
+}
+
+/// The same in a transaction, which must not be committed where there is an earlier one.
+pub(crate) async fn submitted_in(
+    jobs: &Inner,
+    tx: &mut Tx,
+    job: &Job,
+    named: Option<&Named<'_>>,
+    by: &Actor,
+) -> Result<Option<Job>, Error> {
+    rows::insert(tx, job).await?;
     if let Some(named) = named
-        && let Some(earlier) = named.claim(&mut tx, job).await?
+        && let Some(earlier) = named.claim(tx, job).await?
     {
         return Ok(Some(earlier));
     }
     if let Some(after) = &job.spec.after {
-        wait_for(&mut tx, job, after).await?;
+        wait_for(tx, job, after).await?;
     }
-    jobs.parts.audit.record_in(&mut tx, &entry(job, None, by.clone())).await?;
-    tx.commit().await?;
+    jobs.parts.audit.record_in(tx, &entry(job, None, by.clone())).await?;
     Ok(None)
 }
 
@@ -65,7 +79,7 @@ async fn wait_for(tx: &mut Tx, job: &Job, after: &After) -> Result<(), Error> {
     Err(faults.into())
 }
 
-/// Makes the next attempt of a job that waits; `None` where it does not wait any more.
+/// Makes the next attempt of a job that waits; `None` where it does not wait any more. One whose engine was withdrawn ends.
 pub(crate) async fn attempt_made(jobs: &Inner, id: JobId, project: &ProjectId) -> Result<Option<SandboxId>, Error> {
     let log_key = jobs.parts.keys.data_key(project, LOG_KEY)?;
     let mut tx = jobs.parts.db.begin().await?;
@@ -73,6 +87,11 @@ pub(crate) async fn attempt_made(jobs: &Inner, id: JobId, project: &ProjectId) -
         return Ok(None);
     };
     let (from, at) = (job.status, now());
+    if let Some(withdrawal) = db::engines::withdrawal_in(&mut tx, &job.spec.version).await? {
+        advance(jobs, &mut job, &withdrawn_by(&withdrawal), at)?;
+        write(jobs, tx, &job, from, Actor::system()).await?;
+        return Ok(None);
+    }
     advance(jobs, &mut job, &LifeEvent::RoomGiven, at)?;
     let attempt = Attempt { job: id, number: AttemptNo(job.attempt), created: at, started: None, ended: None };
     rows::insert_attempt(&mut tx, &attempt, &log_key.wrapped).await?;
@@ -147,15 +166,42 @@ pub(crate) async fn refused(jobs: &Inner, id: JobId, why: String) -> Result<(), 
     write(jobs, tx, &job, JobStatus::Pending, Actor::system()).await
 }
 
+/// A job that waits ends if its engine was withdrawn.
+pub(crate) async fn withdrawn(jobs: &Inner, id: JobId) -> Result<(), Error> {
+    let mut tx = jobs.parts.db.begin().await?;
+    let found = rows::find_in(&mut tx, id).await?;
+    let Some(mut job) = found.filter(|job| job.status == JobStatus::Pending) else { return Ok(()) };
+    let Some(withdrawal) = db::engines::withdrawal_in(&mut tx, &job.spec.version).await? else { return Ok(()) };
+    advance(jobs, &mut job, &withdrawn_by(&withdrawal), now())?;
+    write(jobs, tx, &job, JobStatus::Pending, Actor::system()).await
+}
+
+fn withdrawn_by(withdrawal: &Withdrawal) -> LifeEvent {
+    LifeEvent::Withdrawn { why: format!("Spark {}: {}", withdrawal.version, withdrawal.reason) }
+}
+
 /// A caller asks a job to stop. What is to be done then; nothing where it was asked before or has ended.
 pub(crate) async fn stop_asked(jobs: &Inner, project: &ProjectId, id: JobId, by: &Actor) -> Result<Vec<Effect>, Error> {
     let mut tx = jobs.parts.db.begin().await?;
-    let found = rows::find_in(&mut tx, id).await?.filter(|job| job.project == *project);
+    let effects = stop_asked_in(jobs, &mut tx, project, id, by).await?;
+    tx.commit().await?;
+    Ok(effects)
+}
+
+/// The same in a transaction.
+pub(crate) async fn stop_asked_in(
+    jobs: &Inner,
+    tx: &mut Tx,
+    project: &ProjectId,
+    id: JobId,
+    by: &Actor,
+) -> Result<Vec<Effect>, Error> {
+    let found = rows::find_in(tx, id).await?.filter(|job| job.project == *project);
     let mut job = found.ok_or(Error::NotFound)?;
     let from = job.status;
     let effects = advance(jobs, &mut job, &LifeEvent::StopAsked, now())?;
     if job.status != from {
-        write(jobs, tx, &job, from, by.clone()).await?;
+        write_in(jobs, tx, &job, from, by.clone()).await?;
     }
     Ok(effects)
 }
@@ -211,12 +257,16 @@ fn logs_address(base: &str, id: JobId) -> String {
 }
 
 async fn write(jobs: &Inner, mut tx: Tx, job: &Job, from: JobStatus, by: Actor) -> Result<(), Error> {
-    rows::update(&mut tx, job).await?;
-    jobs.parts.audit.record_in(&mut tx, &entry(job, Some(from), by)).await?;
+    write_in(jobs, &mut tx, job, from, by).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn write_in(jobs: &Inner, tx: &mut Tx, job: &Job, from: JobStatus, by: Actor) -> Result<(), Error> {
+    rows::update(tx, job).await?;
+    jobs.parts.audit.record_in(tx, &entry(job, Some(from), by)).await?;
     if job.status.is_final() {
-        settle_followers(jobs, &mut tx, job).await?;
+        settle_followers(jobs, tx, job).await?;
     }
-    tx.commit().await?;
     tracing::info!(job = %job.id, attempt = job.attempt, %from, to = %job.status, "job changed");
     Ok(())
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Error, Inner, record,
     turns::{self, Choice, Turns},
-    watch,
+    versions, watch,
 };
 
 /// Schedules and owns the tasks that watch over attempts, until `stop`.
@@ -83,6 +83,10 @@ async fn fill(
     watches: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) -> Result<(), Duration> {
+    if let Err(cause) = versions::end_withdrawn(jobs).await {
+        tracing::error!(cause = %watch::chain(&cause), "jobs whose engine was withdrawn are not ended");
+        return Err(RETRY);
+    }
     if let Err(cause) = give_up(jobs).await {
         tracing::error!(cause = %watch::chain(&cause), "jobs that waited too long are not ended");
         return Err(RETRY);
@@ -196,6 +200,6 @@ async fn rest(jobs: &Inner) -> Duration {
 
 const RETRY: Duration = Duration::from_secs(1);
 const SHORTEST_REST: Duration = Duration::from_millis(10);
-/// How soon a changed quota is seen.
+/// How soon a changed quota and a withdrawn engine are seen.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 const BATCH: u32 = 100;

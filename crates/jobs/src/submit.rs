@@ -1,11 +1,11 @@
 //! What a job must be to be accepted.
 
 use audit::Actor;
-use jiff::{Timestamp, tz::TimeZone};
-use model::{Faults, Job, JobId, JobRequest, JobSpec, JobStatus, ProjectId, SpecRules, Usage};
+use jiff::Timestamp;
+use model::{Faults, Job, JobId, JobRequest, JobSpec, JobStatus, ProjectId, Usage};
 use uuid::Uuid;
 
-use crate::{Error, IdempotencyKey, Inner, idempotency::Named, record, surroundings::Beside as _, turns};
+use crate::{Error, IdempotencyKey, Inner, idempotency::Named, record, surroundings::Beside as _, turns, versions};
 
 /// Checks all of a request, writes the job, and wakes the scheduler. What was submitted by the same key before is given
 /// back instead, whatever has become of its files.
@@ -28,16 +28,7 @@ pub(crate) async fn submit(
     {
         return Ok(job);
     }
-    let rules = SpecRules {
-        regions: parts.config.regions.clone(),
-        versions: parts.engines.offered(now.to_zoned_datetime(TimeZone::UTC).date()),
-    };
-    let spec = JobSpec::parse(request, &rules)?;
-    let mut faults = Faults::default();
-    check_files(jobs, project, &spec, &mut faults).await?;
-    check_room(jobs, project, &spec, &mut faults).await?;
-    check_packages(&spec, &mut faults);
-    let spec = faults.or(spec)?;
+    let spec = check(jobs, project, request, now).await?;
     let job = new_job(project, spec, now);
     if let Some(earlier) = record::submitted(jobs, &job, named.as_ref(), by).await? {
         return Ok(earlier);
@@ -47,7 +38,22 @@ pub(crate) async fn submit(
     Ok(job)
 }
 
-fn new_job(project: &ProjectId, spec: JobSpec, now: Timestamp) -> Job {
+/// The job that a request asks for, if it can be run; else all that is wrong with it.
+pub(crate) async fn check(
+    jobs: &Inner,
+    project: &ProjectId,
+    request: &JobRequest,
+    now: Timestamp,
+) -> Result<JobSpec, Error> {
+    let spec = JobSpec::parse(request, &versions::rules(jobs, now).await?)?;
+    let mut faults = Faults::default();
+    check_files(jobs, project, &spec, &mut faults).await?;
+    check_room(jobs, project, &spec, &mut faults).await?;
+    check_packages(&spec, &mut faults);
+    Ok(faults.or(spec)?)
+}
+
+pub(crate) fn new_job(project: &ProjectId, spec: JobSpec, now: Timestamp) -> Job {
     Job {
         id: JobId(Uuid::now_v7()),
         project: project.clone(),

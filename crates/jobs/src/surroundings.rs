@@ -4,7 +4,9 @@ use std::io;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use model::{BucketName, JobSpec, ProjectId, SandboxId};
+use db::Tx;
+use jiff::Timestamp;
+use model::{AccountId, BucketName, JobSpec, Principal, ProjectId, SandboxId};
 use tokio::sync::mpsc::Receiver;
 
 use crate::{Error, JobKeys};
@@ -41,6 +43,23 @@ pub trait Surroundings: Send + Sync + 'static {
 
     /// Ends that.
     fn close_gate(&self, sandbox: SandboxId);
+
+    /// Whether somebody who is not there may submit jobs in a project at a time.
+    async fn may_submit(&self, who: &Principal, project: &ProjectId, at: Timestamp) -> Result<Permission, BoxError>;
+
+    /// Tells an account something, with the transaction that it is about.
+    async fn tell(&self, tx: &mut Tx, account: &AccountId, subject: &str, body: &str) -> Result<(), BoxError>;
+}
+
+/// Whether somebody may do something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Permission {
+    /// They may, for this reason.
+    Allowed(String),
+    /// They may not, for this reason.
+    Refused(String),
+    /// They are not there any more.
+    Gone,
 }
 
 /// Says what was asked of a room beside this one when it fails.

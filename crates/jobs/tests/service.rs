@@ -12,12 +12,13 @@ use audit::{Actor, Audit};
 use db::Db;
 use engine::Engines;
 use jobs::{
-    BoxError, Config, Error, Filter, FilterOp, IdempotencyKey, JobField, JobKeys, Jobs, ListQuery, LogQuery, Parts,
-    S3Pair, Surroundings,
+    BoxError, Config, Error, Filter, FilterOp, IdempotencyKey, InvalidWithdrawal, JobField, JobKeys, Jobs, ListQuery,
+    LogQuery, Parts, Permission, S3Pair, Surroundings,
 };
 use keys::Keys;
 use model::{
-    BucketName, Cores, EndReason, EngineParameter, Fault, Job, JobRequest, JobStatus, MiB, ProjectId, Quota, SandboxId,
+    AccountId, Blame, BucketName, Cores, EndReason, EngineParameter, Fault, Job, JobRequest, JobStatus, MiB, Principal,
+    ProjectId, Quota, SandboxId,
 };
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -68,6 +69,12 @@ impl Surroundings for Files {
         Ok(())
     }
     fn close_gate(&self, _sandbox: SandboxId) {}
+    async fn may_submit(&self, _: &Principal, _: &ProjectId, _: jiff::Timestamp) -> Result<Permission, BoxError> {
+        Ok(Permission::Allowed("everybody may".to_owned()))
+    }
+    async fn tell(&self, _: &mut db::Tx, _: &AccountId, _: &str, _: &str) -> Result<(), BoxError> {
+        Ok(())
+    }
 }
 
 struct Service {
@@ -435,6 +442,59 @@ async fn so_many_jobs_wait_for_another_one_that_its_end_can_settle_them_at_once(
 }
 
 #[tokio::test]
+async fn a_withdrawn_version_takes_no_new_job_and_ends_what_waits_for_it() {
+    let service = Service::start().await;
+    engine(service.dir.path(), "4.3.0");
+    let (by, newest) = (Actor::operator(), "4.3.0".parse().expect("a version"));
+    let on = |version: &str| JobRequest { engine_version: Some(version.into()), ..request("on", &[]) };
+    let told = async |version: &str| {
+        let fault = service.faults(&on(version)).await.swap_remove(0);
+        (fault.field, fault.class, fault.message)
+    };
+    let field = || "engineVersion".to_owned();
+    let ended = ("odp.job.engineVersion.endOfLife".to_owned(), "its life ended on 2026-01-01; use 4.3.0".to_owned());
+    assert_eq!(told("3.5.9").await, (field(), ended.0, ended.1));
+
+    let waiting = service.submit(&service.ours, "waits").await;
+    assert_eq!(waiting.spec.version, newest);
+    let versions = service.jobs.versions();
+    for reason in ["", " ", "a\nb", &"x".repeat(301)] {
+        assert!(versions.withdraw(&newest, reason, &by).await.is_err(), "{reason}");
+    }
+    let withdrawal = versions.withdraw(&newest, "CVE-2026-1", &by).await.expect("withdrawn");
+    assert_eq!(versions.withdrawn().await.expect("read"), [withdrawal]);
+    let again = versions.withdraw(&newest, "CVE-2026-1", &by).await;
+    assert!(matches!(again, Err(Error::Withdrawal(InvalidWithdrawal::Already))), "{again:?}");
+    let (_, class, message) = told("4.3.0").await;
+    assert_eq!(class, "odp.job.engineVersion.withdrawn");
+    assert!(message.ends_with(": CVE-2026-1; use 3.5.9"), "{message}");
+    let other = service.submit(&service.ours, "other").await;
+    assert_eq!(other.spec.version.as_str(), "3.5.9", "the newest that is left has no end");
+
+    let stop = CancellationToken::new();
+    let runner = tokio::spawn({
+        let (jobs, stop) = (service.jobs.clone(), stop.clone());
+        async move { jobs.run(stop).await }
+    });
+    let ended = service.wait(&waiting, JobStatus::Failed).await;
+    let reason = EndReason::Withdrawn { detail: "Spark 4.3.0: CVE-2026-1".to_owned() };
+    assert_eq!(reason.blame(), Blame::Platform);
+    assert_eq!((ended.reason, ended.attempt), (Some(reason), 0));
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(5), runner).await.expect("in time").expect("ended");
+    assert!(!service.job(&other).await.status.is_final());
+
+    versions.restore(&newest, &by).await.expect("restored");
+    assert!(matches!(versions.restore(&newest, &by).await, Err(Error::Withdrawal(InvalidWithdrawal::Not))));
+    assert_eq!(service.submit(&service.ours, "again").await.spec.version, newest);
+    let query = audit::Query { limit: 30, ..audit::Query::default() };
+    let entries = service.audit.list(&query).await.expect("entries");
+    let actions: Vec<_> =
+        entries.iter().map(|entry| entry.action.as_str()).filter(|action| action.starts_with("engine.")).collect();
+    assert_eq!(actions, ["engine.restored", "engine.withdrawn"]);
+}
+
+#[tokio::test]
 async fn a_job_runs_after_another_one_or_ends_with_the_reason() {
     let service = Service::start().await;
     let by = Actor::system();
@@ -550,11 +610,12 @@ async fn without_a_warden_no_job_is_lost_and_a_job_can_be_cancelled() {
 fn every_fault_point_is_in_the_code_once() {
     let mut code = String::new();
     read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut code);
-    for point in jobs::FAULT_POINTS {
+    let all = || jobs::FAULT_POINTS.iter().chain(jobs::SCHEDULE_FAULT_POINTS);
+    for point in all() {
         let call = format!("fail_point!(\"{point}\"");
         assert_eq!(code.matches(&call).count(), 1, "{point}");
     }
-    assert_eq!(code.matches("fail_point!(\"").count(), jobs::FAULT_POINTS.len(), "every point is in the list");
+    assert_eq!(code.matches("fail_point!(\"").count(), all().count(), "every point is in the list");
     assert!(jobs::FAULT_POINTS.iter().filter(|point| !point.starts_with("shim.")).count() >= 10);
 }
 

@@ -88,6 +88,11 @@ pub enum EndReason {
     Cancelled,
     /// It ran longer than its time to live.
     TtlPassed,
+    /// Its engine was withdrawn before it was started: the platform's to answer for.
+    Withdrawn {
+        /// Which version, and why.
+        detail: String,
+    },
     /// The platform lost it: a shim, a sandbox, the machine.
     Platform {
         /// What was lost.
@@ -109,7 +114,7 @@ impl EndReason {
     /// Whose fault it is where the job failed by it.
     pub fn blame(&self) -> Blame {
         match self {
-            EndReason::Platform { .. } => Blame::Platform,
+            EndReason::Platform { .. } | EndReason::Withdrawn { .. } => Blame::Platform,
             EndReason::Exited { .. }
             | EndReason::Signalled { .. }
             | EndReason::OutOfMemory { .. }
@@ -131,6 +136,7 @@ impl std::fmt::Display for EndReason {
             EndReason::CannotStart { detail } => write!(f, "cannot start: {detail}"),
             EndReason::Cancelled => f.write_str("cancelled"),
             EndReason::TtlPassed => f.write_str("its time to live passed"),
+            EndReason::Withdrawn { detail } => write!(f, "its engine was withdrawn: {detail}"),
             EndReason::Platform { detail } => write!(f, "lost by the platform: {detail}"),
         }
     }

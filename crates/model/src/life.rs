@@ -59,6 +59,11 @@ pub enum LifeEvent {
         /// Why, for the user.
         why: String,
     },
+    /// Its engine was withdrawn; changes nothing where it does not wait.
+    Withdrawn {
+        /// Which version and why, for the user.
+        why: String,
+    },
 }
 
 /// What is to be done because of an event.
@@ -142,7 +147,8 @@ impl Life {
                     None => vec![next.end(reason, *return_code)?, Effect::Remove(*attempt)],
                 }
             }
-            LifeEvent::Refused { .. } if self.status != JobStatus::Pending => Vec::new(),
+            LifeEvent::Refused { .. } | LifeEvent::Withdrawn { .. } if self.status != JobStatus::Pending => Vec::new(),
+            LifeEvent::Withdrawn { why } => vec![next.end(&EndReason::Withdrawn { detail: why.clone() }, 1)?],
             LifeEvent::Refused { why } => vec![next.end(&EndReason::CannotStart { detail: why.clone() }, 1)?],
         };
         Ok((next, effects))
@@ -170,7 +176,9 @@ impl Life {
             EndReason::Signalled { .. } | EndReason::OutOfMemory { .. } | EndReason::OutOfDisk { .. } => {
                 self.status.after(JobEvent::DriverEnded { return_code: nonzero(return_code, LOST) })?
             }
-            EndReason::CannotStart { .. } | EndReason::Platform { .. } => self.status.after(JobEvent::Lost)?,
+            EndReason::CannotStart { .. } | EndReason::Withdrawn { .. } | EndReason::Platform { .. } => {
+                self.status.after(JobEvent::Lost)?
+            }
             // The time to live passes in the shim: for the job that is to be asked to stop, and to have stopped.
             EndReason::Cancelled | EndReason::TtlPassed => match self.status.after(JobEvent::StopAsked)? {
                 stopping if stopping.is_final() => stopping,
@@ -288,6 +296,7 @@ mod tests {
             EndReason::OutOfMemory { detail: detail() },
             EndReason::OutOfDisk { detail: detail() },
             EndReason::CannotStart { detail: detail() },
+            EndReason::Withdrawn { detail: detail() },
             EndReason::Cancelled,
             EndReason::TtlPassed,
             EndReason::Platform { detail: detail() },
@@ -297,6 +306,7 @@ mod tests {
     fn events(life: &Life) -> Vec<LifeEvent> {
         let mut all =
             vec![LifeEvent::RoomGiven, LifeEvent::StopAsked, LifeEvent::Refused { why: "too large".to_owned() }];
+        all.push(LifeEvent::Withdrawn { why: "a hole".to_owned() });
         for attempt in [life.attempt, life.attempt.wrapping_sub(1)] {
             all.push(LifeEvent::DriverStarted { attempt });
             all.push(LifeEvent::AttemptVoided { attempt, why: "gone".to_owned() });

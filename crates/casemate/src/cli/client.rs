@@ -82,6 +82,11 @@ impl Client {
         Ok(format!("/cloud/project/{}/dataProcessing/jobs", encode(self.project()?)))
     }
 
+    /// Path of the project's schedules.
+    pub fn schedules(&self) -> Result<String, Failure> {
+        Ok(format!("/cloud/project/{}/dataProcessing/schedules", encode(self.project()?)))
+    }
+
     /// Reads; tried again for a while when the service is away.
     pub async fn get(&self, path: &str, what: &str) -> Result<Answer, Failure> {
         self.get_with(path, &[], PATIENCE, what).await
@@ -124,6 +129,11 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Changes; the same once and twice.
+    pub async fn put(&self, path: &str, body: &Value, what: &str) -> Result<Answer, Failure> {
+        self.signed(Method::PUT, path, &body.to_string(), &[]).await.map_err(|fault| self.explain(fault, what))
     }
 
     /// Removes.

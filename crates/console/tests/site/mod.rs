@@ -11,7 +11,10 @@ use console::{Console, Page, Seen};
 use http::{Request, StatusCode, header};
 use identity::{AccessRule, CredentialRequest, NewPerson, NewSession, Opener, SESSION_LONGEST};
 use jiff::{SignedDuration, Timestamp};
-use model::{AccountId, EngineParameter, Job, JobId, JobRequest, JobSpec, JobStatus, SpecRules};
+use model::{
+    AccountId, CatchUp, EngineParameter, Job, JobId, JobRequest, JobSpec, JobStatus, Overlap, Principal, RunOutcome,
+    Schedule, ScheduleId, ScheduleRun, SpecRules,
+};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -145,11 +148,12 @@ impl Site {
         (pending.token.to_string(), pending.consumer_key.to_string())
     }
 
-    /// A job of the project.
+    /// A job of the project, and a schedule of the same id, with a run that became that job.
     pub async fn job(&self, name: &str) -> String {
         let rules = SpecRules {
             regions: vec!["GRA".parse().expect("a region")],
             versions: vec!["3.5.9".parse().expect("a version")],
+            ..SpecRules::default()
         };
         let parameters = [("job_type", "python"), ("main_application_code", "a.py"), ("arguments", HOSTILE)];
         let parameter = |(name, value): (&str, &str)| EngineParameter { name: name.into(), value: value.into() };
@@ -181,6 +185,29 @@ impl Site {
         };
         let mut tx = self.world.db.begin().await.expect("a transaction");
         db::jobs::insert(&mut tx, &job).await.expect("a job");
+        let schedule = Schedule {
+            id: ScheduleId(job.id.0),
+            project: self.world.project.clone(),
+            name: name.to_owned(),
+            cron: "@daily".to_owned(),
+            zone: "UTC".to_owned(),
+            request,
+            catch_up: CatchUp::SKIP,
+            overlap: Overlap::Skip,
+            starts: None,
+            ends: None,
+            enabled: true,
+            stopped: None,
+            owner: Principal { account: self.world.account.clone(), urn: HOSTILE.to_owned(), person: None },
+            refusals: 0,
+            created: job.created,
+            changed: job.created,
+            next_run: Some(job.created),
+        };
+        db::schedules::insert(&mut tx, &schedule, None).await.expect("a schedule");
+        let outcome = RunOutcome::Submitted(job.id);
+        let run = ScheduleRun { nominal: job.created, until: None, at: job.created, outcome, reason: None };
+        db::schedules::insert_run(&mut tx, schedule.id, &run).await.expect("a run");
         tx.commit().await.expect("committed");
         job.id.to_string()
     }
@@ -188,6 +215,7 @@ impl Site {
     /// The path of a page with something in each parameter.
     pub fn filled(&self, page: &Page, job: &str, policy: &str, token: &str) -> String {
         let filled = page.path.replace("{project}", self.world.project.as_str()).replace("{job}", job);
+        let filled = filled.replace("{schedule}", job);
         let filled = filled.replace("{policy}", policy).replace("{token}", token);
         assert!(!filled.contains('{'), "a parameter that this test does not know: {filled}");
         filled
