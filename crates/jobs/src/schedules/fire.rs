@@ -210,10 +210,10 @@ async fn ask(jobs: &Inner, schedule: &Schedule, now: Timestamp) -> Result<Verdic
         }
     };
     let project = db::accounts::find_project(&parts.db, &schedule.project).await?;
-    if !project.is_some_and(|project| project.authorized) {
+    let Some(project) = project.filter(|project| project.authorized) else {
         return Ok(Verdict::Refuse(Error::NotAuthorized.to_string(), Decision::Allowed));
-    }
-    match submit::check(jobs, &schedule.project, &schedule.request, now).await {
+    };
+    match submit::check(jobs, &project, &schedule.request, now).await {
         Ok(spec) => Ok(Verdict::Submit(Box::new(spec), why)),
         Err(Error::Invalid(faults)) => Ok(Verdict::Refuse(faults.to_string(), Decision::Allowed)),
         Err(cause) => Err(cause),
