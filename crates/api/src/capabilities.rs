@@ -1,7 +1,7 @@
 //! What data processing offers: engines, their versions, parameters and sizes.
 
 use engine::Installed;
-use model::{MiB, PARAMETERS, Parameter, Retired};
+use model::{MiB, PARAMETERS, Parameter, Region, Retired};
 use serde_json::{Value, json};
 
 use crate::{
@@ -11,8 +11,8 @@ use crate::{
 
 /// The engines.
 pub(crate) async fn list(call: Call) -> Result<Reply, ApiError> {
-    let offer = call.api.jobs.offer(call.now).await?;
-    let versions: Vec<Value> = offer.engines.iter().map(|engine| describe_version(engine, &call)).collect();
+    let (offer, region) = (call.api.jobs.offer(call.now).await?, call.region()?);
+    let versions: Vec<Value> = offer.engines.iter().map(|engine| describe_version(engine, region)).collect();
     Reply::json(&json!([{
         "name": "spark",
         "availableVersions": versions,
@@ -27,11 +27,11 @@ pub(crate) async fn no_notebooks(_call: Call) -> Result<Reply, ApiError> {
     Reply::json(&json!([]))
 }
 
-fn describe_version(engine: &Installed, call: &Call) -> Value {
+fn describe_version(engine: &Installed, region: &Region) -> Value {
     json!({
         "name": engine.version,
         "description": engine.description,
-        "availableRegions": call.api.config.regions,
+        "availableRegions": [region],
         "availableFrom": engine.available.to_string(),
         "endOfSupport": engine.end_of_support.to_string(),
         "endOfLife": engine.end_of_life.to_string(),

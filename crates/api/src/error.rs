@@ -96,6 +96,13 @@ impl ApiError {
         ApiError::bad_request(format!("{field}: {message}")).detail(field, message)
     }
 
+    /// The call is about another region than that of its project.
+    pub fn elsewhere(field: &str, message: impl Into<String>) -> ApiError {
+        let (status, class) = (StatusCode::UNPROCESSABLE_ENTITY, "Client::UnprocessableEntity::odp.region.elsewhere");
+        let message = message.into();
+        ApiError::new(status, class, "UNPROCESSABLE_ENTITY", format!("{field}: {message}")).detail(field, message)
+    }
+
     /// There is no such thing, or none that the caller may know of.
     pub fn not_found(kind: &str, id: &str) -> ApiError {
         let id: String = id.chars().take(120).collect();

@@ -39,7 +39,7 @@ pub(crate) async fn submit(call: Call) -> Result<Reply, ApiError> {
     };
     let (request, faults) = read_request(&body);
     if !faults.0.is_empty() {
-        let rules = call.api.jobs.rules(call.now).await?;
+        let rules = call.api.jobs.rules(call.region()?, call.now).await?;
         return Err(ApiError::from(with_faults_of_values(faults, &request, &rules)));
     }
     let job = match idempotency_key(&call.headers, &body)? {

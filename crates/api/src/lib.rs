@@ -45,6 +45,7 @@ mod setup;
 mod sso;
 mod storage;
 mod tokens;
+mod used;
 mod users;
 mod validation;
 

@@ -8,7 +8,7 @@ use crate::{
     ApiError, audit_views, auth, billing, capabilities, client_files, contacts, containers, explain, iam,
     identity_provider, ip_restrictions, jobs_routes, live, logs, me, oauth2, oidc_provider, people, project, quota,
     request::{Call, Reply},
-    roles, s3_keys, schedules, second_factors, security_keys, setup, sso, storage, tokens, users, validation,
+    roles, s3_keys, schedules, second_factors, security_keys, setup, sso, storage, tokens, used, users, validation,
 };
 
 /// Who may come to a route.
@@ -189,6 +189,7 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/jobs/{jobId}", "publicCloudProject:apiovh:dataProcessing/jobs/get", jobs_routes::show),
     route!(Granted Delete "/cloud/project/{serviceName}/dataProcessing/jobs/{jobId}", "publicCloudProject:apiovh:dataProcessing/jobs/delete", jobs_routes::cancel),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/jobs/{jobId}/logs", "publicCloudProject:apiovh:dataProcessing/jobs/logs/get", logs::read),
+    route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/jobs/{jobId}/metrics", "publicCloudProject:apiovh:dataProcessing/jobs/metrics/get", used::read),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/notebooks", "publicCloudProject:apiovh:dataProcessing/notebooks/get", capabilities::no_notebooks),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/notebooks/capabilities", "publicCloudProject:apiovh:dataProcessing/notebooks/capabilities/get", capabilities::no_notebooks),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/schedules", "publicCloudProject:apiovh:dataProcessing/schedules/get", schedules::list),

@@ -214,7 +214,7 @@ async fn users_of_a_contact_may_of_its_part_what_its_policies_allow_and_the_proj
     let facts = identity::Facts { at: Timestamp::now(), source_ip: None };
     let jobs_get = "publicCloudProject:apiovh:dataProcessing/jobs/get";
     let asked = world.identity.asked(by, &[], jobs_get, &project, facts).await.expect("asked");
-    let of_operator = world.identity.explain(&asked, None).await.expect("explained");
+    let of_operator = world.identity.explain(&asked, None, &identity::BucketRules::default()).await.expect("explained");
     assert_eq!(of_operator.deciding.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["all"]);
     // Beyond its part its policies say nothing.
     assert_eq!(explain(&tech, by, "usage/current").await.body["allowed"], false);

@@ -15,7 +15,7 @@ use identity::Identity;
 use jiff::{SignedDuration, Timestamp};
 use jobs::{BoxError, JobKeys, Permission, S3Pair, Surroundings};
 use model::{AccountId, BucketName, JobSpec, Principal, ProjectId, SandboxId};
-use objects::{Gate, NewBucket, Store, Via};
+use objects::{Gate, Homes, NewBucket, Store, Via};
 use tokio::sync::mpsc::Receiver;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -71,6 +71,9 @@ impl Surroundings for Wiring {
         let pieces = futures::stream::unfold(pieces, |mut pieces| async move { Some((pieces.recv().await?, pieces)) });
         Ok(self.store.write_own(project, &BucketName::logs(), key, size, pieces).await?)
     }
+    async fn read_log(&self, project: &ProjectId, key: &str, most: u64) -> Result<Option<Vec<u8>>, BoxError> {
+        Ok(self.store.read_small(project, &BucketName::logs(), key, most).await?)
+    }
 
     async fn open_keys(&self, project: &ProjectId, sandbox: SandboxId, spec: &JobSpec) -> Result<JobKeys, BoxError> {
         let policy = spec.storage_access.as_deref().map(|accesses| identity::job_policy(&spec.bucket, accesses));
@@ -124,6 +127,15 @@ impl Surroundings for Wiring {
         self.identity.notify_in(tx, account, subject, body).await?;
         Ok(())
     }
+}
+
+/// Tells the object store the regions of projects.
+pub fn homes(identity: &Identity) -> Homes {
+    let identity = identity.clone();
+    Homes(Arc::new(move |project| {
+        let identity = identity.clone();
+        Box::pin(async move { Ok(identity.region_of(&project).await?) })
+    }))
 }
 
 /// A bucket as a place for checkpoints: each is an object, named by how many entries it is of, so that names sort by

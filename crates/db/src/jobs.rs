@@ -259,6 +259,72 @@ pub async fn heads(db: &Db, now: Timestamp) -> Result<Vec<Waiting>, Error> {
         .collect()
 }
 
+/// How many jobs have not ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Census {
+    /// That wait for room, for a time or for another job.
+    pub pending: u64,
+    /// Of these, that are tried again later.
+    pub paused: u64,
+    /// Of these, that wait for the end of another one.
+    pub held: u64,
+    /// Of these, that could start but are larger than the whole quota of their project.
+    pub oversized: u64,
+    /// Whose sandbox is being built.
+    pub submitted: u64,
+    /// That run.
+    pub running: u64,
+    /// That are asked to end.
+    pub cancelling: u64,
+    /// When the oldest of those that could start was accepted.
+    pub oldest: Option<Timestamp>,
+}
+
+/// Counts jobs that have not ended, by indexes of these alone, so that those that have cost nothing.
+pub async fn census(db: &Db, now: Timestamp) -> Result<Census, Error> {
+    let waiting = sqlx::query(
+        "SELECT COUNT(*), COALESCE(SUM(not_before > ?1 AND after IS NULL), 0), COALESCE(SUM(after IS NOT NULL), 0),
+                MIN(CASE WHEN after IS NULL AND not_before <= ?1 THEN created END)
+         FROM jobs WHERE status = 'PENDING'",
+    )
+    .bind(micros(now))
+    .fetch_one(db.readers())
+    .await?;
+    let mut census = Census {
+        pending: number("jobs", waiting.try_get(0)?)?,
+        paused: number("jobs.not_before", waiting.try_get(1)?)?,
+        held: number("jobs.after", waiting.try_get(2)?)?,
+        oldest: waiting.try_get::<Option<i64>, _>(3)?.map(|at| time("jobs.created", at)).transpose()?,
+        ..Census::default()
+    };
+    let oversized = sqlx::query(
+        "SELECT COUNT(*) FROM jobs JOIN project_quotas AS quota ON quota.project = jobs.project
+         WHERE jobs.status = 'PENDING' AND jobs.after IS NULL AND jobs.not_before <= ?
+           AND (jobs.cores > quota.cores OR jobs.memory > quota.memory OR jobs.storage > quota.storage)",
+    )
+    .bind(micros(now))
+    .fetch_one(db.readers())
+    .await?;
+    census.oversized = number("jobs", oversized.try_get(0)?)?;
+    let standing = sqlx::query(
+        "SELECT jobs.status, COUNT(DISTINCT jobs.id) FROM attempts JOIN jobs ON jobs.id = attempts.job
+         WHERE attempts.closed IS NULL GROUP BY jobs.status",
+    )
+    .fetch_all(db.readers())
+    .await?;
+    for row in &standing {
+        let count = number("jobs", row.try_get(1)?)?;
+        match row.try_get(0)? {
+            "SUBMITTED" => census.submitted = count,
+            "RUNNING" => census.running = count,
+            "CANCELLING" => census.cancelling = count,
+            // It waits again, or has ended, and its last sandbox is being removed.
+            _ => {}
+        }
+    }
+    Ok(census)
+}
+
 /// What the attempts that still stand take, by project.
 pub async fn used(db: &Db) -> Result<BTreeMap<ProjectId, Usage>, Error> {
     let rows = sqlx::query(

@@ -5,8 +5,8 @@ use model::AccountId;
 use serde_json::Value;
 
 use crate::{
-    BucketRules, ContactKind, Contacts, Error, Explanation, Facts, Group, GroupRole, Identity, Part, Question, Resource,
-    Urn, UrnKind, group_urn,
+    BucketRules, ContactKind, Contacts, Error, Explanation, Facts, Group, GroupRole, Identity, Part, Question,
+    Resource, Urn, UrnKind, group_urn,
 };
 
 /// A call to explain.

@@ -88,12 +88,16 @@ pub use sts::{CallerIdentity, TemporaryKey};
 pub use tokens::UserToken;
 pub use users::{NewUser, User};
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, RwLock},
+};
 
 use audit::Audit;
 use db::Db;
 use jiff::Timestamp;
 use keys::Keys;
+use model::{ProjectId, Region};
 use tokio::sync::Semaphore;
 
 use cache::Cache;
@@ -120,6 +124,7 @@ pub struct Identity {
     oidc: Arc<sso::OidcClient>,
     challenges: Arc<Challenges>,
     relying_party: Option<Arc<RelyingParty>>,
+    regions: Arc<RwLock<HashMap<ProjectId, Region>>>,
 }
 
 impl Identity {
@@ -140,6 +145,7 @@ impl Identity {
             oidc: Arc::default(),
             challenges: Arc::default(),
             relying_party: None,
+            regions: Arc::default(),
         }
     }
 

@@ -54,6 +54,9 @@ impl Surroundings for Beside {
     ) -> Result<(), BoxError> {
         Err("no job starts here".into())
     }
+    async fn read_log(&self, _: &ProjectId, _: &str, _: u64) -> Result<Option<Vec<u8>>, BoxError> {
+        Ok(None)
+    }
     async fn open_keys(&self, _: &ProjectId, _: SandboxId, _: &JobSpec) -> Result<JobKeys, BoxError> {
         Err("no job starts here".into())
     }
@@ -192,7 +195,7 @@ async fn open(dir: &Path) -> (Jobs, Db, Vec<ProjectId>) {
     for number in 0..PROJECTS {
         let id: ProjectId = format!("{number:032x}").parse().expect("a project");
         let (account, name) = (account.clone(), String::new());
-        let row = db::accounts::Project { id: id.clone(), account, name, authorized: true, created };
+        let row = db::accounts::Project { id: id.clone(), account, name, authorized: true, region: None, created };
         db::accounts::insert_project(&mut tx, &row).await.expect("a project");
         projects.push(id);
     }

@@ -13,14 +13,18 @@
 //! | `record` | each change of a job, with its audit entry in the same transaction |
 //! | `salvage` | the log of an attempt whose shim died |
 //! | `reconcile` | what an earlier process left behind; spools that are old enough to go |
-//! | `query`, `logs` | reading |
+//! | `query`, `logs`, `used` | reading |
+//! | `history` | what nodes used over time, in a bounded number of points |
+//! | `metrics` | what operators see of all jobs together |
 //! | `billing` | what jobs cost, and what is credited for those that the platform lost |
 //! | `control`, `spool`, `shim` | the other process: its protocol, its files, itself |
 
 mod billing;
 pub mod control;
+pub mod history;
 mod idempotency;
 mod logs;
+mod metrics;
 mod query;
 mod quota;
 mod reconcile;
@@ -35,6 +39,7 @@ pub mod spool;
 mod submit;
 mod surroundings;
 mod turns;
+mod used;
 mod versions;
 mod waiting;
 mod watch;
@@ -59,12 +64,14 @@ pub use billing::{
 pub use control::{JobKeys, S3Pair};
 pub use idempotency::{IdempotencyKey, InvalidKey};
 pub use logs::Logs;
+pub use metrics::Metrics;
 pub use query::{Filter, FilterOp, JobField, ListQuery, Page};
 pub use quota::Quotas;
 pub use schedules::{ScheduleRequest, Schedules};
 pub use spool::Query as LogQuery;
 pub use surroundings::{BoxError, Permission, Surroundings};
 pub use turns::{Choice, Turns};
+pub use used::Used;
 pub use versions::{InvalidWithdrawal, Versions};
 pub use waiting::Standing;
 
@@ -95,7 +102,7 @@ pub struct Parts {
 /// Limits and places.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Regions that jobs may ask for. The first is the one that requests to the object gate are signed for.
+    /// Regions of this service. The first is that of projects that have none yet.
     pub regions: Vec<Region>,
     /// How many jobs have a sandbox at once.
     pub max_running: u32,
@@ -130,7 +137,7 @@ impl Jobs {
     pub fn new(parts: Parts) -> Jobs {
         let (wake, schedules_changed) = (Notify::new(), Notify::new());
         let (live, aside) = (watch::Live::default(), scheduler::Aside::default());
-        Jobs { inner: Arc::new(Inner { parts, wake, schedules_changed, live, aside }) }
+        Jobs { inner: Arc::new(Inner { parts, wake, schedules_changed, live, aside, metrics: Metrics::new() }) }
     }
 
     /// Takes over what runs, schedules what waits and watches over it until `stop`. Jobs that run then go on.
@@ -218,14 +225,19 @@ impl Jobs {
         versions::offer(&self.inner, at).await
     }
 
-    /// What a specification is checked against at a time.
-    pub async fn rules(&self, at: Timestamp) -> Result<SpecRules, Error> {
-        versions::rules(&self.inner, at).await
+    /// What a specification of a project in `home` is checked against at a time.
+    pub async fn rules(&self, home: &Region, at: Timestamp) -> Result<SpecRules, Error> {
+        versions::rules(&self.inner, home.clone(), at).await
     }
 
     /// What jobs cost.
     pub fn billing(&self) -> Billing {
         Billing::new(self.inner.parts.db.clone(), self.inner.parts.audit.clone())
+    }
+
+    /// What a job used over time, in its newest attempt; `None` where nothing is known of that.
+    pub async fn used_by(&self, project: &ProjectId, id: JobId) -> Result<Option<Used>, Error> {
+        used::read(&self.inner, project, id).await
     }
 
     /// Lines of a job's log.
@@ -249,6 +261,7 @@ struct Inner {
     schedules_changed: Notify,
     live: watch::Live,
     aside: scheduler::Aside,
+    metrics: Metrics,
 }
 
 /// Why something could not be done with jobs.

@@ -158,7 +158,12 @@ async fn attempt_over(
         job.started = job.started.or(started.map(|at| at.max(job.created)));
         job.ended = job.ended.max(job.started);
     }
-    write(jobs, tx, &job, from, Actor::system()).await
+    write(jobs, tx, &job, from, Actor::system()).await?;
+    jobs.metrics.attempt_ended(match event {
+        LifeEvent::AttemptEnded { reason, .. } => Some(reason),
+        _ => None,
+    });
+    Ok(())
 }
 
 /// A job that waits can never start; it ends.

@@ -112,6 +112,7 @@ enum Step {
 }
 
 async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step, Error> {
+    let begun = Instant::now();
     let used = db::jobs::used(&jobs.parts.db).await?;
     let total = used.values().fold(Usage::default(), |sum, one| sum + *one);
     if room.jobs.is_some_and(|most| total.jobs >= most) {
@@ -119,7 +120,9 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
     }
     let mut heads = db::jobs::heads(&jobs.parts.db, record::now()).await?;
     heads.retain(|head| !jobs.aside.holds(&head.project));
-    match turns.choose(&heads, &used, room) {
+    let choice = turns.choose(&heads, &used, room);
+    jobs.metrics.chosen(begun.elapsed());
+    match choice {
         Choice::Wait => Ok(Step::Nothing),
         Choice::Refuse(job) => {
             let short: Vec<String> = turns::never_fits(&job.asked, &Quota::default(), room)
@@ -137,6 +140,7 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
         }
         Choice::Start(job) => match record::attempt_made(jobs, job.id, &job.project).await {
             Ok(Some(id)) => {
+                jobs.metrics.attempt_started();
                 fail::fail_point!("job.attempt.committed");
                 Ok(Step::Begun(id))
             }

@@ -32,6 +32,9 @@ pub trait Surroundings: Send + Sync + 'static {
         pieces: Receiver<io::Result<Bytes>>,
     ) -> Result<(), BoxError>;
 
+    /// An object of the bucket of logs; `None` where there is none, or it has more than `most` bytes.
+    async fn read_log(&self, project: &ProjectId, key: &str, most: u64) -> Result<Option<Vec<u8>>, BoxError>;
+
     /// Makes the keys of a sandbox, for what of the storage the job may use; the same again where there are some.
     async fn open_keys(&self, project: &ProjectId, sandbox: SandboxId, spec: &JobSpec) -> Result<JobKeys, BoxError>;
 

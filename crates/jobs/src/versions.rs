@@ -3,7 +3,7 @@
 
 use audit::{Actor, Entry};
 use jiff::{Timestamp, tz::TimeZone};
-use model::{EngineVersion, SpecRules, Withdrawal};
+use model::{EngineVersion, Region, SpecRules, Withdrawal};
 use serde_json::json;
 
 use crate::{Error, Inner, record};
@@ -72,10 +72,10 @@ pub enum InvalidWithdrawal {
     Reason,
 }
 
-/// What jobs may ask for at a time.
-pub(crate) async fn rules(jobs: &Inner, at: Timestamp) -> Result<SpecRules, Error> {
+/// What jobs of a project in `home` may ask for at a time.
+pub(crate) async fn rules(jobs: &Inner, home: Region, at: Timestamp) -> Result<SpecRules, Error> {
     let offer = offer(jobs, at).await?;
-    Ok(SpecRules { regions: jobs.parts.config.regions.clone(), versions: offer.versions(), retired: offer.retired })
+    Ok(SpecRules { regions: vec![home], versions: offer.versions(), retired: offer.retired })
 }
 
 /// The engines at a time: those that jobs may ask for, and the others.

@@ -201,6 +201,9 @@ impl Attempt<'_> {
         let parts = &self.jobs.parts;
         let Some(engine) = parts.engines.find(&job.spec.version) else { return Err(Error::NotFound) };
         let place = db::jobs::log_place(&parts.db, self.id).await?.ok_or(Error::NotFound)?;
+        // That of the project, for which the gate wants its requests to be signed.
+        let project = db::accounts::find_project(&parts.db, &job.project).await?.ok_or(Error::NoProject)?;
+        let region = project.region_among(&parts.config.regions).unwrap_or(&job.spec.region).clone();
         let start = Start {
             id: self.id,
             project: job.project.clone(),
@@ -208,7 +211,7 @@ impl Attempt<'_> {
             engine,
             keys: keys.clone(),
             log_key: parts.keys.unwrap(&job.project, record::LOG_KEY, &place.wrapped_key)?,
-            region: parts.config.regions.first().unwrap_or(&job.spec.region).clone(),
+            region,
         };
         fail::fail_point!("job.start.prepared");
         client.start(&start).await?;

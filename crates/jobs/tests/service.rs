@@ -53,6 +53,10 @@ impl Surroundings for Files {
         std::fs::create_dir_all(path.parent().expect("a parent"))?;
         Ok(std::fs::write(path, content)?)
     }
+    async fn read_log(&self, project: &ProjectId, key: &str, most: u64) -> Result<Option<Vec<u8>>, BoxError> {
+        let read = std::fs::read(self.0.join(project.as_str()).join("odp-logs").join(key));
+        Ok(read.ok().filter(|bytes| bytes.len() as u64 <= most))
+    }
     async fn open_keys(
         &self,
         _project: &ProjectId,
@@ -106,6 +110,7 @@ impl Service {
                 account: account.clone(),
                 name: String::new(),
                 authorized: *id != closed,
+                region: None,
                 created,
             };
             db::accounts::insert_project(&mut tx, &row).await.expect("project");
@@ -492,6 +497,55 @@ async fn a_withdrawn_version_takes_no_new_job_and_ends_what_waits_for_it() {
     let actions: Vec<_> =
         entries.iter().map(|entry| entry.action.as_str()).filter(|action| action.starts_with("engine.")).collect();
     assert_eq!(actions, ["engine.restored", "engine.withdrawn"]);
+}
+
+#[tokio::test]
+async fn operators_see_how_many_jobs_wait_and_for_what_and_no_names() {
+    let service = Service::start().await;
+    let by = Actor::operator();
+    let mut registry = prometheus_client::registry::Registry::default();
+    service.jobs.metrics().register(&mut registry);
+    let seen = async || {
+        service.jobs.measure().await.expect("measured");
+        let mut text = String::new();
+        prometheus_client::encoding::prometheus_text::encode(&mut text, &registry).expect("text");
+        text
+    };
+    let has = |text: &str, lines: &[&str]| {
+        for line in lines {
+            assert!(text.lines().any(|found| found == *line), "{line}\n{text}");
+        }
+    };
+    has(&seen().await, &["jobs{status=\"PENDING\"} 0", "room_cores{part=\"total\"} 8", "job_queue_age_seconds 0"]);
+    let first = service.submit(&service.ours, "a name").await;
+    service.submit(&service.ours, "second").await;
+    let held = request("held", &[("run_after", first.id.to_string().as_str())]);
+    service.jobs.submit(&service.ours, &held, &by).await.expect("submitted");
+    service.submit(&service.theirs, "theirs").await;
+    let none = |quota| Quota { jobs: Some(0), ..quota };
+    service.jobs.quotas().change(&service.theirs, none, &by).await.expect("changed");
+    let text = seen().await;
+    has(
+        &text,
+        &[
+            "jobs_submitted_total 4",
+            "jobs{status=\"PENDING\"} 4",
+            "jobs_waiting{reason=\"quota\"} 1",
+            "jobs_waiting{reason=\"run_after\"} 1",
+            "jobs_waiting{reason=\"machine\"} 0",
+            "jobs_waiting{reason=\"turn\"} 2",
+            "room_memory_bytes{part=\"total\"} 17179869184",
+            "room_jobs{part=\"used\"} 0",
+        ],
+    );
+    let names = [service.ours.to_string(), first.id.to_string(), "a name".to_owned()];
+    assert!(names.iter().all(|name| !text.contains(name)), "{text}");
+    service.jobs.cancel(&service.ours, first.id, &by).await.expect("cancelled");
+    has(&seen().await, &["jobs{status=\"PENDING\"} 2", "jobs_waiting{reason=\"run_after\"} 0"]);
+    // Larger than its project's whole quota: for that it waits too.
+    let small = |quota| Quota { cores: Some(Cores(1)), ..quota };
+    service.jobs.quotas().change(&service.ours, small, &by).await.expect("changed");
+    has(&seen().await, &["jobs_waiting{reason=\"quota\"} 2", "jobs_waiting{reason=\"turn\"} 0"]);
 }
 
 #[tokio::test]

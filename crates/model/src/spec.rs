@@ -334,11 +334,14 @@ fn parse_name(given: Option<&str>, faults: &mut Faults) -> String {
 fn parse_region(given: Option<&str>, rules: &SpecRules, faults: &mut Faults) -> Option<Region> {
     let found = match given.filter(|text| !text.is_empty()) {
         None => rules.regions.first().cloned(),
-        Some(text) => rules.regions.iter().find(|region| region.as_str() == text).cloned(),
+        Some(text) => rules.regions.iter().find(|region| region.as_str().eq_ignore_ascii_case(text)).cloned(),
     };
     if found.is_none() {
-        let offered = join(&rules.regions);
-        faults.add("region", given, "odp.job.region.unsupportedRegion", format!("the regions offered are {offered}"));
+        let message = match rules.regions.as_slice() {
+            [home] => format!("the project is in {home}: its jobs run there and nowhere else"),
+            regions => format!("the regions offered are {}", join(regions)),
+        };
+        faults.add("region", given, "odp.job.region.unsupportedRegion", message);
     }
     found
 }

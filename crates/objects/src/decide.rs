@@ -63,6 +63,7 @@ impl Call {
             return Err(s3_error!(NotImplemented, "{operation} is not supported"));
         };
         self.is_at_home(bucket, signed)?;
+        self.is_for_its_region().await?;
         if signed {
             self.check_token(uri, headers)?;
         } else if operation == "GetObject" && overrides_answer(uri) {

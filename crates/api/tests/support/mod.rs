@@ -46,6 +46,9 @@ impl Surroundings for Beside {
     ) -> Result<(), BoxError> {
         Err("no job starts here".into())
     }
+    async fn read_log(&self, project: &ProjectId, key: &str, most: u64) -> Result<Option<Vec<u8>>, BoxError> {
+        Ok(self.0.read_small(project, &BucketName::logs(), key, most).await?)
+    }
     async fn open_keys(
         &self,
         _project: &ProjectId,
@@ -123,7 +126,7 @@ impl World {
             engine(path, version);
         }
         let engines = Arc::new(Engines::open(&path.join("engines")).expect("engines"));
-        let regions = vec!["GRA".parse().expect("a region")];
+        let regions = ["GRA", "SBG"].map(|name| name.parse().expect("a region")).to_vec();
         let jobs = Jobs::new(Parts {
             db: db.clone(),
             audit: audit.clone(),

@@ -11,6 +11,7 @@ mod schedule;
 mod storage;
 mod submit;
 mod transfer;
+mod usage;
 
 use std::{path::PathBuf, process::ExitCode};
 

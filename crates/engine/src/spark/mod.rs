@@ -11,7 +11,7 @@ pub(crate) mod tests;
 
 use model::{JobSpec, Placement, Program, Sizing};
 
-pub use conf::{ConfFile, conf_files, overridden, unsupported};
+pub use conf::{ConfFile, REPORTS, conf_files, overridden, unsupported};
 
 use crate::{Installed, pods::PodWish};
 

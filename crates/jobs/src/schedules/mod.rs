@@ -154,12 +154,10 @@ impl Schedules {
     ) -> Result<Faults, Error> {
         let parts = &self.inner.parts;
         let found = db::accounts::find_project(&parts.db, project).await?;
-        if !found.is_some_and(|found| found.authorized) {
-            return Err(Error::NotAuthorized);
-        }
+        let found = found.filter(|found| found.authorized).ok_or(Error::NotAuthorized)?;
         match &request.job {
             None => Ok(Faults::default()),
-            Some(job) => match submit::check(&self.inner, project, job, at).await {
+            Some(job) => match submit::check(&self.inner, &found, job, at).await {
                 Ok(_) => Ok(Faults::default()),
                 Err(Error::Invalid(faults)) => Ok(faults),
                 Err(cause) => Err(cause),

@@ -27,6 +27,7 @@ use super::{
     keeper::Keeper,
     output::Output,
     pods::{self, Host},
+    sampler::Sampler,
     upload::NotUploaded,
 };
 use crate::control::{End, Phase, Start};
@@ -180,6 +181,7 @@ impl Attempt {
         let Some(listener) = self.pods.take() else {
             return (None, (EndReason::Platform { detail: "the pods API has no listener".into() }, NOT_RUN));
         };
+        let sampler = Sampler::start(self.start.log_key.clone(), &self.args.work).await;
         let api = tokio::spawn(pods::serve(listener, host.clone(), closing.clone()));
         let executors = Executors {
             host,
@@ -221,6 +223,8 @@ impl Attempt {
         let ended = async {
             let _ = tokio::time::timeout(EXECUTORS_END, executors).await;
             let _ = tokio::time::timeout(EXECUTORS_END, api).await;
+            // Executors tell at their end what they have counted.
+            sampler.finish().await;
         };
         tokio::join!(ended, self.output.drain(&driver, DRAIN));
         if let Some(saved) = saved {

@@ -7,7 +7,7 @@
 //! | `attempt` | the life, step by step |
 //! | `fetch`, `gate`, `upload` | the job's bucket, the object gate, the bucket of logs |
 //! | `containers`, `executors`, `pods` | what runs, through the warden and for Spark |
-//! | `output`, `keeper` | the log and the state in the spool |
+//! | `output`, `keeper`, `sampler` | the log, the state, and what is used, in the spool |
 //! | `ending` | what an end means |
 //!
 //! Start at [`run`].
@@ -21,6 +21,7 @@ mod gate;
 mod keeper;
 mod output;
 mod pods;
+mod sampler;
 mod upload;
 
 use std::{
@@ -188,7 +189,8 @@ impl Shim {
         let uploads = Uploads {
             gate: Gate::new(&start.keys.platform, &start.region),
             reader: Reader::open(".".as_ref(), &start.log_key),
-            job: start.id.job,
+            id: start.id,
+            log_key: start.log_key.clone(),
             // The control socket's own receiver, and one for each connection.
             is_served: Box::new(move || phases.receiver_count() > 1),
         };
