@@ -244,8 +244,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_month_is_read_by_indexes_and_no_past_or_later_one_with_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(&dir.path().join("casemate.sqlite")).await.unwrap();
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = Db::open(&dir.path().join("casemate.sqlite")).await.expect("a database");
         for (statement, indexes) in [
             (RUNS, &["attempts_of_project_by_start", "attempts_over_months", "attempts_of_project_that_run"][..]),
             (ENDED_RUNS, &["sqlite_autoindex_attempts_1"][..]),
@@ -253,7 +253,7 @@ mod tests {
             (FIRST_RUN, &["attempts_of_project_by_start"][..]),
         ] {
             let explained = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
-            let rows = sqlx::query(explained).fetch_all(db.readers()).await.unwrap();
+            let rows = sqlx::query(explained).fetch_all(db.readers()).await.expect("a plan");
             let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
             for index in indexes {
                 let used = plan.iter().any(|step| {

@@ -168,7 +168,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_statement_whose_caller_goes_away_leaves_a_connection_that_reads_on() {
-        let readers = Readers::open(SqliteConnectOptions::new().in_memory(true)).await.unwrap();
+        let readers = Readers::open(SqliteConnectOptions::new().in_memory(true)).await.expect("a connection");
         let endless =
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT i FROM n";
         for _ in 0..4 * MOST {
@@ -181,7 +181,7 @@ mod tests {
             tokio::spawn(async move { sqlx::query_scalar::<_, i64>("SELECT ?").bind(number).fetch_one(&readers).await })
         });
         for (number, one) in (0..).zip(all.collect::<Vec<_>>()) {
-            assert_eq!(one.await.unwrap().unwrap(), number);
+            assert_eq!(one.await.expect("ended").expect("a number"), number);
         }
         let free = readers.idle().len();
         assert!((1..=MOST).contains(&free), "{free}");
@@ -189,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn after_the_close_nothing_is_read() {
-        let readers = Readers::open(SqliteConnectOptions::new().in_memory(true)).await.unwrap();
+        let readers = Readers::open(SqliteConnectOptions::new().in_memory(true)).await.expect("a connection");
         readers.close().await;
         let refused = sqlx::query("SELECT 1").fetch_one(&readers).await;
         assert!(matches!(refused, Err(Error::PoolClosed)), "{refused:?}");
