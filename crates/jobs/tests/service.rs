@@ -570,7 +570,9 @@ async fn a_job_runs_after_another_one_or_ends_with_the_reason() {
     assert_eq!((refused.status, refused.reason), (JobStatus::Failed, Some(EndReason::CannotStart { detail })));
     assert_eq!(service.job(&last).await.status, JobStatus::Failed, "and what was to run after that");
     for job in [failed, ended] {
-        assert_eq!(service.job(&job).await.status, JobStatus::Pending);
+        let released = service.job(&job).await;
+        assert_eq!(released.status, JobStatus::Pending);
+        assert!(released.since > job.since, "its own wait begins now");
         let reason = service.jobs.standing(&job).await.expect("standing").reason.expect("a reason");
         assert!(!reason.contains("waits for job"), "{reason}");
     }
