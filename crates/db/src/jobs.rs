@@ -382,16 +382,18 @@ pub async fn followers(tx: &mut Tx, id: JobId) -> Result<Vec<Job>, Error> {
 
 /// How many jobs of a project wait for the end of another one.
 pub async fn held(tx: &mut Tx, project: &ProjectId) -> Result<u64, Error> {
-    let row = sqlx::query("SELECT COUNT(*) AS total FROM jobs WHERE project = ? AND after IS NOT NULL")
-        .bind(project.as_str())
-        .fetch_one(tx.connection())
-        .await?;
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS total FROM jobs WHERE project = ? AND after IS NOT NULL AND status = 'PENDING'",
+    )
+    .bind(project.as_str())
+    .fetch_one(tx.connection())
+    .await?;
     number("jobs", row.try_get("total")?)
 }
 
 /// Whether a job waits for the end of another one.
 pub async fn is_held(db: &Db, id: JobId) -> Result<bool, Error> {
-    let row = sqlx::query("SELECT 1 FROM jobs WHERE id = ? AND after IS NOT NULL")
+    let row = sqlx::query("SELECT 1 FROM jobs WHERE id = ? AND after IS NOT NULL AND status = 'PENDING'")
         .bind(id.to_string())
         .fetch_optional(db.readers())
         .await?;

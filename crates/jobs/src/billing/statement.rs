@@ -228,8 +228,14 @@ fn credits(month: Month, prices: &[Price], lost: &[Run]) -> Result<Credits, Erro
 fn failures(failed: &[Failed], lost: &[Run], mut credits: Credits) -> Result<Vec<Failure>, Error> {
     let mut all = Vec::new();
     for job in failed {
-        let (blame, evidence) = evidence(job.attempt, job.reason.as_ref());
+        let withdrawn = job.reason.as_ref().filter(|reason| matches!(reason, EndReason::Withdrawn { .. }));
+        let (blame, evidence) = match withdrawn {
+            // Between two attempts: the end of the last one was another, and is a line of its own where it is credited.
+            Some(reason) => (reason.blame(), format!("before another attempt: {reason}")),
+            None => evidence(job.attempt, job.reason.as_ref()),
+        };
         let credits = match blame {
+            _ if withdrawn.is_some() => Vec::new(),
             Blame::Platform => credits.remove(&(job.job, job.attempt)).unwrap_or_default(),
             // An attempt that failed by the job's own fault is not given back.
             Blame::Job => Vec::new(),

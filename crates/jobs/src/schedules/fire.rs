@@ -198,7 +198,8 @@ async fn come(
 /// Whether the owner may still submit, and whether the job would be accepted.
 async fn ask(jobs: &Inner, schedule: &Schedule, now: Timestamp) -> Result<Verdict, Error> {
     let parts = &jobs.parts;
-    let asked = parts.surroundings.may_submit(&schedule.owner, &schedule.project, now).await;
+    let cancels = schedule.overlap == Overlap::CancelRunning;
+    let asked = parts.surroundings.may_submit(&schedule.owner, &schedule.project, cancels, now).await;
     let why = match asked.beside("asking whether a job may be submitted")? {
         Permission::Allowed(why) => why,
         Permission::Refused(why) => {
