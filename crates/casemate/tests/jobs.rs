@@ -220,9 +220,10 @@ fn twenty_jobs_at_once_all_end_right_with_four_running() {
     assert!((2..=4).contains(&most), "{most} jobs ran at once");
     for (number, id) in ids.iter().enumerate() {
         let job = stack.job(id);
-        let expected = if number % 2 == 0 { "COMPLETED" } else { "FAILED" };
-        assert_eq!(job["status"], expected, "{job}");
-        assert!(stack.logs(id).contains(&format!("number {number}")), "{number}");
+        let expected = if number % 2 == 0 { ("COMPLETED", 0) } else { ("FAILED", 1) };
+        assert_eq!((&job["status"], &job["returnCode"]), (&expected.0.into(), &expected.1.into()), "{job}");
+        let read = stack.run(&["job", "logs", id]);
+        assert!(text(&read.stdout).contains(&format!("number {number}")), "{number}: {read:?} {job}");
     }
 }
 
