@@ -91,6 +91,7 @@ fn a_schedule_is_changed_in_what_is_named_and_in_nothing_else() {
         "a",
         "b, c",
     ]);
+    let older = support::versions().swap_remove(0);
     let edit =
         |arguments: &[&str]| stack.run(&[&["schedule", "edit", "once.py", "--output", "json"], arguments].concat());
     let done = |arguments: &[&str]| -> Value {
