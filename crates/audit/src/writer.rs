@@ -103,4 +103,4 @@ const BATCH: usize = 256;
 /// How long an entry that nobody waits for may wait for others.
 const GATHERING: Duration = Duration::from_millis(100);
 /// Between two commits that nothing but paced entries asks for.
-const PACE: Duration = Duration::from_millis(4);
+const PACE: Duration = Duration::from_millis(2);
