@@ -49,6 +49,10 @@ pub struct Installed {
     pub jars: Vec<String>,
     /// Whether there are class-data archives.
     pub archives: bool,
+    /// Options that this Spark asks for an executor's JVM where the user asks for none, as the install saw them. Empty where
+    /// that is not known: its JVMs then cannot wait for their job.
+    #[serde(default)]
+    pub executor_options: Vec<String>,
 }
 
 impl Engines {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use model::{EndReason, JobSpec, ProjectId, Region, SandboxId};
+use model::{EndReason, JobSpec, Placement, ProjectId, Region, SandboxId, Sizing};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader},
@@ -23,8 +23,11 @@ use zeroize::Zeroizing;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
-    /// The attempt; must be the one that the shim was started for.
+    /// The attempt; the shim must have been started for it, or for `sandbox`.
     pub id: SandboxId,
+    /// The sandbox that it takes, where that was made before the attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<SandboxId>,
     /// Whose job it is.
     pub project: ProjectId,
     /// What to run.
@@ -37,6 +40,20 @@ pub struct Start {
     #[serde(with = "hex_key")]
     pub log_key: crypto::Key,
     /// The region that requests to the object gate are signed for.
+    pub region: Region,
+}
+
+/// What a shim needs to start containers before there is a job for them: nothing of any project.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wait {
+    /// What they run on.
+    pub engine: engine::Installed,
+    /// Where the parts of the job will run.
+    pub placement: Placement,
+    /// How large they are.
+    pub sizing: Sizing,
+    /// The region that requests to the object gate will be signed for.
     pub region: Region,
 }
 
@@ -144,6 +161,19 @@ impl Client {
         }
     }
 
+    /// Starts the containers of an attempt that is yet to come; returns once they wait for it. Refused where one was started,
+    /// or asked for before.
+    pub async fn wait(&self, wait: &Wait) -> Result<(), Error> {
+        let reply = within(UNTIL_READY, async {
+            let stream = self.open(&Request::Wait(Box::new(wait.clone()))).await?;
+            read_message(&mut BufReader::new(stream)).await?.ok_or_else(closed)
+        });
+        match reply.await? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Starts the attempt; returns once that is durable in the spool's state. A second start of the same attempt
     /// changes nothing, whatever has become of the first; another attempt's is refused.
     pub async fn start(&self, start: &Start) -> Result<(), Error> {
@@ -213,6 +243,8 @@ impl Watch {
 pub(crate) enum Order {
     /// Start, or answer that it was; the answer is given once it is durable.
     Start(Box<Start>, oneshot::Sender<Result<(), String>>),
+    /// Start containers that wait; the answer is given once they do.
+    Wait(Box<Wait>, oneshot::Sender<Result<(), String>>),
     /// End the attempt.
     Stop(StopReason),
     /// End the shim.
@@ -276,6 +308,15 @@ async fn answer(
                 _ => Reply::Refused("the shim is ending".into()),
             }
         }
+        Request::Wait(wait) => {
+            let (answer, answered) = oneshot::channel();
+            let asked = orders.send(Order::Wait(wait, answer)).await.is_ok();
+            match answered.await {
+                Ok(Ok(())) if asked => Reply::Done,
+                Ok(Err(why)) => Reply::Refused(why),
+                _ => Reply::Refused("the shim is ending".into()),
+            }
+        }
         Request::Stop(reason) => match orders.send(Order::Stop(reason)).await {
             Ok(()) => Reply::Done,
             Err(_) => Reply::Refused("the shim is ending".into()),
@@ -317,6 +358,7 @@ async fn follow(
 enum Request {
     Phase,
     Start(Box<Start>),
+    Wait(Box<Wait>),
     Stop(StopReason),
     Watch,
     Exit,
@@ -412,6 +454,8 @@ const MOST_LINE: usize = 4 * 1024 * 1024;
 /// `serve` needs one for its watch and one for a call; an old and a new `serve` may overlap.
 const MOST_CONNECTIONS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than a shim waits for its containers.
+const UNTIL_READY: Duration = Duration::from_secs(150);
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@
 //! | `scheduler`, `turns` | which job starts next |
 //! | `quota`, `waiting` | what projects may take at once; why a job waits |
 //! | `watch` | one attempt: sandbox, start, what its shim says, the end of all that |
+//! | `warm` | runtimes that wait for their job |
 //! | `record` | each change of a job, with its audit entry in the same transaction |
 //! | `reconcile` | what an earlier process left behind; spools that are old enough to go |
 //! | `query`, `logs` | reading |
@@ -31,6 +32,7 @@ mod submit;
 mod surroundings;
 mod turns;
 mod waiting;
+mod warm;
 mod watch;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -56,6 +58,7 @@ pub use spool::Query as LogQuery;
 pub use surroundings::{BoxError, Surroundings};
 pub use turns::{Choice, Turns};
 pub use waiting::Standing;
+pub use warm::{Kept, Shape};
 
 /// The jobs of this service; a cheap handle.
 #[derive(Clone)]
@@ -94,6 +97,8 @@ pub struct Config {
     pub memory: MiB,
     /// Local storage of all these together: their volumes are made as large as they may get.
     pub storage: MiB,
+    /// Runtimes that are kept waiting for jobs.
+    pub warm: Vec<Kept>,
     /// How long the log of an ended job can be read here before it is in the bucket only.
     pub log_retention: Duration,
     /// Directory of the spools, `JOB/ATTEMPT` each.
@@ -117,14 +122,25 @@ impl Config {
 impl Jobs {
     /// Over its parts. Nothing runs before [`Jobs::run`].
     pub fn new(parts: Parts) -> Jobs {
-        Jobs { inner: Arc::new(Inner { parts, wake: Notify::new(), live: watch::Live::default() }) }
+        Jobs {
+            inner: Arc::new(Inner {
+                parts,
+                wake: Notify::new(),
+                live: watch::Live::default(),
+                warm: warm::Warm::default(),
+            }),
+        }
     }
 
     /// Takes over what runs, schedules what waits and watches over it until `stop`. Jobs that run then go on.
     pub async fn run(&self, stop: CancellationToken) {
         tokio::join!(
             scheduler::run(&self.inner, &stop),
-            reconcile::destroy_orphans(&self.inner, &stop),
+            async {
+                // What an earlier process kept waiting is an orphan, what this one keeps is not.
+                reconcile::destroy_orphans(&self.inner, &stop).await;
+                warm::keep(&self.inner, &stop).await;
+            },
             reconcile::sweep_spools(&self.inner, &stop),
         );
     }
@@ -211,6 +227,7 @@ struct Inner {
     /// Wakes the scheduler: a job was submitted, or room became free.
     wake: Notify,
     live: watch::Live,
+    warm: warm::Warm,
 }
 
 /// Why something could not be done with jobs.

@@ -10,7 +10,7 @@ use model::{
 };
 use serde_json::json;
 
-use crate::{Error, Inner, control::End, idempotency::Named};
+use crate::{Error, Inner, Shape, control::End, idempotency::Named};
 
 /// The present, as exact as it is stored.
 pub(crate) fn now() -> Timestamp {
@@ -66,8 +66,15 @@ pub(crate) async fn attempt_made(jobs: &Inner, id: JobId, project: &ProjectId) -
     advance(jobs, &mut job, &LifeEvent::RoomGiven, at)?;
     let attempt = Attempt { job: id, number: AttemptNo(job.attempt), created: at, started: None, ended: None };
     rows::insert_attempt(&mut tx, &attempt, &log_key.wrapped).await?;
+    let id = SandboxId { job: id, attempt: attempt.number };
+    let taken = jobs.warm.take(&Shape::of(&job.spec));
+    if let Some(sandbox) = taken.id() {
+        rows::take_sandbox(&mut tx, id, sandbox).await?;
+        tracing::info!(%id, %sandbox, "an attempt takes a runtime that waits");
+    }
     write(jobs, tx, &job, from, Actor::system()).await?;
-    Ok(Some(SandboxId { job: id, attempt: attempt.number }))
+    taken.keep();
+    Ok(Some(id))
 }
 
 /// The driver of an attempt was started.

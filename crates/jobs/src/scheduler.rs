@@ -126,7 +126,7 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
             record::refused(jobs, job.id, short.join("; ")).await?;
             Ok(Step::Changed)
         }
-        Choice::Start(job) => match record::attempt_made(jobs, job.id, &job.project).await {
+        Choice::Start(job) => match begun(jobs, job, &total, room).await {
             Ok(Some(id)) => {
                 fail::fail_point!("job.attempt.committed");
                 Ok(Step::Begun(id))
@@ -143,6 +143,19 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
             Err(cause) => Err(cause),
         },
     }
+}
+
+/// Makes the next attempt of a job. What only waits for jobs makes room for it, unless the attempt takes that.
+async fn begun(jobs: &Inner, job: &db::jobs::Waiting, used: &Usage, room: &Quota) -> Result<Option<SandboxId>, Error> {
+    jobs.warm.job_begins();
+    let begun = record::attempt_made(jobs, job.id, &job.project).await?;
+    if begun.is_some()
+        && let Err(cause) = jobs.warm.make_room(jobs, used, &job.asked, room).await
+    {
+        // The attempt stands. What did not go yet goes later.
+        tracing::warn!(cause = %watch::chain(&cause), "a runtime that waits still stands");
+    }
+    Ok(begun)
 }
 
 /// Ends what waited longer than a job may.

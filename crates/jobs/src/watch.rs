@@ -25,7 +25,7 @@ use crate::{
 /// Watches over an attempt until nothing of it stands, or until `stop`.
 pub(crate) async fn watch(jobs: Arc<Inner>, seat: Seat, stop: CancellationToken) {
     let id = seat.id;
-    let mut attempt = Attempt { jobs: &jobs, id, asked: seat.asked.clone(), deadline: None, builds: 0 };
+    let mut attempt = Attempt { jobs: &jobs, id, sandbox: id, asked: seat.asked.clone(), deadline: None, builds: 0 };
     let mut pause = SHORTEST_PAUSE;
     loop {
         let outcome = tokio::select! {
@@ -60,6 +60,8 @@ enum Outcome {
 struct Attempt<'a> {
     jobs: &'a Inner,
     id: SandboxId,
+    /// Its sandbox: of its own name, or one that waited for it.
+    sandbox: SandboxId,
     /// Cancelled when a caller asks the job to stop.
     asked: CancellationToken,
     /// When an attempt that was asked to stop is stopped by force.
@@ -73,6 +75,7 @@ impl Attempt<'_> {
         let parts = &self.jobs.parts;
         let job = db::jobs::find(&parts.db, self.id.job).await?.ok_or(Error::NotFound)?;
         let attempt = db::jobs::find_attempt(&parts.db, self.id).await?.ok_or(Error::NotFound)?;
+        self.sandbox = db::jobs::sandbox_of(&parts.db, self.id).await?;
         if attempt.ended.is_some() || job.status.is_final() || job.attempt != self.id.attempt.0 {
             return self.close().await;
         }
@@ -88,7 +91,7 @@ impl Attempt<'_> {
             // It was started. Only its own shim may go on with it: another would start its code a second time.
             Some(state) if !matches!(state.phase, Phase::Waiting) => {
                 let standing = parts.warden.list_sandboxes().await?;
-                if !standing.iter().any(|sandbox| sandbox.id == self.id && sandbox.shim_alive) {
+                if !standing.iter().any(|found| found.id == self.sandbox && found.shim_alive) {
                     return self.take_up_dead().await;
                 }
             }
@@ -105,12 +108,17 @@ impl Attempt<'_> {
     /// Builds the sandbox, or finds it again, and listens to its shim.
     async fn enter(&mut self, job: &Job) -> Result<Outcome, Error> {
         let parts = &self.jobs.parts;
-        let keys =
-            parts.surroundings.open_keys(&job.project, self.id, &job.spec).await.beside("making keys of an attempt")?;
-        fail::fail_point!("job.keys.opened");
-        parts.surroundings.ensure_log_bucket(&job.project).await.beside("making the bucket of logs")?;
-        let spec = warden::SandboxSpec { id: self.id, engine: job.spec.version.clone(), sizing: job.spec.sizing };
-        let handle = match parts.warden.create_sandbox(&spec).await {
+        let keys = async {
+            let keys = parts.surroundings.open_keys(&job.project, self.id, &job.spec).await;
+            let keys = keys.beside("making keys of an attempt")?;
+            fail::fail_point!("job.keys.opened");
+            parts.surroundings.ensure_log_bucket(&job.project).await.beside("making the bucket of logs")?;
+            Ok::<_, Error>(keys)
+        };
+        let spec = warden::SandboxSpec { id: self.sandbox, engine: job.spec.version.clone(), sizing: job.spec.sizing };
+        let (keys, sandbox) = tokio::join!(keys, parts.warden.create_sandbox(&spec));
+        let keys = keys?;
+        let handle = match sandbox {
             Ok(handle) => handle,
             Err(warden::Error::Ended(_)) => return self.take_up_dead().await,
             Err(cause @ warden::Error::Connection(_)) => return Err(cause.into()),
@@ -176,6 +184,7 @@ impl Attempt<'_> {
         let place = db::jobs::log_place(&parts.db, self.id).await?.ok_or(Error::NotFound)?;
         let start = Start {
             id: self.id,
+            sandbox: Some(self.sandbox).filter(|sandbox| *sandbox != self.id),
             project: job.project.clone(),
             spec: job.spec.clone(),
             engine,
@@ -213,7 +222,7 @@ impl Attempt<'_> {
     async fn lose(&self, why: &str) -> Result<Outcome, Error> {
         // First nothing of it may run any more, then it may be said to have ended.
         self.jobs.parts.surroundings.close_gate(self.id);
-        self.jobs.parts.warden.destroy_sandbox(self.id).await?;
+        self.jobs.parts.warden.destroy_sandbox(self.sandbox).await?;
         let state = self.state().await?;
         if let Some(state) = state.as_ref().filter(|state| state.end().is_some()) {
             return self.end_by(state).await;
@@ -232,7 +241,7 @@ impl Attempt<'_> {
         let why = "its sandbox was not built and its code not fetched within an hour";
         // First nothing of it may run any more, so that what its state says then stays true.
         self.jobs.parts.surroundings.close_gate(self.id);
-        self.jobs.parts.warden.destroy_sandbox(self.id).await?;
+        self.jobs.parts.warden.destroy_sandbox(self.sandbox).await?;
         match self.state().await? {
             Some(state) if state.user_code || state.end().is_some() => self.lose(why).await,
             _ => self.void(why).await,
@@ -273,7 +282,7 @@ impl Attempt<'_> {
         let parts = &self.jobs.parts;
         parts.surroundings.close_gate(self.id);
         fail::fail_point!("job.gate.closed");
-        parts.warden.destroy_sandbox(self.id).await?;
+        parts.warden.destroy_sandbox(self.sandbox).await?;
         fail::fail_point!("job.sandbox.destroyed");
         parts.surroundings.close_keys(self.id).await.beside("removing the keys of an attempt")?;
         fail::fail_point!("job.keys.closed");
@@ -284,10 +293,11 @@ impl Attempt<'_> {
 
     /// What the shim has written of the attempt; `None` where it was never started.
     async fn state(&self) -> Result<Option<State>, Error> {
-        let dir = self.jobs.spool(self.id);
+        let dir = self.jobs.spool(self.sandbox);
         match tokio::task::spawn_blocking(move || read_state(&dir)).await? {
             // Another attempt's state in this place would be somebody's doing, and proves nothing of this one.
-            Ok(state) if state.as_ref().is_none_or(|state| state.id == self.id) => Ok(state),
+            // Before it was told its attempt, a shim knows the name of its sandbox alone, which no other attempt has.
+            Ok(state) if state.as_ref().is_none_or(|state| [self.id, self.sandbox].contains(&state.id)) => Ok(state),
             // What cannot be read proves nothing either: user code may have been started.
             unreadable => {
                 let cause = unreadable.err().map_or_else(|| "of another attempt".to_owned(), |cause| chain(&cause));
@@ -303,7 +313,7 @@ impl Attempt<'_> {
 }
 
 impl Inner {
-    /// Where the shim of an attempt writes its log and its state.
+    /// Where the shim of a sandbox writes its log and its state.
     pub(crate) fn spool(&self, id: SandboxId) -> PathBuf {
         self.parts.config.spool.join(id.job.to_string()).join(id.attempt.to_string())
     }

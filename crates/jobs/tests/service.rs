@@ -144,6 +144,7 @@ async fn open(dir: &Path) -> (Jobs, Audit) {
         config: Config {
             regions: vec!["GRA".parse().expect("region")],
             max_running: 1,
+            warm: Vec::new(),
             cores: Cores(8),
             memory: MiB::gib(16),
             storage: MiB::gib(1024),

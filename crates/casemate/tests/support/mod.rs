@@ -91,6 +91,20 @@ impl Stack {
         fs::read_to_string(self.dir.join("up.log")).unwrap_or_default()
     }
 
+    /// Waits until so many runtimes have come to wait for a job since the start.
+    pub fn until_warm(&self, count: usize) {
+        wait_for(&format!("{count} runtimes to wait for a job"), Duration::from_secs(180), || {
+            self.log().matches("a runtime waits for a job").count() >= count
+        });
+    }
+
+    /// Names of the sandboxes that stand.
+    pub fn sandboxes(&self) -> Vec<String> {
+        let run = PathBuf::from(self.text("config")).parent().expect("it is in the run directory").join("sandboxes");
+        let entries = fs::read_dir(run).expect("sandboxes").flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
     /// A value of the ready file: `api`, `s3`, `client_config`, `serve_pid`, `warden_pid`.
     pub fn ready(&self, name: &str) -> Value {
         let text = fs::read_to_string(&self.ready).expect("ready file");
