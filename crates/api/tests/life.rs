@@ -15,6 +15,7 @@ async fn waits(world: &World) -> JobId {
     let rules = SpecRules {
         regions: vec!["GRA".parse().expect("a region")],
         versions: vec!["3.5.9".parse().expect("a version")],
+        ..SpecRules::default()
     };
     let parameters = [("job_type", "python"), ("main_application_code", "main.py")]
         .map(|(name, value)| EngineParameter { name: name.into(), value: value.into() })
@@ -36,6 +37,7 @@ async fn waits(world: &World) -> JobId {
         since: now,
         not_before: now,
         retried: 0,
+        forgotten: 0,
     };
     let mut tx = world.db.begin().await.expect("a transaction");
     db::jobs::insert(&mut tx, &job).await.expect("a job");

@@ -109,11 +109,13 @@ where
         let (tls, serve, stop) = (tls.clone(), serve.clone(), stop.clone());
         open.spawn(async move {
             if let Some(stream) = handshake(stream, tls).await {
-                serve(Box::new(Greeted::new(stream, GREETING)), peer, stop).await;
+                serve(Box::new(Bounded::new(stream, GREETING, TAKING)), peer, stop).await;
             }
             drop(place);
         });
     }
+    // Whoever comes now is to find the next process, or none: not a place in a queue that nobody serves.
+    drop(listener);
     open.close();
     if tokio::time::timeout(DRAIN, open.wait()).await.is_err() {
         tracing::warn!(open = open.len(), "connections were still open at the end of the drain time");
@@ -137,19 +139,24 @@ async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Box<dy
     }
 }
 
-/// A connection that fails if its client does not show in time which version of HTTP it speaks. Only once it has do
-/// the deadlines of the server itself begin (`hyper_util::server::conn::auto`). One that is dropped before it was shut
-/// down in order is cut.
-struct Greeted {
+/// A connection that fails if its client does not show in time which version of HTTP it speaks, or takes nothing of an
+/// answer for too long. Only once the version is clear do the deadlines of the server itself begin
+/// (`hyper_util::server::conn::auto`), and none of them is about writing. One that is dropped before it was shut down in
+/// order is cut.
+struct Bounded {
     stream: Box<dyn Connection>,
     /// How much of the preface of HTTP/2 has come.
     seen: usize,
     /// `None` once the version is clear.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// How long a write may wait for the client.
+    taking: Duration,
+    /// Until when the write that waits now may.
+    stalled: Option<Pin<Box<Sleep>>>,
     in_order: bool,
 }
 
-impl Drop for Greeted {
+impl Drop for Bounded {
     fn drop(&mut self) {
         if !self.in_order {
             self.stream.cut();
@@ -157,13 +164,24 @@ impl Drop for Greeted {
     }
 }
 
-impl Greeted {
-    fn new(stream: Box<dyn Connection>, patience: Duration) -> Greeted {
-        Greeted { stream, seen: 0, deadline: Some(Box::pin(sleep(patience))), in_order: false }
+impl Bounded {
+    fn new(stream: Box<dyn Connection>, greeting: Duration, taking: Duration) -> Bounded {
+        let deadline = Some(Box::pin(sleep(greeting)));
+        Bounded { stream, seen: 0, deadline, taking, stalled: None, in_order: false }
+    }
+
+    fn wrote<T>(&mut self, result: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.stalled = None;
+            return result;
+        }
+        let taking = self.taking;
+        let deadline = self.stalled.get_or_insert_with(|| Box::pin(sleep(taking)));
+        deadline.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl AsyncRead for Greeted {
+impl AsyncRead for Bounded {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = to.filled().len();
@@ -181,9 +199,10 @@ impl AsyncRead for Greeted {
     }
 }
 
-impl AsyncWrite for Greeted {
+impl AsyncWrite for Bounded {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.wrote(result, context)
     }
 
     fn poll_write_vectored(
@@ -191,7 +210,8 @@ impl AsyncWrite for Greeted {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        let result = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.wrote(result, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -199,16 +219,18 @@ impl AsyncWrite for Greeted {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let result = Pin::new(&mut self.stream).poll_flush(context);
+        self.wrote(result, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.in_order = true;
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let result = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.wrote(result, context)
     }
 }
 
-impl Connection for Greeted {
+impl Connection for Bounded {
     fn cut(&self) {
         self.stream.cut();
     }
@@ -221,6 +243,8 @@ const MOST_NOT_SENT: u32 = 256 << 10;
 const MAX_CONNECTIONS: usize = 12_000;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const GREETING: Duration = Duration::from_secs(30);
+/// Longer than the object store's own, which also asks for a least pace.
+const TAKING: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(5);
 /// RFC 9113, section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -242,7 +266,7 @@ mod tests {
             [(&b""[..], false), (&b"P"[..], false), (&PREFACE[..23], false), (PREFACE, true), (&b"POST / HT"[..], true)]
         {
             let (ours, mut theirs) = tokio::io::duplex(64);
-            let mut stream = Greeted::new(Box::new(ours), patience);
+            let mut stream = Bounded::new(Box::new(ours), patience, TAKING);
             theirs.write_all(said).await.expect("sent");
             let mut read = vec![0; said.len()];
             stream.read_exact(&mut read).await.expect("read");
@@ -250,5 +274,24 @@ mod tests {
             let next = tokio::time::timeout(patience * 4, stream.read(&mut more)).await;
             assert_eq!(next.is_err(), waited_for, "{said:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_of_an_answer_is_let_go_and_a_slow_one_is_not() {
+        let taking = Duration::from_secs(1);
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let mut stream = Bounded::new(Box::new(ours), GREETING, taking);
+        let reading = tokio::spawn(async move {
+            for _ in 0..5 {
+                tokio::time::sleep(taking / 4).await;
+                theirs.read_exact(&mut [0; 64]).await.expect("read");
+            }
+            theirs
+        });
+        stream.write_all(&[0; 6 * 64]).await.expect("all of it is taken at last");
+        let theirs = reading.await.expect("read");
+        let refused = stream.write_all(&[0; 64]).await.expect_err("nobody takes it");
+        assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
+        drop(theirs);
     }
 }

@@ -8,6 +8,7 @@ mod failure;
 mod faults;
 mod inherited;
 mod listener;
+mod metrics;
 mod operator;
 mod privileges;
 mod processes;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     // The parent of one container has to stay small, and its arguments are the warden's own.
     if arguments.get(1).is_some_and(|word| word == "monitor") {
+        faults::arm();
         return warden::monitor_main(arguments.split_off(2));
     }
     let matches = Cli::command().get_matches_from(cli::arguments::settle(arguments, &Cli::command()));

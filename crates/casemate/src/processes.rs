@@ -89,6 +89,7 @@ pub fn warden(args: WardenArgs) -> Result<(), Failure> {
         privileges::end_with_parent(parent)?;
     }
     log_to_stderr();
+    faults::arm();
     let service = Service::of(&config)?;
     runtime(1)?.block_on(async {
         let stop = stop_signal()?;

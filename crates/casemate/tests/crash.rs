@@ -1,9 +1,14 @@
-//! `kill -9` of `serve` at each named point of a job's life, and of the warden: the job ends right, once (JOB-6).
+//! `kill -9` of `serve`, the warden, shims and monitors at each named point of a job's life: the job ends right, once
+//! (JOB-6). At random times: `chaos.rs`.
 
 mod support;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use serde_json::Value;
 use support::{Stack, program};
 
 /// Points between two durable steps of `serve`, in the order of a job's life. A new one is tried at once.
@@ -16,10 +21,8 @@ fn a_job_ends_right_and_once_when_serve_is_killed_at_any_point() {
     let points = points();
     assert!(points.len() >= 8, "{points:?}");
     for point in points {
-        let marker = tempfile::NamedTempFile::new().expect("file").into_temp_path();
-        std::fs::remove_file(&marker).expect("removed: its making is the sign");
-        let place = marker.to_string_lossy().into_owned();
-        let stack = Stack::with(4, &[("CASEMATE_KILL_AT", point), ("CASEMATE_KILL_MARKER", &place)]);
+        let kills = Kills::at(&[point]);
+        let stack = Stack::with(4, &kills.environment());
         assert!(stack.run(&["bucket", "create", "starts"]).status.success());
         // The reply may be lost in the kill; the job is then found in the list.
         let script = program("once.py");
@@ -41,24 +44,83 @@ fn a_job_ends_right_and_once_when_serve_is_killed_at_any_point() {
         let job = stack.wait(&id);
         // The last points are passed after the end is seen: the kill is still to come, and `serve` has to come back.
         support::wait_for(&format!("serve to be killed at {point}"), Duration::from_secs(30), || {
-            Path::new(&place).exists()
+            kills.left().is_empty()
         });
         support::wait_for("serve to answer again", Duration::from_secs(30), || {
             stack.run(&["job", "list"]).status.success()
         });
         let log = stack.logs(&id);
         assert_eq!(job["status"], "COMPLETED", "{point}: {job} {log}\n{}", stack.log());
-        let starts: std::collections::BTreeSet<String> = stack
-            .keys("starts", "run/start-")
-            .iter()
-            .filter_map(|key| key.split('/').nth(1).map(str::to_owned))
-            .collect();
+        let starts = starts(&stack, "run");
         assert_eq!(starts.len(), 1, "{point}: user code started once: {starts:?}");
         let logs = stack.keys("odp-logs", &format!("{id}/driver/spark.log."));
         assert_eq!(logs.len(), 1, "{point}: {logs:?}");
-        drop(stack);
-        let _ = std::fs::remove_file(&place);
     }
+}
+
+/// One job and its removal pass all of them: the warden dies at each, and each time the next one goes on. There are two
+/// containers, since one whose start the warden did not live to see is found, and not started again.
+#[test]
+fn a_job_ends_right_and_once_when_the_warden_is_killed_at_every_point() {
+    let points: Vec<&str> = warden::FAULT_POINTS.iter().copied().filter(|point| point.starts_with("warden.")).collect();
+    let kills = Kills::at(&points);
+    let stack = Stack::with(4, &kills.environment());
+    assert!(stack.run(&["bucket", "create", "starts"]).status.success());
+    let script = program("once.py");
+    let id = stack.submit(&[script.to_str().expect("path"), "starts", "run"]);
+    let job = stack.wait(&id);
+    assert_eq!(job["status"], "COMPLETED", "{job} {}\n{}", stack.logs(&id), stack.log());
+    assert_eq!(starts(&stack, "run").len(), 1, "{job}");
+    // The last points are in the removal of what stood, which comes after the end.
+    support::wait_for("the removal of what stood", Duration::from_secs(30), || {
+        stack.log().contains(&format!("sandbox removed sandbox={id}.1"))
+    });
+    assert_eq!(kills.left(), Vec::<&str>::new(), "points that the warden has not passed");
+}
+
+/// Each job loses its shim or its monitor at the next point that nobody has died at yet.
+#[test]
+fn a_job_whose_shim_or_monitor_is_killed_at_any_point_ends_as_it_did() {
+    let monitors = warden::FAULT_POINTS.iter().filter(|point| point.starts_with("monitor."));
+    let shims = jobs::FAULT_POINTS.iter().filter(|point| point.starts_with("shim."));
+    let points: Vec<&str> = monitors.chain(shims).copied().collect();
+    let kills = Kills::at(&points);
+    let stack = Stack::with(4, &kills.environment());
+    assert!(stack.run(&["bucket", "create", "starts"]).status.success());
+    let script = program("once.py");
+    for round in 0..=points.len() {
+        let before = kills.left();
+        let name = format!("run-{round}");
+        let id = stack.submit(&[script.to_str().expect("path"), "--placement", "single", "starts", &name, "1"]);
+        let job = stack.wait(&id);
+        let after = kills.left();
+        let hit: Vec<&&str> = before.iter().filter(|point| !after.contains(*point)).collect();
+        let what = format!("{hit:?}: {job} {}", stack.logs(&id));
+        let ran = starts(&stack, &name).len();
+        assert!(ran <= 1, "{what}");
+        let logs = stack.keys("odp-logs", &format!("{id}/driver/spark.log."));
+        assert!(
+            ran == 0 || logs.len() == 1,
+            "its log is in the store, whoever died before it was there: {logs:?} {what}"
+        );
+        match job["status"].as_str() {
+            Some("COMPLETED") => {
+                assert_eq!(ran, 1, "{what}");
+                // What was killed had told the end, or had not begun anything.
+                let harmless = ["shim.start.durable", "shim.ended", "shim.log", "shim.end", "monitor.end.told"];
+                assert!(hit.iter().all(|point| harmless.iter().any(|begin| point.starts_with(begin))), "{what}");
+            }
+            Some("FAILED") => {
+                assert_eq!((&job["fault"], job["returnCode"] == 0), (&Value::from("platform"), false), "{what}");
+                assert!(!hit.is_empty(), "{what}");
+            }
+            _ => panic!("{what}"),
+        }
+        if hit.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(kills.left(), Vec::<&str>::new(), "points that no job has passed");
 }
 
 #[test]
@@ -115,4 +177,38 @@ fn a_killed_shim_ends_its_job_as_lost_by_the_platform() {
     let job = stack.wait(&id);
     assert_eq!(job["status"], "FAILED", "{job}");
     assert_ne!(job["returnCode"], 0);
+}
+
+/// Marks of the starts of user code that `once.py` left under a prefix.
+fn starts(stack: &Stack, prefix: &str) -> std::collections::BTreeSet<String> {
+    let keys = stack.keys("starts", &format!("{prefix}/start-"));
+    keys.iter().filter_map(|key| key.split('/').nth(1).map(str::to_owned)).collect()
+}
+
+/// Points at which a process of a stack is killed, once each, and the files that say where it was.
+struct Kills {
+    points: Vec<&'static str>,
+    list: String,
+    _dir: tempfile::TempDir,
+    marker: PathBuf,
+}
+
+impl Kills {
+    fn at(points: &[&'static str]) -> Kills {
+        let dir = tempfile::tempdir().expect("a directory");
+        // Shims have users of their own.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(dir.path(), open).expect("mode");
+        Kills { points: points.to_vec(), list: points.join(","), marker: dir.path().join("killed"), _dir: dir }
+    }
+
+    fn environment(&self) -> [(&str, &str); 2] {
+        [("CASEMATE_KILL_AT", &self.list), ("CASEMATE_KILL_MARKER", self.marker.to_str().expect("path"))]
+    }
+
+    /// Points at which nobody was killed yet.
+    fn left(&self) -> Vec<&'static str> {
+        let marker = self.marker.to_str().expect("path");
+        self.points.iter().copied().filter(|point| !Path::new(&format!("{marker}.{point}")).exists()).collect()
+    }
 }

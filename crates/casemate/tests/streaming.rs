@@ -35,20 +35,23 @@ fn a_stream_resumes_exactly(version: &str, properties: Option<&str>) {
     }
     let program = beside("resume.py");
     let properties: Option<String> = properties.map(|name| beside(name).to_string_lossy().into_owned());
-    let submit = || {
+    let submit = |more: &[&str]| {
         let mut arguments = vec![program.to_str().expect("path"), "--engine-version", version];
         arguments.extend(properties.iter().flat_map(|file| ["--properties-file", file]));
+        arguments.extend(more);
         arguments.push("stream");
         stack.submit(&arguments)
     };
 
-    let first = submit();
+    let first = submit(&[]);
     batches(&stack, 2);
     kill(driver(&first));
     let job = ended(&stack, &first);
     assert_eq!((&job["status"], &job["returnCode"]), (&"FAILED".into(), &137.into()), "{job}");
 
-    let second = submit();
+    // From here on it is tried again by itself, as a stream is that is to run for months.
+    let again = ["--retries", "2", "--retry-on", "platform,failed", "--retry-backoff", "1", "--retry-reset", "3600"];
+    let second = submit(&again);
     batches(&stack, 4);
     stack.kill("serve");
     // It goes on as if nothing had been.
@@ -58,16 +61,15 @@ fn a_stream_resumes_exactly(version: &str, properties: Option<&str>) {
     let serve = stack.ready("serve_pid");
     kill(serve.as_u64().expect("pid"));
     kill(victim);
+    batches(&stack, 8);
+    // What the platform loses is tried again as well.
+    kill(shim(&second));
     let job = ended(&stack, &second);
-    assert_eq!((&job["status"], &job["returnCode"]), (&"FAILED".into(), &137.into()), "{job}");
-
-    let third = submit();
-    let job = ended(&stack, &third);
-    let log = stack.logs(&third);
-    assert_eq!(job["status"], "COMPLETED", "{job} {log}");
+    let log = stack.logs(&second);
+    assert_eq!((&job["status"], &job["attempt"]), (&"COMPLETED".into(), &3.into()), "{job} {log}");
     assert!(log.contains(&format!("ROWS {}", (FILES + 1) * HALF)), "what Spark reads: {log}");
     let ran: Vec<u64> = log.lines().filter_map(|line| line.split_once("BATCH ")?.1.trim().parse().ok()).collect();
-    assert!(ran.first().is_some_and(|batch| *batch >= 6), "it went on, and did not begin again: {ran:?}");
+    assert!(ran.first().is_some_and(|batch| *batch >= 8), "it went on, and did not begin again: {ran:?}");
     let kept: Vec<u64> = numbered(&stack, "checkpoint/commits/").into_keys().collect();
     // A file that the source had noted when its driver was killed comes with the next in one batch: as many as files, or
     // fewer.
@@ -262,12 +264,22 @@ fn uploads(stack: &Stack) -> Vec<String> {
 
 /// The driver's JVM, as the machine sees it.
 fn driver(job: &str) -> u64 {
+    process(job, "/driver", "org.apache.spark.deploy.SparkSubmit")
+}
+
+fn shim(job: &str) -> u64 {
+    process(job, "/platform", "\0shim\0")
+}
+
+/// A process of a job, by the end of its control group's path and by its command line.
+fn process(job: &str, group: &str, command: &str) -> u64 {
     let found = fs::read_dir("/proc").expect("processes").flatten().find(|process| {
         let read = |name: &str| text(&fs::read(process.path().join(name)).unwrap_or_default());
-        read("cgroup").lines().any(|line| line.contains(job) && line.ends_with("/driver"))
-            && read("cmdline").contains("org.apache.spark.deploy.SparkSubmit")
+        read("cgroup").lines().any(|line| line.contains(job) && line.ends_with(group))
+            && read("cmdline").contains(command)
     });
-    found.unwrap_or_else(|| panic!("job {job} has no driver")).file_name().to_string_lossy().parse().expect("pid")
+    let found = found.unwrap_or_else(|| panic!("job {job} has no {command}"));
+    found.file_name().to_string_lossy().parse().expect("pid")
 }
 
 /// A file that the tests here give to a job.
@@ -305,7 +317,7 @@ fn log_store(dir: &Path, version: &str) -> PathBuf {
 /// How long something may take at most that takes a few seconds.
 const LIMIT: Duration = Duration::from_secs(300);
 /// Input files, one a batch.
-const FILES: u64 = 11;
+const FILES: u64 = 13;
 /// How many values a file shares with the next.
 const HALF: u64 = 25;
 /// Rows of a table that is large enough for uploads in parts.

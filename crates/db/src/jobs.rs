@@ -105,8 +105,8 @@ pub async fn insert(tx: &mut Tx, job: &Job) -> Result<(), Error> {
     let spec = serde_json::to_string(&job.spec).map_err(|_| Error::Damaged { column: "jobs.spec" })?;
     sqlx::query(
         "INSERT INTO jobs (id, project, name, region, version, bucket, cores, memory, storage, spec, status, created,
-             attempt, since, not_before, retried)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             attempt, since, not_before, retried, forgotten)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(job.id.to_string())
     .bind(job.project.as_str())
@@ -124,6 +124,7 @@ pub async fn insert(tx: &mut Tx, job: &Job) -> Result<(), Error> {
     .bind(micros(job.since))
     .bind(micros(job.not_before))
     .bind(i64::from(job.retried))
+    .bind(i64::from(job.forgotten))
     .execute(tx.connection())
     .await?;
     Ok(())
@@ -134,7 +135,7 @@ pub async fn update(tx: &mut Tx, job: &Job) -> Result<(), Error> {
     let reason = job.reason.as_ref().map(serde_json::to_string).transpose();
     sqlx::query(
         "UPDATE jobs SET status = ?2, started = ?3, ended = ?4, return_code = ?5, reason = ?6, logs_address = ?7,
-             attempt = ?8, since = ?9, not_before = ?10, retried = ?11
+             attempt = ?8, since = ?9, not_before = ?10, retried = ?11, forgotten = ?12
          WHERE id = ?1",
     )
     .bind(job.id.to_string())
@@ -148,6 +149,7 @@ pub async fn update(tx: &mut Tx, job: &Job) -> Result<(), Error> {
     .bind(micros(job.since))
     .bind(micros(job.not_before))
     .bind(i64::from(job.retried))
+    .bind(i64::from(job.forgotten))
     .execute(tx.connection())
     .await?;
     Ok(())
@@ -157,7 +159,7 @@ pub async fn update(tx: &mut Tx, job: &Job) -> Result<(), Error> {
 pub async fn find(db: &Db, id: JobId) -> Result<Option<Job>, Error> {
     let row = sqlx::query(
         "SELECT id, project, spec, status, created, started, ended, return_code, reason, logs_address, attempt,
-             since, not_before, retried
+             since, not_before, retried, forgotten
          FROM jobs WHERE id = ?",
     )
     .bind(id.to_string())
@@ -170,7 +172,7 @@ pub async fn find(db: &Db, id: JobId) -> Result<Option<Job>, Error> {
 pub async fn find_in(tx: &mut Tx, id: JobId) -> Result<Option<Job>, Error> {
     let row = sqlx::query(
         "SELECT id, project, spec, status, created, started, ended, return_code, reason, logs_address, attempt,
-             since, not_before, retried
+             since, not_before, retried, forgotten
          FROM jobs WHERE id = ?",
     )
     .bind(id.to_string())
@@ -202,7 +204,7 @@ pub async fn count(db: &Db, project: &ProjectId, conditions: &[Condition]) -> Re
 pub async fn list(db: &Db, project: &ProjectId, selection: &Selection) -> Result<Vec<Job>, Error> {
     let mut query = QueryBuilder::<Sqlite>::new(
         "SELECT id, project, spec, status, created, started, ended, return_code, reason, logs_address, attempt,
-             since, not_before, retried
+             since, not_before, retried, forgotten
          FROM jobs WHERE project = ",
     );
     query.push_bind(project.as_str());
@@ -220,17 +222,21 @@ pub async fn list(db: &Db, project: &ProjectId, selection: &Selection) -> Result
     rows.iter().map(job).collect()
 }
 
-/// The oldest job of each project that waits and may start at `now`, by project.
+/// The oldest job of each project that waits and may start at `now`, by project. One that is larger than the whole quota
+/// of its project waits for another quota, and keeps none behind it.
 pub async fn heads(db: &Db, now: Timestamp) -> Result<Vec<Waiting>, Error> {
     let rows = sqlx::query(
         "SELECT head.id, head.project, head.cores AS asked_cores, head.memory AS asked_memory,
                 head.storage AS asked_storage, quota.jobs, quota.cores, quota.memory, quota.storage
-         FROM projects JOIN jobs AS head ON head.id = (
+         FROM projects LEFT JOIN project_quotas AS quota ON quota.project = projects.id JOIN jobs AS head ON head.id = (
              SELECT waiting.id FROM jobs AS waiting
              WHERE waiting.project = projects.id AND waiting.status = 'PENDING' AND waiting.not_before <= ?
                AND waiting.after IS NULL
+               AND (quota.cores IS NULL OR waiting.cores <= quota.cores)
+               AND (quota.memory IS NULL OR waiting.memory <= quota.memory)
+               AND (quota.storage IS NULL OR waiting.storage <= quota.storage)
              ORDER BY waiting.id LIMIT 1
-         ) LEFT JOIN project_quotas AS quota ON quota.project = projects.id
+         )
          ORDER BY head.project",
     )
     .bind(micros(now))
@@ -251,6 +257,61 @@ pub async fn heads(db: &Db, now: Timestamp) -> Result<Vec<Waiting>, Error> {
             })
         })
         .collect()
+}
+
+/// How many jobs have not ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Census {
+    /// That wait for room, for a time or for another job.
+    pub pending: u64,
+    /// Of these, that are tried again later.
+    pub paused: u64,
+    /// Of these, that wait for the end of another one.
+    pub held: u64,
+    /// Whose sandbox is being built.
+    pub submitted: u64,
+    /// That run.
+    pub running: u64,
+    /// That are asked to end.
+    pub cancelling: u64,
+    /// When the oldest of those that could start was accepted.
+    pub oldest: Option<Timestamp>,
+}
+
+/// Counts jobs that have not ended, by indexes of these alone, so that those that have cost nothing.
+pub async fn census(db: &Db, now: Timestamp) -> Result<Census, Error> {
+    let waiting = sqlx::query(
+        "SELECT COUNT(*), COALESCE(SUM(not_before > ?1 AND after IS NULL), 0), COALESCE(SUM(after IS NOT NULL), 0),
+                MIN(CASE WHEN after IS NULL AND not_before <= ?1 THEN created END)
+         FROM jobs WHERE status = 'PENDING'",
+    )
+    .bind(micros(now))
+    .fetch_one(db.readers())
+    .await?;
+    let mut census = Census {
+        pending: number("jobs", waiting.try_get(0)?)?,
+        paused: number("jobs.not_before", waiting.try_get(1)?)?,
+        held: number("jobs.after", waiting.try_get(2)?)?,
+        oldest: waiting.try_get::<Option<i64>, _>(3)?.map(|at| time("jobs.created", at)).transpose()?,
+        ..Census::default()
+    };
+    let standing = sqlx::query(
+        "SELECT jobs.status, COUNT(DISTINCT jobs.id) FROM attempts JOIN jobs ON jobs.id = attempts.job
+         WHERE attempts.closed IS NULL GROUP BY jobs.status",
+    )
+    .fetch_all(db.readers())
+    .await?;
+    for row in &standing {
+        let count = number("jobs", row.try_get(1)?)?;
+        match row.try_get(0)? {
+            "SUBMITTED" => census.submitted = count,
+            "RUNNING" => census.running = count,
+            "CANCELLING" => census.cancelling = count,
+            // It waits again, or has ended, and its last sandbox is being removed.
+            _ => {}
+        }
+    }
+    Ok(census)
 }
 
 /// What the attempts that still stand take, by project.
@@ -295,13 +356,22 @@ pub async fn release(tx: &mut Tx, id: JobId) -> Result<(), Error> {
 pub async fn followers(tx: &mut Tx, id: JobId) -> Result<Vec<Job>, Error> {
     let rows = sqlx::query(
         "SELECT id, project, spec, status, created, started, ended, return_code, reason, logs_address, attempt,
-             since, not_before, retried
+             since, not_before, retried, forgotten
          FROM jobs WHERE after = ? AND status = 'PENDING' ORDER BY id",
     )
     .bind(id.to_string())
     .fetch_all(tx.connection())
     .await?;
     rows.iter().map(job).collect()
+}
+
+/// How many jobs of a project wait for the end of another one.
+pub async fn held(tx: &mut Tx, project: &ProjectId) -> Result<u64, Error> {
+    let row = sqlx::query("SELECT COUNT(*) AS total FROM jobs WHERE project = ? AND after IS NOT NULL")
+        .bind(project.as_str())
+        .fetch_one(tx.connection())
+        .await?;
+    number("jobs", row.try_get("total")?)
 }
 
 /// Whether a job waits for the end of another one.
@@ -577,6 +647,7 @@ fn job(row: &SqliteRow) -> Result<Job, Error> {
         since: time("jobs.since", row.try_get("since")?)?,
         not_before: time("jobs.not_before", row.try_get("not_before")?)?,
         retried: number("jobs.retried", row.try_get("retried")?)?,
+        forgotten: number("jobs.forgotten", row.try_get("forgotten")?)?,
     })
 }
 

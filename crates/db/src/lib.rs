@@ -9,6 +9,7 @@ pub mod audit;
 pub mod billing;
 pub mod contacts;
 pub mod credentials;
+pub mod engines;
 pub mod iam;
 pub mod idempotency;
 pub mod ip_restrictions;
@@ -22,11 +23,13 @@ pub mod project_users;
 pub mod quotas;
 pub mod s3_keys;
 pub mod saml;
+pub mod schedules;
 pub mod second_factors;
 pub mod sessions;
 pub mod sso;
 pub mod temporary_keys;
 pub mod user_tokens;
+mod wal;
 pub mod webauthn;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -42,8 +45,18 @@ use tokio::sync::Notify;
 pub struct Db {
     writer: SqlitePool,
     readers: SqlitePool,
-    /// Told after each commit with audit entries.
-    audited: Arc<Notify>,
+    /// For what brings the log into the file.
+    checkpointer: SqlitePool,
+    told: Arc<Told>,
+}
+
+/// Who is told of commits.
+#[derive(Debug, Default)]
+struct Told {
+    /// After each.
+    committed: Notify,
+    /// After each with audit entries.
+    audited: Notify,
 }
 
 impl Db {
@@ -71,26 +84,28 @@ impl Db {
             .acquire_timeout(ACQUIRE)
             .idle_timeout(None)
             .max_lifetime(None)
-            .connect_with(options.pragma("query_only", "ON"))
+            .connect_with(options.clone().pragma("query_only", "ON"))
             .await?;
-        Ok(Db { writer, readers, audited: Arc::default() })
+        let checkpointer = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options);
+        Ok(Db { writer, readers, checkpointer, told: Arc::default() })
     }
 
     /// Begins the one write transaction; waits until it is this caller's turn. Dropped without
     /// [`Tx::commit`], it leaves no trace.
     pub async fn begin(&self) -> Result<Tx, Error> {
         let inner = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(Tx { inner, has_entries: false, audited: Arc::clone(&self.audited) })
+        Ok(Tx { inner, has_entries: false, told: Arc::clone(&self.told) })
     }
 
     /// Resolves when audit entries were committed by this process since it last resolved. For one who waits.
     pub async fn audit_written(&self) {
-        self.audited.notified().await;
+        self.told.audited.notified().await;
     }
 
     /// Closes all connections, after those that are in use.
     pub async fn close(&self) {
         self.readers.close().await;
+        self.checkpointer.close().await;
         self.writer.close().await;
     }
 
@@ -104,17 +119,18 @@ impl Db {
 #[derive(Debug)]
 pub struct Tx {
     inner: Transaction<'static, Sqlite>,
-    /// Whether it holds audit entries, and whom to tell.
+    /// Whether it holds audit entries.
     has_entries: bool,
-    audited: Arc<Notify>,
+    told: Arc<Told>,
 }
 
 impl Tx {
     /// Makes it durable.
     pub async fn commit(self) -> Result<(), Error> {
         self.inner.commit().await?;
+        self.told.committed.notify_one();
         if self.has_entries {
-            self.audited.notify_one();
+            self.told.audited.notify_one();
         }
         Ok(())
     }

@@ -8,7 +8,12 @@ use jiff::Timestamp;
 use model::AccountId;
 use zeroize::Zeroizing;
 
-use crate::{AccessRule, Caller, Error, Identity, Person, Proof, accounts::dangling, people::person_identity, random};
+use crate::{
+    AccessRule, Caller, Error, Identity, Person, Proof,
+    accounts::dangling,
+    people::{changed_meanwhile, is_as_proved, person_identity},
+    random,
+};
 
 /// An application, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -313,7 +318,7 @@ impl Identity {
             }
             None => None,
         };
-        self.grant(pending, account, person, expiration, by).await
+        self.grant(pending, account, person, None, expiration, by).await
     }
 
     /// Grants the credential of a token for a user who logged in for it.
@@ -325,7 +330,8 @@ impl Identity {
         by: &Actor,
     ) -> Result<i64, Error> {
         let pending = self.pending(token).await?.ok_or_else(no_pending)?;
-        self.grant(pending, person.account.clone(), Some(person.id), expiration, &as_person(person, by)).await
+        let by = as_person(person, by);
+        self.grant(pending, person.account.clone(), Some(person.id), Some(person), expiration, &by).await
     }
 
     /// Refuses the credential of a token for a user who logged in for it.
@@ -366,14 +372,16 @@ impl Identity {
             (Some(own), Some(asked)) => Some(own.min(asked)),
             (own, asked) => asked.or(own),
         };
-        self.grant(pending, caller.account.clone(), own.person, expiration, by).await
+        self.grant(pending, caller.account.clone(), own.person, None, expiration, by).await
     }
 
+    /// `verified`: the user as it was when it proved itself for this.
     async fn grant(
         &self,
         pending: Credential,
         account: AccountId,
         person: Option<i64>,
+        verified: Option<&Person>,
         expiration: Option<Timestamp>,
         by: &Actor,
     ) -> Result<i64, Error> {
@@ -384,6 +392,11 @@ impl Identity {
             account: account.clone(),
         };
         let mut tx = self.db.begin().await?;
+        if let Some(person) = verified
+            && !is_as_proved(&mut tx, person.id, person.password_updated).await?
+        {
+            return Err(changed_meanwhile());
+        }
         let granted = db::credentials::grant(&mut tx, pending.id, &grant)
             .await
             .map_err(|fault| dangling(fault, "account", account.as_str()))?;

@@ -16,11 +16,11 @@ use audit::{Actor, Audit};
 use db::Db;
 use engine::Engines;
 use jiff::Timestamp;
-use jobs::{BoxError, Choice, Config, JobKeys, Jobs, Parts, Surroundings, Turns};
+use jobs::{BoxError, Choice, Config, JobKeys, Jobs, Parts, Permission, Surroundings, Turns};
 use keys::Keys;
 use model::{
-    AccountId, BucketName, Cores, EngineParameter, Job, JobId, JobRequest, JobSpec, JobStatus, MiB, ProjectId,
-    SandboxId, SpecRules,
+    AccountId, BucketName, Cores, EngineParameter, Job, JobId, JobRequest, JobSpec, JobStatus, MiB, Principal,
+    ProjectId, SandboxId, SpecRules,
 };
 use uuid::Uuid;
 
@@ -45,6 +45,18 @@ impl Surroundings for Beside {
     async fn ensure_log_bucket(&self, _: &ProjectId) -> Result<(), BoxError> {
         Err("no job starts here".into())
     }
+    async fn write_log(
+        &self,
+        _: &ProjectId,
+        _: &str,
+        _: u64,
+        _: tokio::sync::mpsc::Receiver<std::io::Result<bytes::Bytes>>,
+    ) -> Result<(), BoxError> {
+        Err("no job starts here".into())
+    }
+    async fn read_log(&self, _: &ProjectId, _: &str, _: u64) -> Result<Option<Vec<u8>>, BoxError> {
+        Ok(None)
+    }
     async fn open_keys(&self, _: &ProjectId, _: SandboxId, _: &JobSpec) -> Result<JobKeys, BoxError> {
         Err("no job starts here".into())
     }
@@ -55,6 +67,12 @@ impl Surroundings for Beside {
         Err("no job starts here".into())
     }
     fn close_gate(&self, _: SandboxId) {}
+    async fn may_submit(&self, _: &Principal, _: &ProjectId, _: Timestamp) -> Result<Permission, BoxError> {
+        Ok(Permission::Allowed(String::new()))
+    }
+    async fn tell(&self, _: &mut db::Tx, _: &AccountId, _: &str, _: &str) -> Result<(), BoxError> {
+        Ok(())
+    }
 }
 
 fn main() {
@@ -64,6 +82,11 @@ fn main() {
         // Beside the build, which is on a disk where /tmp may not be.
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         let (jobs, db, projects) = open(dir.path()).await;
+        // As the service does.
+        tokio::spawn({
+            let db = db.clone();
+            async move { db.run_checkpoints(std::future::pending()).await }
+        });
 
         let began = Instant::now();
         let mut times = submit(&jobs, &projects, Duration::ZERO).await;
@@ -133,7 +156,11 @@ fn request() -> JobRequest {
 
 /// Writes jobs as they stand after a life of each.
 async fn fill(db: &Db, projects: &[ProjectId], number: usize, status: JobStatus) {
-    let rules = SpecRules { regions: vec![region()], versions: vec!["3.5.9".parse().expect("a version")] };
+    let rules = SpecRules {
+        regions: vec![region()],
+        versions: vec!["3.5.9".parse().expect("a version")],
+        ..SpecRules::default()
+    };
     let spec = JobSpec::parse(&request(), &rules).expect("a specification");
     let mut left = number;
     while left > 0 {
@@ -155,6 +182,7 @@ async fn fill(db: &Db, projects: &[ProjectId], number: usize, status: JobStatus)
                 since: now,
                 not_before: now,
                 retried: 0,
+                forgotten: 0,
             };
             db::jobs::insert(&mut tx, &job).await.expect("a job");
             if status.is_final() {
@@ -183,7 +211,7 @@ async fn open(dir: &Path) -> (Jobs, Db, Vec<ProjectId>) {
     for number in 0..PROJECTS {
         let id: ProjectId = format!("{number:032x}").parse().expect("a project");
         let (account, name) = (account.clone(), String::new());
-        let row = db::accounts::Project { id: id.clone(), account, name, authorized: true, created };
+        let row = db::accounts::Project { id: id.clone(), account, name, authorized: true, region: None, created };
         db::accounts::insert_project(&mut tx, &row).await.expect("a project");
         projects.push(id);
     }

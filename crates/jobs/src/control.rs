@@ -3,6 +3,10 @@
 //! A connection carries one call and its answer, or one watch. Whoever is not the service's user is not heard.
 //! Every call can be made again: a second [`Start`] of the attempt that was started changes nothing, a second stop
 //! neither. Start at [`Client::connect`]; the shim's end is [`serve`].
+//!
+//! A shim lives as long as its attempt, so it may be older than the `serve` that calls it: a call begins with the
+//! [`VERSION`] of what follows, a decimal number and a space. A shim that does not know it says which it knows. The rule
+//! for a change: docs/upgrade.md.
 
 use std::{
     path::{Path, PathBuf},
@@ -134,6 +138,12 @@ pub enum Error {
     /// It did not answer in time.
     #[error("the shim did not answer within {} s", PATIENCE.as_secs())]
     Silent,
+    /// The shim was started by another Casemate, and does not know this version of the protocol.
+    #[error("the shim speaks version {theirs} of the control protocol, this service version {VERSION}")]
+    Version {
+        /// The one that it knows.
+        theirs: u32,
+    },
     /// A line that is too long or not a message.
     #[error("not a message of a shim: {0}")]
     Protocol(String),
@@ -214,7 +224,7 @@ impl Client {
 
     async fn open(&self, request: &Request) -> Result<UnixStream, Error> {
         let mut stream = UnixStream::connect(&self.socket).await?;
-        write_message(&mut stream, request).await?;
+        write_line(&mut stream, &format!("{VERSION} "), request).await?;
         Ok(stream)
     }
 }
@@ -292,9 +302,10 @@ async fn answer(
 ) -> Result<(), Error> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
-    let request = match within(PATIENCE, read_message::<Request, _>(&mut reader)).await {
+    let request = match within(PATIENCE, read_request(&mut reader)).await {
         Ok(Some(request)) => request,
         Ok(None) => return Ok(()),
+        Err(Error::Version { .. }) => return write_message(&mut writer, &Reply::Version(VERSION)).await,
         Err(cause) => return write_message(&mut writer, &Reply::Refused(cause.to_string())).await,
     };
     let reply = match request {
@@ -370,9 +381,34 @@ enum Reply {
     Done,
     Refused(String),
     Phase(Phase),
+    /// Which version the shim knows. This answer is of every version.
+    Version(u32),
 }
 
 async fn read_message<T: DeserializeOwned, R: AsyncBufRead + Unpin>(reader: &mut R) -> Result<Option<T>, Error> {
+    Ok(match read_line(reader).await? {
+        Some(line) => Some(parsed(&line)?),
+        None => None,
+    })
+}
+
+/// A call: its version, then what is asked.
+async fn read_request<R: AsyncBufRead + Unpin>(reader: &mut R) -> Result<Option<Request>, Error> {
+    let Some(line) = read_line(reader).await? else { return Ok(None) };
+    let none = || Error::Protocol("a call that does not begin with its version".into());
+    let end = line.iter().take(LONGEST_VERSION).position(|byte| *byte == b' ').ok_or_else(none)?;
+    let version = std::str::from_utf8(&line[..end]).ok().and_then(|text| text.parse::<u32>().ok()).ok_or_else(none)?;
+    if version != VERSION {
+        return Err(Error::Version { theirs: version });
+    }
+    parsed(&line[end + 1..]).map(Some)
+}
+
+fn parsed<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(text).map_err(|cause| Error::Protocol(cause.to_string()))
+}
+
+async fn read_line<R: AsyncBufRead + Unpin>(reader: &mut R) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
     // The line may hold keys.
     let mut line = Zeroizing::new(Vec::new());
     loop {
@@ -391,13 +427,22 @@ async fn read_message<T: DeserializeOwned, R: AsyncBufRead + Unpin>(reader: &mut
         line.extend_from_slice(&part[..taken]);
         reader.consume(taken + usize::from(end.is_some()));
         if end.is_some() {
-            return serde_json::from_slice(&line).map(Some).map_err(|cause| Error::Protocol(cause.to_string()));
+            return Ok(Some(line));
         }
     }
 }
 
 async fn write_message<T: Serialize>(writer: &mut (impl AsyncWrite + Unpin), message: &T) -> Result<(), Error> {
-    let mut line = Zeroizing::new(serde_json::to_vec(message).map_err(|cause| Error::Protocol(cause.to_string()))?);
+    write_line(writer, "", message).await
+}
+
+async fn write_line<T: Serialize>(
+    writer: &mut (impl AsyncWrite + Unpin),
+    before: &str,
+    message: &T,
+) -> Result<(), Error> {
+    let mut line = Zeroizing::new(before.as_bytes().to_vec());
+    serde_json::to_writer(&mut *line, message).map_err(|cause| Error::Protocol(cause.to_string()))?;
     if line.len() > MOST_LINE {
         return Err(Error::Protocol(format!("a line of more than {MOST_LINE} bytes")));
     }
@@ -417,6 +462,7 @@ fn closed() -> Error {
 fn unexpected(reply: &Reply) -> Error {
     match reply {
         Reply::Refused(why) => Error::Refused(why.clone()),
+        Reply::Version(theirs) => Error::Version { theirs: *theirs },
         _ => Error::Protocol("an answer to another question".into()),
     }
 }
@@ -449,6 +495,10 @@ mod plain_secret {
     }
 }
 
+/// The version of this protocol. It grows with each change that a shim of before would not understand.
+pub const VERSION: u32 = 1;
+/// A `u32` and the space after it.
+const LONGEST_VERSION: usize = 11;
 /// Longest line: a submit body has at most 1 MiB, and a start holds its parameters as given and as parsed.
 const MOST_LINE: usize = 4 * 1024 * 1024;
 /// `serve` needs one for its watch and one for a call; an old and a new `serve` may overlap.
@@ -559,8 +609,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_call_of_another_version_is_refused_with_the_version_that_is_known() {
+        let shim = shim(own_uid());
+        let mut stream = UnixStream::connect(&shim.socket).await.expect("connected");
+        stream.write_all(b"2 {\"something\":\"new\"}\n").await.expect("sent");
+        let reply: Option<Reply> = read_message(&mut BufReader::new(stream)).await.expect("answered");
+        let refused = unexpected(&reply.expect("an answer"));
+        assert!(matches!(refused, Error::Version { theirs: VERSION }), "{refused}");
+    }
+
+    #[tokio::test]
     async fn lines_are_bounded_and_nonsense_is_refused() {
-        for line in [&b"{}\n"[..], b"\n", b"\"stop\"\n", b"{\"start\":{}}\n", b"\xff\xff\n"] {
+        for line in [
+            &b"1 {}\n"[..],
+            b"\n",
+            b"1\n",
+            b"\"phase\"\n",
+            b"1 \"stop\"\n",
+            b"1 {\"start\":{}}\n",
+            b"-1 \"phase\"\n",
+            b"\xff\xff\n",
+        ] {
             let shim = shim(own_uid());
             let mut stream = UnixStream::connect(&shim.socket).await.expect("connected");
             stream.write_all(line).await.expect("sent");

@@ -1,12 +1,14 @@
 //! Each change of a job: read in the one write transaction, decided by the state machine ([`model::Life::after`]), written
 //! with its audit entry. An attempt that is not the job's newest any more changes nothing.
 
+use std::time::Duration;
+
 use audit::{Actor, Entry};
 use db::{Tx, jobs as rows};
 use jiff::Timestamp;
 use model::{
     After, Attempt, AttemptNo, BucketName, Effect, Faults, IllegalTransition, Job, JobId, JobStatus, LifeEvent,
-    ProjectId, SandboxId,
+    ProjectId, SandboxId, Withdrawal,
 };
 use serde_json::json;
 
@@ -27,35 +29,57 @@ pub(crate) async fn submitted(
     by: &Actor,
 ) -> Result<Option<Job>, Error> {
     let mut tx = jobs.parts.db.begin().await?;
-    rows::insert(&mut tx, job).await?;
+    let earlier = submitted_in(jobs, &mut tx, job, named, by).await?;
+    if earlier.is_none() {
+        tx.commit().await?;
+    }
+    Ok(earlier)
+}
+
+/// The same in a transaction, which must not be committed where there is an earlier one.
+pub(crate) async fn submitted_in(
+    jobs: &Inner,
+    tx: &mut Tx,
+    job: &Job,
+    named: Option<&Named<'_>>,
+    by: &Actor,
+) -> Result<Option<Job>, Error> {
+    rows::insert(tx, job).await?;
     if let Some(named) = named
-        && let Some(earlier) = named.claim(&mut tx, job).await?
+        && let Some(earlier) = named.claim(tx, job).await?
     {
         return Ok(Some(earlier));
     }
     if let Some(after) = &job.spec.after {
-        wait_for(&mut tx, job, after).await?;
+        wait_for(tx, job, after).await?;
     }
-    jobs.parts.audit.record_in(&mut tx, &entry(job, None, by.clone())).await?;
-    tx.commit().await?;
+    jobs.parts.audit.record_in(tx, &entry(job, None, by.clone())).await?;
     Ok(None)
 }
 
 /// Holds a new job until another one of its project has ended, or says why it can never run after that.
 async fn wait_for(tx: &mut Tx, job: &Job, after: &After) -> Result<(), Error> {
     let other = rows::find_in(tx, after.job).await?.filter(|other| other.project == job.project && other.id != job.id);
-    let fault = match other.map(|other| (other.status, after.ended.holds(other.status))) {
-        None => "there is no such job in the project".to_owned(),
-        Some((_, None)) => return Ok(rows::wait_for(tx, job.id, after.job).await?),
+    let invalid = "odp.job.runAfter.invalid";
+    let (class, fault) = match other.map(|other| (other.status, after.ended.holds(other.status))) {
+        None => (invalid, "there is no such job in the project".to_owned()),
+        Some((_, None)) if rows::held(tx, &job.project).await? < MOST_HELD => {
+            return Ok(rows::wait_for(tx, job.id, after.job).await?);
+        }
+        Some((_, None)) => {
+            ("odp.job.runAfter.tooMany", format!("{MOST_HELD} jobs of the project wait for another one already"))
+        }
         Some((_, Some(true))) => return Ok(()),
-        Some((status, Some(false))) => format!("that job is {status}, and was to be {}", after.ended.as_str()),
+        Some((status, Some(false))) => {
+            (invalid, format!("that job is {status}, and was to be {}", after.ended.as_str()))
+        }
     };
     let mut faults = Faults::default();
-    faults.add("run_after", Some(&after.job.to_string()), "odp.job.runAfter.invalid", fault);
+    faults.add("run_after", Some(&after.job.to_string()), class, fault);
     Err(faults.into())
 }
 
-/// Makes the next attempt of a job that waits; `None` where it does not wait any more.
+/// Makes the next attempt of a job that waits; `None` where it does not wait any more. One whose engine was withdrawn ends.
 pub(crate) async fn attempt_made(jobs: &Inner, id: JobId, project: &ProjectId) -> Result<Option<SandboxId>, Error> {
     let log_key = jobs.parts.keys.data_key(project, LOG_KEY)?;
     let mut tx = jobs.parts.db.begin().await?;
@@ -63,6 +87,11 @@ pub(crate) async fn attempt_made(jobs: &Inner, id: JobId, project: &ProjectId) -
         return Ok(None);
     };
     let (from, at) = (job.status, now());
+    if let Some(withdrawal) = db::engines::withdrawal_in(&mut tx, &job.spec.version).await? {
+        advance(jobs, &mut job, &withdrawn_by(&withdrawal), at)?;
+        write(jobs, tx, &job, from, Actor::system()).await?;
+        return Ok(None);
+    }
     advance(jobs, &mut job, &LifeEvent::RoomGiven, at)?;
     let attempt = Attempt { job: id, number: AttemptNo(job.attempt), created: at, started: None, ended: None };
     rows::insert_attempt(&mut tx, &attempt, &log_key.wrapped).await?;
@@ -92,8 +121,13 @@ pub(crate) async fn started(jobs: &Inner, id: SandboxId, at: Timestamp) -> Resul
 
 /// An attempt has ended: its job with it, or the job waits for another one.
 pub(crate) async fn ended(jobs: &Inner, id: SandboxId, end: &End) -> Result<(), Error> {
-    let event =
-        LifeEvent::AttemptEnded { attempt: id.attempt.0, reason: end.reason.clone(), return_code: end.return_code };
+    let ran = end.started.and_then(|started| Duration::try_from(end.ended.duration_since(started)).ok());
+    let event = LifeEvent::AttemptEnded {
+        attempt: id.attempt.0,
+        reason: end.reason.clone(),
+        return_code: end.return_code,
+        ran: ran.unwrap_or_default(),
+    };
     attempt_over(jobs, id, &event, end.started, end.ended).await
 }
 
@@ -127,7 +161,12 @@ async fn attempt_over(
         job.started = job.started.or(started.map(|at| at.max(job.created)));
         job.ended = job.ended.max(job.started);
     }
-    write(jobs, tx, &job, from, Actor::system()).await
+    write(jobs, tx, &job, from, Actor::system()).await?;
+    jobs.metrics.attempt_ended(match event {
+        LifeEvent::AttemptEnded { reason, .. } => Some(reason),
+        _ => None,
+    });
+    Ok(())
 }
 
 /// A job that waits can never start; it ends.
@@ -139,15 +178,42 @@ pub(crate) async fn refused(jobs: &Inner, id: JobId, why: String) -> Result<(), 
     write(jobs, tx, &job, JobStatus::Pending, Actor::system()).await
 }
 
+/// A job that waits ends if its engine was withdrawn.
+pub(crate) async fn withdrawn(jobs: &Inner, id: JobId) -> Result<(), Error> {
+    let mut tx = jobs.parts.db.begin().await?;
+    let found = rows::find_in(&mut tx, id).await?;
+    let Some(mut job) = found.filter(|job| job.status == JobStatus::Pending) else { return Ok(()) };
+    let Some(withdrawal) = db::engines::withdrawal_in(&mut tx, &job.spec.version).await? else { return Ok(()) };
+    advance(jobs, &mut job, &withdrawn_by(&withdrawal), now())?;
+    write(jobs, tx, &job, JobStatus::Pending, Actor::system()).await
+}
+
+fn withdrawn_by(withdrawal: &Withdrawal) -> LifeEvent {
+    LifeEvent::Withdrawn { why: format!("Spark {}: {}", withdrawal.version, withdrawal.reason) }
+}
+
 /// A caller asks a job to stop. What is to be done then; nothing where it was asked before or has ended.
 pub(crate) async fn stop_asked(jobs: &Inner, project: &ProjectId, id: JobId, by: &Actor) -> Result<Vec<Effect>, Error> {
     let mut tx = jobs.parts.db.begin().await?;
-    let found = rows::find_in(&mut tx, id).await?.filter(|job| job.project == *project);
+    let effects = stop_asked_in(jobs, &mut tx, project, id, by).await?;
+    tx.commit().await?;
+    Ok(effects)
+}
+
+/// The same in a transaction.
+pub(crate) async fn stop_asked_in(
+    jobs: &Inner,
+    tx: &mut Tx,
+    project: &ProjectId,
+    id: JobId,
+    by: &Actor,
+) -> Result<Vec<Effect>, Error> {
+    let found = rows::find_in(tx, id).await?.filter(|job| job.project == *project);
     let mut job = found.ok_or(Error::NotFound)?;
     let from = job.status;
     let effects = advance(jobs, &mut job, &LifeEvent::StopAsked, now())?;
     if job.status != from {
-        write(jobs, tx, &job, from, by.clone()).await?;
+        write_in(jobs, tx, &job, from, by.clone()).await?;
     }
     Ok(effects)
 }
@@ -168,6 +234,7 @@ fn advance(jobs: &Inner, job: &mut Job, event: &LifeEvent, at: Timestamp) -> Res
     job.status = next.status;
     job.attempt = next.attempt;
     job.retried = next.retried;
+    job.forgotten = next.forgotten;
     if next.started && job.started.is_none() {
         job.started = Some(at.max(job.created));
     }
@@ -202,12 +269,16 @@ fn logs_address(base: &str, id: JobId) -> String {
 }
 
 async fn write(jobs: &Inner, mut tx: Tx, job: &Job, from: JobStatus, by: Actor) -> Result<(), Error> {
-    rows::update(&mut tx, job).await?;
-    jobs.parts.audit.record_in(&mut tx, &entry(job, Some(from), by)).await?;
+    write_in(jobs, &mut tx, job, from, by).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn write_in(jobs: &Inner, tx: &mut Tx, job: &Job, from: JobStatus, by: Actor) -> Result<(), Error> {
+    rows::update(tx, job).await?;
+    jobs.parts.audit.record_in(tx, &entry(job, Some(from), by)).await?;
     if job.status.is_final() {
-        settle_followers(jobs, &mut tx, job).await?;
+        settle_followers(jobs, tx, job).await?;
     }
-    tx.commit().await?;
     tracing::info!(job = %job.id, attempt = job.attempt, %from, to = %job.status, "job changed");
     Ok(())
 }
@@ -251,6 +322,9 @@ fn entry(job: &Job, from: Option<JobStatus>, by: Actor) -> Entry {
     entry
 }
 
+/// How many jobs of a project may wait for another one: all of them may have to be settled by the end of one job, in one
+/// transaction.
+const MOST_HELD: u64 = 1000;
 /// Purpose of the keys that logs are sealed with.
 pub(crate) const LOG_KEY: &str = "log";
 const LONGEST_REASON: usize = 500;

@@ -1,16 +1,20 @@
 //! Starts jobs as [`Turns`] chooses them, and owns the tasks that watch over their attempts. Woken by changes, and by time
 //! where only time can bring a change.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
-use model::{LONGEST_WAIT, Quota, SandboxId, Usage};
+use model::{LONGEST_WAIT, ProjectId, Quota, SandboxId, Usage};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error, Inner, record,
     turns::{self, Choice, Turns},
-    watch,
+    versions, watch,
 };
 
 /// Schedules and owns the tasks that watch over attempts, until `stop`.
@@ -79,6 +83,10 @@ async fn fill(
     watches: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) -> Result<(), Duration> {
+    if let Err(cause) = versions::end_withdrawn(jobs).await {
+        tracing::error!(cause = %watch::chain(&cause), "jobs whose engine was withdrawn are not ended");
+        return Err(RETRY);
+    }
     if let Err(cause) = give_up(jobs).await {
         tracing::error!(cause = %watch::chain(&cause), "jobs that waited too long are not ended");
         return Err(RETRY);
@@ -104,16 +112,20 @@ enum Step {
 }
 
 async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step, Error> {
+    let begun = Instant::now();
     let used = db::jobs::used(&jobs.parts.db).await?;
     let total = used.values().fold(Usage::default(), |sum, one| sum + *one);
     if room.jobs.is_some_and(|most| total.jobs >= most) {
         return Ok(Step::Nothing);
     }
-    let heads = db::jobs::heads(&jobs.parts.db, record::now()).await?;
-    match turns.choose(&heads, &used, room) {
+    let mut heads = db::jobs::heads(&jobs.parts.db, record::now()).await?;
+    heads.retain(|head| !jobs.aside.holds(&head.project));
+    let choice = turns.choose(&heads, &used, room);
+    jobs.metrics.chosen(begun.elapsed());
+    match choice {
         Choice::Wait => Ok(Step::Nothing),
         Choice::Refuse(job) => {
-            let short: Vec<String> = turns::never_fits(&job.asked, &job.quota, room)
+            let short: Vec<String> = turns::never_fits(&job.asked, &Quota::default(), room)
                 .iter()
                 .map(|short| {
                     format!(
@@ -126,18 +138,23 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
             record::refused(jobs, job.id, short.join("; ")).await?;
             Ok(Step::Changed)
         }
-        Choice::Start(job) => match begun(jobs, job, &total, room).await {
+        Choice::Start(job) => match make_attempt(jobs, job, &total, room).await {
             Ok(Some(id)) => {
+                jobs.metrics.attempt_started();
                 fail::fail_point!("job.attempt.committed");
                 Ok(Step::Begun(id))
             }
             // It was cancelled in this moment.
             Ok(None) => Ok(Step::Changed),
-            // A project without its key must not keep the others waiting. What may pass, such as a file that could
-            // not be opened, is tried again.
-            Err(Error::Keys(cause @ (keys::Error::Missing { .. } | keys::Error::Sealed { .. }))) => {
+            Err(Error::Keys(cause @ keys::Error::Missing { .. })) => {
                 tracing::error!(job = %job.id, cause = %watch::chain(&cause), "a job cannot have a log");
                 record::refused(jobs, job.id, "the key of its project is not there".to_owned()).await?;
+                Ok(Step::Changed)
+            }
+            // That passes, or the operator puts the right key there: the job waits for it, and the others do not.
+            Err(Error::Keys(cause)) => {
+                tracing::error!(project = %job.project, cause = %watch::chain(&cause), "the jobs of a project wait for its key");
+                jobs.aside.put(&job.project);
                 Ok(Step::Changed)
             }
             Err(cause) => Err(cause),
@@ -146,7 +163,12 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
 }
 
 /// Makes the next attempt of a job. What only waits for jobs makes room for it, unless the attempt takes that.
-async fn begun(jobs: &Inner, job: &db::jobs::Waiting, used: &Usage, room: &Quota) -> Result<Option<SandboxId>, Error> {
+async fn make_attempt(
+    jobs: &Inner,
+    job: &db::jobs::Waiting,
+    used: &Usage,
+    room: &Quota,
+) -> Result<Option<SandboxId>, Error> {
     jobs.warm.job_begins();
     let begun = record::attempt_made(jobs, job.id, &job.project).await?;
     if begun.is_some()
@@ -156,6 +178,26 @@ async fn begun(jobs: &Inner, job: &db::jobs::Waiting, used: &Usage, room: &Quota
         tracing::warn!(cause = %watch::chain(&cause), "a runtime that waits still stands");
     }
     Ok(begun)
+}
+
+/// Projects whose key could not be opened a moment ago: none of their jobs starts until that is tried again.
+#[derive(Debug, Default)]
+pub(crate) struct Aside {
+    until: Mutex<HashMap<ProjectId, Instant>>,
+}
+
+impl Aside {
+    /// Whether the project's jobs are held back now.
+    pub(crate) fn holds(&self, project: &ProjectId) -> bool {
+        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.retain(|_, until| *until > Instant::now());
+        until.contains_key(project)
+    }
+
+    fn put(&self, project: &ProjectId) {
+        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.insert(project.clone(), Instant::now() + LOOK_AGAIN);
+    }
 }
 
 /// Ends what waited longer than a job may.
@@ -180,6 +222,6 @@ async fn rest(jobs: &Inner) -> Duration {
 
 const RETRY: Duration = Duration::from_secs(1);
 const SHORTEST_REST: Duration = Duration::from_millis(10);
-/// How soon a changed quota is seen.
+/// How soon a changed quota and a withdrawn engine are seen.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 const BATCH: u32 = 100;

@@ -37,9 +37,11 @@ enum Defect {
     ForgetsStop,
     /// The room of an attempt is free before it was removed.
     FreesRoomEarly,
+    /// An attempt gives the retries back however short it ran.
+    ForgivesAll,
 }
 
-const DEFECTS: [Defect; 8] = [
+const DEFECTS: [Defect; 9] = [
     Defect::NoFencing,
     Defect::VoidsWhatRan,
     Defect::ForgetsQuotas,
@@ -48,6 +50,7 @@ const DEFECTS: [Defect; 8] = [
     Defect::NoTurns,
     Defect::ForgetsStop,
     Defect::FreesRoomEarly,
+    Defect::ForgivesAll,
 ];
 
 /// What a shim of the world has come to. It outlives `serve`, and dies with the machine.
@@ -69,7 +72,7 @@ struct Job {
     not_before: u64,
     stop_asked: bool,
     ends: u32,
-    /// Attempts that started user code.
+    /// Attempts that started user code, since the last one that ran long enough to give the retries back.
     ran: u32,
     /// Starts of other jobs while this one was first of its project and within its quota.
     passed: u32,
@@ -115,6 +118,8 @@ struct World {
 const ROOM: Quota =
     Quota { jobs: Some(6), cores: Some(Cores(24)), memory: Some(MiB(32 * 1024)), storage: Some(MiB(400 * 1024)) };
 const MOST_WAITING: usize = 60;
+/// An attempt that ran so long gives the retries back, where the job asks for that.
+const STABLE: Duration = Duration::from_secs(3600);
 /// A job may be passed over 16 times before it is waited for, one such job of each project, and turns come between.
 const MOST_PASSED: u32 = 16 * 5 + 5 * 5;
 
@@ -185,6 +190,7 @@ impl World {
             attempts: 2,
             causes: vec![RetryCause::Platform, RetryCause::Failed],
             backoff: Duration::from_secs(10),
+            reset: (self.dice.below(2) == 0).then_some(STABLE),
         });
         let life = Life::new(retry);
         let job = Job { project, asked, life, not_before: 0, stop_asked: false, ends: 0, ran: 0, passed: 0 };
@@ -356,7 +362,10 @@ impl World {
     fn look(&mut self, calm: bool) {
         let Some(id) = self.any_shim() else { return };
         let attempt = id.attempt.0;
-        let over = |reason: EndReason, return_code| LifeEvent::AttemptEnded { attempt, reason, return_code };
+        // The same of an attempt each time that it is told.
+        let long = (id.job.0.as_u128() + u128::from(attempt)).is_multiple_of(3);
+        let ran = if long { STABLE } else { STABLE / 2 };
+        let over = |reason: EndReason, return_code| LifeEvent::AttemptEnded { attempt, reason, return_code, ran };
         let void = || LifeEvent::AttemptVoided { attempt, why: "its shim died".to_owned() };
         let stopping = self.jobs.get(&id.job).is_some_and(|job| job.life.status == JobStatus::Cancelling);
         let event = match self.shims[&id].clone() {
@@ -417,6 +426,13 @@ impl World {
         {
             *attempt = before.attempt;
         }
+        let mut gives_back = false;
+        if let LifeEvent::AttemptEnded { ran, .. } = &mut event {
+            gives_back = before.retry.as_ref().and_then(|retry| retry.reset).is_some_and(|reset| *ran >= reset);
+            if defect == Defect::ForgivesAll {
+                *ran = STABLE;
+            }
+        }
         let (mut next, effects) = before.after(&event).map_err(|fault| format!("{id}: {fault}"))?;
         if defect == Defect::RetriesForEver {
             next.retried = 0;
@@ -433,6 +449,9 @@ impl World {
             return Err(format!("{id} was asked to stop, and completed"));
         }
         if status == JobStatus::Pending && before.status != JobStatus::Pending {
+            if gives_back {
+                job.ran = 1;
+            }
             let lost = defect == Defect::LosesVoided && matches!(event, LifeEvent::AttemptVoided { .. });
             if !lost {
                 self.queues[job.project].insert(id);

@@ -1,7 +1,13 @@
 //! What jobs need of the rooms beside them, which they must not know.
 
+use std::io;
+
 use async_trait::async_trait;
-use model::{BucketName, JobSpec, ProjectId, SandboxId};
+use bytes::Bytes;
+use db::Tx;
+use jiff::Timestamp;
+use model::{AccountId, BucketName, JobSpec, Principal, ProjectId, SandboxId};
+use tokio::sync::mpsc::Receiver;
 
 use crate::{Error, JobKeys};
 
@@ -17,6 +23,18 @@ pub trait Surroundings: Send + Sync + 'static {
     /// Makes the project's bucket of logs if there is none.
     async fn ensure_log_bucket(&self, project: &ProjectId) -> Result<(), BoxError>;
 
+    /// Writes an object of `size` bytes into the project's bucket of logs; nothing where other than that many come.
+    async fn write_log(
+        &self,
+        project: &ProjectId,
+        key: &str,
+        size: u64,
+        pieces: Receiver<io::Result<Bytes>>,
+    ) -> Result<(), BoxError>;
+
+    /// An object of the bucket of logs; `None` where there is none, or it has more than `most` bytes.
+    async fn read_log(&self, project: &ProjectId, key: &str, most: u64) -> Result<Option<Vec<u8>>, BoxError>;
+
     /// Makes the keys of a sandbox, for what of the storage the job may use; the same again where there are some.
     async fn open_keys(&self, project: &ProjectId, sandbox: SandboxId, spec: &JobSpec) -> Result<JobKeys, BoxError>;
 
@@ -28,6 +46,23 @@ pub trait Surroundings: Send + Sync + 'static {
 
     /// Ends that.
     fn close_gate(&self, sandbox: SandboxId);
+
+    /// Whether somebody who is not there may submit jobs in a project at a time.
+    async fn may_submit(&self, who: &Principal, project: &ProjectId, at: Timestamp) -> Result<Permission, BoxError>;
+
+    /// Tells an account something, with the transaction that it is about.
+    async fn tell(&self, tx: &mut Tx, account: &AccountId, subject: &str, body: &str) -> Result<(), BoxError>;
+}
+
+/// Whether somebody may do something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Permission {
+    /// They may, for this reason.
+    Allowed(String),
+    /// They may not, for this reason.
+    Refused(String),
+    /// They are not there any more.
+    Gone,
 }
 
 /// Says what was asked of a room beside this one when it fails.

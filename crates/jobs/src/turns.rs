@@ -13,7 +13,7 @@ pub enum Choice<'a> {
     Wait,
     /// Starts this job.
     Start(&'a Waiting),
-    /// Ends this job: it would not even fit alone.
+    /// Ends this job: the machine could not even hold it alone.
     Refuse(&'a Waiting),
 }
 
@@ -29,13 +29,12 @@ pub struct Turns {
 impl Turns {
     /// Chooses among the oldest waiting jobs of the projects, which come sorted by project. The next project in turn
     /// whose job fits is served. A job that its project's quota holds back lets others pass for as long as it takes: its
-    /// own project's jobs make room for it. One that the machine has no room for is waited for once it was passed over
+    /// own project's jobs make room for it, or a quota that is raised again. One that the machine has no room for is waited for once it was passed over
     /// too often: a large job must not wait for ever while small ones slip by.
     pub fn choose<'a>(&mut self, heads: &'a [Waiting], used: &BTreeMap<ProjectId, Usage>, room: &Quota) -> Choice<'a> {
         let known: HashSet<JobId> = heads.iter().map(|job| job.id).collect();
         self.passed_over.retain(|id, _| known.contains(id));
-        let could = |job: &Waiting| job.quota.could_allow(&job.asked) && room.could_allow(&job.asked);
-        if let Some(job) = heads.iter().find(|job| !could(job)) {
+        if let Some(job) = heads.iter().find(|job| !room.could_allow(&job.asked)) {
             return Choice::Refuse(job);
         }
         let total = used.values().fold(Usage::default(), |sum, one| sum + *one);
@@ -181,16 +180,17 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_fit_is_refused_and_keeps_nobody_waiting() {
+    fn what_the_machine_can_never_hold_is_refused_and_what_a_quota_cannot_waits() {
         let quota = Quota { cores: Some(Cores(1)), ..Quota::default() };
-        for job in [waiting(1, "a", 9), Waiting { quota, ..waiting(1, "a", 2) }] {
-            let heads = [job, waiting(2, "b", 1)];
-            let mut turns = Turns::default();
-            assert_eq!(turns.choose(&heads, &BTreeMap::new(), &ROOM), Choice::Refuse(&heads[0]));
-            assert_eq!(turns.choose(&heads[1..], &BTreeMap::new(), &ROOM), Choice::Start(&heads[1]));
-            let short = never_fits(&heads[0].asked, &heads[0].quota, &ROOM);
+        let heads = [waiting(1, "a", 9), Waiting { quota, ..waiting(2, "b", 2) }, waiting(3, "c", 1)];
+        for job in &heads[..2] {
+            let short = never_fits(&job.asked, &job.quota, &ROOM);
             assert_eq!(short.iter().map(|one| one.of).collect::<Vec<_>>(), ["cores"]);
         }
+        let mut turns = Turns::default();
+        assert_eq!(turns.choose(&heads, &BTreeMap::new(), &ROOM), Choice::Refuse(&heads[0]));
+        assert_eq!(turns.choose(&heads[1..], &BTreeMap::new(), &ROOM), Choice::Start(&heads[2]));
+        assert_eq!(turns.choose(&heads[1..2], &BTreeMap::new(), &ROOM), Choice::Wait);
         assert_eq!(Turns::default().choose(&[], &BTreeMap::new(), &ROOM), Choice::Wait);
     }
 }

@@ -36,6 +36,10 @@ async fn waiting(jobs: &Inner, job: &Job) -> Result<Standing, Error> {
         return Ok(Standing { reason: Some(reason), place: None, deadline: job.deadline() });
     }
     let before = db::jobs::waiting_before(db, &job.project, job.id).await?;
+    if jobs.aside.holds(&job.project) {
+        let reason = Some("the key of its project cannot be opened; the operator is told why".to_owned());
+        return Ok(Standing { reason, place: Some(before + 1), deadline: job.deadline() });
+    }
     let used = db::jobs::used(db).await?;
     let quota = db::quotas::find(db, &job.project).await?;
     let total = used.values().fold(Usage::default(), |sum, one| sum + *one);

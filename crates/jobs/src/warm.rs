@@ -4,7 +4,7 @@
 //! the attempt; a sandbox that no attempt stands for is destroyed by the next process as any orphan is.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -224,12 +224,13 @@ async fn tend(jobs: &Inner) -> Result<(), Error> {
     loop {
         let standing: HashMap<SandboxId, bool> =
             jobs.parts.warden.list_sandboxes().await?.into_iter().map(|found| (found.id, found.shim_alive)).collect();
+        let offered = offered(jobs).await?;
         let spent = {
             let mut state = jobs.warm.lock();
             let fresh = |idle: &Idle| {
                 idle.since.elapsed() < LONGEST_IDLE
                     && standing.get(&idle.id).copied().unwrap_or(false)
-                    && jobs.parts.engines.find(&idle.shape.version).is_some()
+                    && offered.contains(&idle.shape.version)
             };
             let (idle, old) = std::mem::take(&mut state.idle).into_iter().partition(fresh);
             state.idle = idle;
@@ -239,13 +240,20 @@ async fn tend(jobs: &Inner) -> Result<(), Error> {
         for id in spent {
             jobs.warm.destroy(jobs, id).await?;
         }
-        let Some(making) = next(jobs).await? else { return Ok(()) };
+        let Some(making) = next(jobs, &offered).await? else { return Ok(()) };
         make(jobs, making).await?;
     }
 }
 
+/// Engines that jobs may start on: installed, and not withdrawn.
+async fn offered(jobs: &Inner) -> Result<HashSet<EngineVersion>, Error> {
+    let withdrawn = db::engines::withdrawals(&jobs.parts.db).await?;
+    let installed = jobs.parts.engines.list().into_iter().map(|engine| engine.version);
+    Ok(installed.filter(|version| withdrawn.iter().all(|other| other.version != *version)).collect())
+}
+
 /// What to make next, if the machine has room and rest for it.
-async fn next(jobs: &Inner) -> Result<Option<Making>, Error> {
+async fn next(jobs: &Inner, offered: &HashSet<EngineVersion>) -> Result<Option<Making>, Error> {
     let parts = &jobs.parts;
     let by_project = db::jobs::used(&parts.db).await?;
     let used = by_project.values().fold(Usage::default(), |sum, one| sum + *one);
@@ -259,7 +267,7 @@ async fn next(jobs: &Inner) -> Result<Option<Making>, Error> {
     }
     let lacks = |kept: &&Kept| {
         state.count(&kept.shape) < kept.count as usize
-            && parts.engines.find(&kept.shape.version).is_some()
+            && offered.contains(&kept.shape.version)
             && parts.config.room().allows(&(used + state.usage()), &kept.shape.usage())
     };
     let Some(shape) = parts.config.warm.iter().find(lacks).map(|kept| kept.shape.clone()) else { return Ok(None) };

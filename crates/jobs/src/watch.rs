@@ -14,10 +14,12 @@ use model::{EndReason, FORCE_AFTER, Job, JobId, JobStatus, LONGEST_UPLOAD, Sandb
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use model::chain;
+
 use crate::{
     Error, Inner, JobKeys,
-    control::{Client, End, Phase, Start, StopReason},
-    record,
+    control::{self, Client, End, Phase, Start, StopReason},
+    record, salvage,
     spool::{State, read_state},
     surroundings::Beside as _,
 };
@@ -25,7 +27,8 @@ use crate::{
 /// Watches over an attempt until nothing of it stands, or until `stop`.
 pub(crate) async fn watch(jobs: Arc<Inner>, seat: Seat, stop: CancellationToken) {
     let id = seat.id;
-    let mut attempt = Attempt { jobs: &jobs, id, sandbox: id, asked: seat.asked.clone(), deadline: None, builds: 0 };
+    let mut attempt =
+        Attempt { jobs: &jobs, id, sandbox: id, asked: seat.asked.clone(), deadline: None, builds: 0, uploads: 0 };
     let mut pause = SHORTEST_PAUSE;
     loop {
         let outcome = tokio::select! {
@@ -68,6 +71,8 @@ struct Attempt<'a> {
     deadline: Option<Instant>,
     /// How often building the sandbox has failed.
     builds: u32,
+    /// How often uploading what a dead shim left of the log has failed.
+    uploads: u32,
 }
 
 impl Attempt<'_> {
@@ -81,18 +86,22 @@ impl Attempt<'_> {
         }
         let stopping = job.status == JobStatus::Cancelling;
         if stopping && self.is_overdue().await? {
-            return self.lose("it did not stop when asked").await;
+            return self.lose(&job, "it did not stop when asked").await;
         }
         if job.status == JobStatus::Submitted && job.deadline().is_some_and(|deadline| record::now() >= deadline) {
-            return self.give_up_start().await;
+            return self.give_up_start(&job).await;
         }
         match self.state().await? {
             Some(state) if matches!(state.phase, Phase::Ended(_)) => return self.end_by(&state).await,
             // It was started. Only its own shim may go on with it: another would start its code a second time.
             Some(state) if !matches!(state.phase, Phase::Waiting) => {
+                if let Phase::Running { started } = state.phase {
+                    // Also where its shim is not heard.
+                    record::started(self.jobs, self.id, started).await?;
+                }
                 let standing = parts.warden.list_sandboxes().await?;
                 if !standing.iter().any(|found| found.id == self.sandbox && found.shim_alive) {
-                    return self.take_up_dead().await;
+                    return self.take_up_dead(&job).await;
                 }
             }
             _ if stopping => return self.void("it was cancelled before it was started").await,
@@ -120,15 +129,34 @@ impl Attempt<'_> {
         let keys = keys?;
         let handle = match sandbox {
             Ok(handle) => handle,
-            Err(warden::Error::Ended(_)) => return self.take_up_dead().await,
+            Err(warden::Error::Ended(_)) => return self.take_up_dead(job).await,
             Err(cause @ warden::Error::Connection(_)) => return Err(cause.into()),
             Err(cause) => return self.build_failed(cause).await,
         };
         fail::fail_point!("job.sandbox.created");
         parts.surroundings.open_gate(self.id, handle.objects).beside("opening the object gate")?;
         fail::fail_point!("job.gate.opened");
-        let client = Client::connect(&handle.control).await?;
+        let client = match Client::connect(&handle.control).await {
+            // It was started by another Casemate. What it has begun, it brings to an end that its state file tells; what
+            // it has not begun, a shim of now does.
+            Err(cause @ control::Error::Version { .. }) => match self.state().await? {
+                Some(_) => return Err(cause.into()),
+                None => return self.replace(&cause).await,
+            },
+            client => client?,
+        };
         self.follow(job, &client, keys).await
+    }
+
+    /// Gives up an attempt whose shim cannot be told to start.
+    async fn replace(&self, cause: &control::Error) -> Result<Outcome, Error> {
+        // First nothing of it may run any more, so that nobody starts it after all.
+        self.jobs.parts.surroundings.close_gate(self.id);
+        self.jobs.parts.warden.destroy_sandbox(self.sandbox).await?;
+        match self.state().await? {
+            None => self.void(&cause.to_string()).await,
+            Some(_) => Ok(Outcome::Again),
+        }
     }
 
     /// Does what the shim's phases ask for until it has ended or is not heard any more.
@@ -182,6 +210,9 @@ impl Attempt<'_> {
         let parts = &self.jobs.parts;
         let Some(engine) = parts.engines.find(&job.spec.version) else { return Err(Error::NotFound) };
         let place = db::jobs::log_place(&parts.db, self.id).await?.ok_or(Error::NotFound)?;
+        // That of the project, for which the gate wants its requests to be signed.
+        let project = db::accounts::find_project(&parts.db, &job.project).await?.ok_or(Error::NoProject)?;
+        let region = project.region_among(&parts.config.regions).unwrap_or(&job.spec.region).clone();
         let start = Start {
             id: self.id,
             sandbox: Some(self.sandbox).filter(|sandbox| *sandbox != self.id),
@@ -190,7 +221,7 @@ impl Attempt<'_> {
             engine,
             keys: keys.clone(),
             log_key: parts.keys.unwrap(&job.project, record::LOG_KEY, &place.wrapped_key)?,
-            region: parts.config.regions.first().unwrap_or(&job.spec.region).clone(),
+            region,
         };
         fail::fail_point!("job.start.prepared");
         client.start(&start).await?;
@@ -199,10 +230,13 @@ impl Attempt<'_> {
     }
 
     /// The shim is dead: what it left tells how the attempt ended.
-    async fn take_up_dead(&self) -> Result<Outcome, Error> {
+    async fn take_up_dead(&mut self, job: &Job) -> Result<Outcome, Error> {
         match self.state().await? {
-            Some(state) if state.end().is_some() => self.end_by(&state).await,
-            Some(state) if state.user_code => self.lose("the process that watched over it ended").await,
+            Some(state) if state.end().is_some() => {
+                self.save_log(job, &state).await?;
+                self.end_by(&state).await
+            }
+            Some(state) if state.user_code => self.lose(job, "the process that watched over it ended").await,
             _ => self.void("the sandbox ended before the job was started").await,
         }
     }
@@ -219,11 +253,14 @@ impl Attempt<'_> {
     }
 
     /// Stops the attempt by force, then takes what it left for its end.
-    async fn lose(&self, why: &str) -> Result<Outcome, Error> {
+    async fn lose(&mut self, job: &Job, why: &str) -> Result<Outcome, Error> {
         // First nothing of it may run any more, then it may be said to have ended.
         self.jobs.parts.surroundings.close_gate(self.id);
         self.jobs.parts.warden.destroy_sandbox(self.sandbox).await?;
         let state = self.state().await?;
+        if let Some(state) = &state {
+            self.save_log(job, state).await?;
+        }
         if let Some(state) = state.as_ref().filter(|state| state.end().is_some()) {
             return self.end_by(state).await;
         }
@@ -236,14 +273,34 @@ impl Attempt<'_> {
         self.end(&end).await
     }
 
+    /// Brings what a dead shim left of the log to where its user looks for it, before the end is told. A store that does
+    /// not take it is asked again, but does not keep the job from its end: the spool has the log for its time.
+    async fn save_log(&mut self, job: &Job, state: &State) -> Result<(), Error> {
+        if matches!(state.phase, Phase::Ended(_)) {
+            // The shim has.
+            return Ok(());
+        }
+        match salvage::upload(self.jobs, job, self.id).await {
+            Err(cause) if self.uploads >= MOST_UPLOADS => {
+                tracing::error!(id = %self.id, cause = %chain(&cause), "the log of an attempt is not uploaded");
+                Ok(())
+            }
+            Err(cause) => {
+                self.uploads += 1;
+                Err(cause)
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
     /// The attempt did not come to run in its time. Made again where it provably never started user code.
-    async fn give_up_start(&self) -> Result<Outcome, Error> {
+    async fn give_up_start(&mut self, job: &Job) -> Result<Outcome, Error> {
         let why = "its sandbox was not built and its code not fetched within an hour";
         // First nothing of it may run any more, so that what its state says then stays true.
         self.jobs.parts.surroundings.close_gate(self.id);
         self.jobs.parts.warden.destroy_sandbox(self.sandbox).await?;
         match self.state().await? {
-            Some(state) if state.user_code || state.end().is_some() => self.lose(why).await,
+            Some(state) if state.user_code || state.end().is_some() => self.lose(job, why).await,
             _ => self.void(why).await,
         }
     }
@@ -358,20 +415,9 @@ impl Drop for Seat {
     }
 }
 
-/// An error with its causes, for the service's log.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    text
-}
-
 const REMIND_EVERY: Duration = Duration::from_secs(5);
 /// Such as the machine being out of something for a moment.
 const MOST_BUILDS: u32 = 6;
+const MOST_UPLOADS: u32 = 6;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);

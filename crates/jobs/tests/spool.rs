@@ -145,6 +145,11 @@ proptest! {
             }
         }
         let reader = Reader::open(dir.path(), &key);
+        let whole: Vec<_> = reader.parts().expect("parts").into_iter().filter(|part| part.node == node(1)).collect();
+        let read_later = whole.iter().map(|part| (part.first, part.last, part.bytes)).collect::<Vec<_>>();
+        let bytes_of_all = parts.iter().map(|part| part.bytes).sum::<u64>();
+        let written = parts.first().zip(parts.last()).map(|(first, last)| (first.first, last.last, bytes_of_all));
+        prop_assert_eq!(read_later, Vec::from_iter(written), "all of it in one part: it is short");
         let mut together = Vec::new();
         for part in parts {
             let mut raw = reader.raw(&node(1), part.first, part.last).expect("raw");

@@ -34,8 +34,10 @@ pub struct Job {
     pub since: Timestamp,
     /// No attempt is made before this time: the pause before a retry.
     pub not_before: Timestamp,
-    /// How often it was tried again after an attempt that may have started user code.
+    /// How often it was tried again after an attempt that may have started user code, since the attempt `forgotten`.
     pub retried: u32,
+    /// Attempts up to this number do not count any more: a later one ran long enough.
+    pub forgotten: u32,
 }
 
 /// One attempt to run a job.
@@ -86,6 +88,11 @@ pub enum EndReason {
     Cancelled,
     /// It ran longer than its time to live.
     TtlPassed,
+    /// Its engine was withdrawn before it was started: the platform's to answer for.
+    Withdrawn {
+        /// Which version, and why.
+        detail: String,
+    },
     /// The platform lost it: a shim, a sandbox, the machine.
     Platform {
         /// What was lost.
@@ -107,7 +114,7 @@ impl EndReason {
     /// Whose fault it is where the job failed by it.
     pub fn blame(&self) -> Blame {
         match self {
-            EndReason::Platform { .. } => Blame::Platform,
+            EndReason::Platform { .. } | EndReason::Withdrawn { .. } => Blame::Platform,
             EndReason::Exited { .. }
             | EndReason::Signalled { .. }
             | EndReason::OutOfMemory { .. }
@@ -129,6 +136,7 @@ impl std::fmt::Display for EndReason {
             EndReason::CannotStart { detail } => write!(f, "cannot start: {detail}"),
             EndReason::Cancelled => f.write_str("cancelled"),
             EndReason::TtlPassed => f.write_str("its time to live passed"),
+            EndReason::Withdrawn { detail } => write!(f, "its engine was withdrawn: {detail}"),
             EndReason::Platform { detail } => write!(f, "lost by the platform: {detail}"),
         }
     }

@@ -16,8 +16,10 @@ pub struct Life {
     pub attempt: u32,
     /// Whether the driver of that attempt was started.
     pub started: bool,
-    /// How often it was tried again after an attempt that may have started user code.
+    /// How often it was tried again after an attempt that may have started user code, since the attempt `forgotten`.
     pub retried: u32,
+    /// Attempts up to this number do not count any more: a later one ran long enough ([`Retry::reset`]).
+    pub forgotten: u32,
     /// What was asked for in that case.
     pub retry: Option<Retry>,
 }
@@ -49,10 +51,17 @@ pub enum LifeEvent {
         reason: EndReason,
         /// The return code that its shim gives.
         return_code: i32,
+        /// How long its user code ran.
+        ran: Duration,
     },
     /// It waits and can never start.
     Refused {
         /// Why, for the user.
+        why: String,
+    },
+    /// Its engine was withdrawn; changes nothing where it does not wait.
+    Withdrawn {
+        /// Which version and why, for the user.
         why: String,
     },
 }
@@ -80,7 +89,7 @@ pub enum Effect {
 impl Life {
     /// The life of a job that was just accepted.
     pub fn new(retry: Option<Retry>) -> Life {
-        Life { status: JobStatus::Pending, attempt: 0, started: false, retried: 0, retry }
+        Life { status: JobStatus::Pending, attempt: 0, started: false, retried: 0, forgotten: 0, retry }
     }
 
     /// What becomes of it. An event of an attempt that is not its newest, or of a job that has ended, changes nothing:
@@ -114,7 +123,7 @@ impl Life {
                 vec![Effect::Remove(*attempt)]
             }
             LifeEvent::AttemptVoided { attempt, why } => {
-                let voided = self.attempt.saturating_sub(self.retried);
+                let voided = self.attempt.saturating_sub(self.forgotten).saturating_sub(self.retried);
                 if self.status == JobStatus::Submitted && voided < MOST_VOID {
                     next.status = self.status.after(JobEvent::AttemptVoided)?;
                     vec![Effect::Remove(*attempt)]
@@ -123,16 +132,23 @@ impl Life {
                     vec![next.end(&reason, LOST)?, Effect::Remove(*attempt)]
                 }
             }
-            LifeEvent::AttemptEnded { attempt, reason, return_code } => match self.pause_before_next(reason) {
-                Some(pause) => {
-                    next.status = JobStatus::Pending;
-                    next.retried = self.retried.saturating_add(1);
-                    next.started = false;
-                    vec![Effect::Pause(pause), Effect::Remove(*attempt)]
+            LifeEvent::AttemptEnded { attempt, reason, return_code, ran } => {
+                if self.retry.as_ref().is_some_and(|retry| retry.gives_back(*ran)) {
+                    next.retried = 0;
+                    next.forgotten = attempt.saturating_sub(1);
                 }
-                None => vec![next.end(reason, *return_code)?, Effect::Remove(*attempt)],
-            },
-            LifeEvent::Refused { .. } if self.status != JobStatus::Pending => Vec::new(),
+                match next.pause_before_next(reason) {
+                    Some(pause) => {
+                        next.status = JobStatus::Pending;
+                        next.retried = next.retried.saturating_add(1);
+                        next.started = false;
+                        vec![Effect::Pause(pause), Effect::Remove(*attempt)]
+                    }
+                    None => vec![next.end(reason, *return_code)?, Effect::Remove(*attempt)],
+                }
+            }
+            LifeEvent::Refused { .. } | LifeEvent::Withdrawn { .. } if self.status != JobStatus::Pending => Vec::new(),
+            LifeEvent::Withdrawn { why } => vec![next.end(&EndReason::Withdrawn { detail: why.clone() }, 1)?],
             LifeEvent::Refused { why } => vec![next.end(&EndReason::CannotStart { detail: why.clone() }, 1)?],
         };
         Ok((next, effects))
@@ -160,7 +176,9 @@ impl Life {
             EndReason::Signalled { .. } | EndReason::OutOfMemory { .. } | EndReason::OutOfDisk { .. } => {
                 self.status.after(JobEvent::DriverEnded { return_code: nonzero(return_code, LOST) })?
             }
-            EndReason::CannotStart { .. } | EndReason::Platform { .. } => self.status.after(JobEvent::Lost)?,
+            EndReason::CannotStart { .. } | EndReason::Withdrawn { .. } | EndReason::Platform { .. } => {
+                self.status.after(JobEvent::Lost)?
+            }
             // The time to live passes in the shim: for the job that is to be asked to stop, and to have stopped.
             EndReason::Cancelled | EndReason::TtlPassed => match self.status.after(JobEvent::StopAsked)? {
                 stopping if stopping.is_final() => stopping,
@@ -193,6 +211,7 @@ impl Job {
             attempt: self.attempt,
             started: self.started.is_some(),
             retried: self.retried,
+            forgotten: self.forgotten,
             retry: self.spec.retry.clone(),
         }
     }
@@ -238,7 +257,12 @@ mod tests {
 
     /// Every life that there can be, as far as it matters: all statuses, before and after a start, with and without retries left.
     fn lives() -> Vec<Life> {
-        let retry = Retry { attempts: 2, causes: RetryCause::ALL.to_vec(), backoff: Duration::from_secs(10) };
+        let retry = Retry {
+            attempts: 2,
+            causes: RetryCause::ALL.to_vec(),
+            backoff: Duration::from_secs(10),
+            reset: Some(STABLE),
+        };
         let mut all = Vec::new();
         for status in JobStatus::ALL {
             for attempt in [0, 1, 2, 5, u32::MAX] {
@@ -254,7 +278,7 @@ mod tests {
                     }
                     for retried in [0, 2] {
                         for retry in [None, Some(retry.clone())] {
-                            all.push(Life { status, attempt, started, retried, retry });
+                            all.push(Life { status, attempt, started, retried, forgotten: 0, retry });
                         }
                     }
                 }
@@ -272,6 +296,7 @@ mod tests {
             EndReason::OutOfMemory { detail: detail() },
             EndReason::OutOfDisk { detail: detail() },
             EndReason::CannotStart { detail: detail() },
+            EndReason::Withdrawn { detail: detail() },
             EndReason::Cancelled,
             EndReason::TtlPassed,
             EndReason::Platform { detail: detail() },
@@ -281,12 +306,13 @@ mod tests {
     fn events(life: &Life) -> Vec<LifeEvent> {
         let mut all =
             vec![LifeEvent::RoomGiven, LifeEvent::StopAsked, LifeEvent::Refused { why: "too large".to_owned() }];
+        all.push(LifeEvent::Withdrawn { why: "a hole".to_owned() });
         for attempt in [life.attempt, life.attempt.wrapping_sub(1)] {
             all.push(LifeEvent::DriverStarted { attempt });
             all.push(LifeEvent::AttemptVoided { attempt, why: "gone".to_owned() });
             for reason in reasons() {
-                for return_code in [0, 7] {
-                    all.push(LifeEvent::AttemptEnded { attempt, reason: reason.clone(), return_code });
+                for (return_code, ran) in [(0, Duration::ZERO), (7, Duration::ZERO), (7, STABLE)] {
+                    all.push(LifeEvent::AttemptEnded { attempt, reason: reason.clone(), return_code, ran });
                 }
             }
         }
@@ -339,7 +365,9 @@ mod tests {
                 assert!(!stale || next == life, "an old attempt changes nothing: {}", what());
                 // Back to wait after user code only by the user's own wish, and never after a wish to stop.
                 if life.status == JobStatus::Running && next.status == JobStatus::Pending {
-                    assert!(life.retry.is_some() && next.retried == life.retried + 1, "{}", what());
+                    let long = matches!(&event, LifeEvent::AttemptEnded { ran, .. } if *ran >= STABLE);
+                    let counted = if long { 1 } else { life.retried + 1 };
+                    assert!(life.retry.is_some() && next.retried == counted, "{}", what());
                 }
                 assert!(life.status != JobStatus::Cancelling || next.status != JobStatus::Pending, "{}", what());
                 // The same message twice is one message.
@@ -356,18 +384,19 @@ mod tests {
 
     #[test]
     fn only_named_causes_are_tried_again_and_not_for_ever() {
-        let retry = Retry { attempts: 2, causes: vec![RetryCause::Platform], backoff: Duration::from_secs(10) };
-        let mut life = Life::new(Some(retry));
-        let lost = |attempt| LifeEvent::AttemptEnded {
-            attempt,
-            reason: EndReason::Platform { detail: "the shim".into() },
-            return_code: 255,
+        let retry = Retry {
+            attempts: 2,
+            causes: vec![RetryCause::Platform],
+            backoff: Duration::from_secs(10),
+            reset: Some(STABLE),
         };
+        let mut life = Life::new(Some(retry));
+        let short = Duration::from_secs(5);
         let mut pauses = Vec::new();
         for attempt in 1..=3 {
             life = life.after(&LifeEvent::RoomGiven).expect("waits").0;
             life = life.after(&LifeEvent::DriverStarted { attempt }).expect("built").0;
-            let (next, effects) = life.after(&lost(attempt)).expect("runs");
+            let (next, effects) = life.after(&lost(attempt, short)).expect("runs");
             pauses.extend(effects.into_iter().filter_map(|effect| match effect {
                 Effect::Pause(pause) => Some(pause.as_secs()),
                 _ => None,
@@ -376,8 +405,61 @@ mod tests {
         }
         assert_eq!((life.status, life.attempt, pauses), (JobStatus::Failed, 3, vec![10, 20]));
         let other = Life { status: JobStatus::Running, attempt: 1, started: true, retried: 0, ..life };
-        let exited =
-            LifeEvent::AttemptEnded { attempt: 1, reason: EndReason::Exited { return_code: 1 }, return_code: 1 };
+        let exited = LifeEvent::AttemptEnded {
+            attempt: 1,
+            reason: EndReason::Exited { return_code: 1 },
+            return_code: 1,
+            ran: short,
+        };
         assert_eq!(other.after(&exited).expect("runs").0.status, JobStatus::Failed);
     }
+
+    /// A stream that is lost now and then over months goes on; one that cannot stay up ends.
+    #[test]
+    fn an_attempt_that_ran_long_enough_gives_the_retries_back() {
+        let lives_through = |reset: Option<Duration>, runs: &[Duration]| {
+            let retry =
+                Retry { attempts: 2, causes: vec![RetryCause::Platform], backoff: Duration::from_secs(10), reset };
+            let mut life = Life::new(Some(retry));
+            let mut pauses = Vec::new();
+            for (attempt, ran) in (1..).zip(runs) {
+                life = life.after(&LifeEvent::RoomGiven).expect("waits").0;
+                life = life.after(&LifeEvent::DriverStarted { attempt }).expect("built").0;
+                let (next, effects) = life.after(&lost(attempt, *ran)).expect("runs");
+                pauses.extend(effects.into_iter().filter_map(|effect| match effect {
+                    Effect::Pause(pause) => Some(pause.as_secs()),
+                    _ => None,
+                }));
+                life = next;
+            }
+            (life, pauses)
+        };
+        let (short, long) = (STABLE - Duration::from_secs(1), STABLE);
+        let (life, pauses) = lives_through(Some(STABLE), &[short, short, long, short, long, long, short]);
+        assert_eq!((life.status, life.retried, pauses), (JobStatus::Pending, 2, vec![10, 20, 10, 20, 10, 10, 20]));
+        let (life, _) = lives_through(Some(STABLE), &[long, short, short]);
+        assert_eq!(life.status, JobStatus::Failed, "two in a row, no more");
+        let (life, _) = lives_through(None, &[long, long, long]);
+        assert_eq!(life.status, JobStatus::Failed, "nobody asked for it");
+        // However many attempts there were, five that never start user code are as many as at the beginning.
+        let (mut life, _) = lives_through(Some(STABLE), &[long; 20]);
+        for attempt in 21..=25 {
+            life = life.after(&LifeEvent::RoomGiven).expect("waits").0;
+            let void = LifeEvent::AttemptVoided { attempt, why: "the machine".to_owned() };
+            life = life.after(&void).expect("submitted").0;
+            let expected = if attempt < 25 { JobStatus::Pending } else { JobStatus::Failed };
+            assert_eq!(life.status, expected, "{attempt}");
+        }
+    }
+
+    fn lost(attempt: u32, ran: Duration) -> LifeEvent {
+        LifeEvent::AttemptEnded {
+            attempt,
+            reason: EndReason::Platform { detail: "the shim".into() },
+            return_code: LOST,
+            ran,
+        }
+    }
+
+    const STABLE: Duration = Duration::from_secs(3600);
 }

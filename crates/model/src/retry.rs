@@ -15,12 +15,19 @@ pub struct Retry {
     pub causes: Vec<RetryCause>,
     /// How long to wait before the second attempt; twice as long before each further one, up to an hour.
     pub backoff: Duration,
+    /// An attempt that ran so long gives the retries back that were used before it; `None`: they stay used.
+    pub reset: Option<Duration>,
 }
 
 impl Retry {
     /// How long to wait after `retried` retries.
     pub fn pause(&self, retried: u32) -> Duration {
         self.backoff.saturating_mul(1_u32.checked_shl(retried).unwrap_or(u32::MAX)).min(LONGEST_PAUSE)
+    }
+
+    /// Whether an attempt that ran so long gives the retries back.
+    pub fn gives_back(&self, ran: Duration) -> bool {
+        self.reset.is_some_and(|reset| ran >= reset)
     }
 }
 
@@ -51,7 +58,10 @@ impl RetryCause {
             EndReason::OutOfMemory { .. } => Some(RetryCause::OutOfMemory),
             EndReason::OutOfDisk { .. } => Some(RetryCause::OutOfDisk),
             EndReason::Platform { .. } => Some(RetryCause::Platform),
-            EndReason::CannotStart { .. } | EndReason::Cancelled | EndReason::TtlPassed => None,
+            EndReason::CannotStart { .. }
+            | EndReason::Cancelled
+            | EndReason::TtlPassed
+            | EndReason::Withdrawn { .. } => None,
         }
     }
 
@@ -81,7 +91,7 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_an_hour() {
-        let retry = Retry { attempts: 99, causes: Vec::new(), backoff: Duration::from_secs(60) };
+        let retry = Retry { attempts: 99, causes: Vec::new(), backoff: Duration::from_secs(60), reset: None };
         let pauses: Vec<u64> = [0, 1, 5, 6, 40, u32::MAX].map(|retried| retry.pause(retried).as_secs()).to_vec();
         assert_eq!(pauses, [60, 120, 1920, 3600, 3600, 3600]);
     }

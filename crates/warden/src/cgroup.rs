@@ -9,12 +9,22 @@ use std::{
     time::{Duration, Instant},
 };
 
+use model::MiB;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
 use crate::{Doing, Error};
+
+/// The most that the processes of a group may have together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory, swap included where the kernel can limit it.
+    pub memory: MiB,
+    /// Processes and threads.
+    pub processes: u32,
+}
 
 /// The hierarchies of this machine.
 #[derive(Debug, Clone)]
@@ -23,6 +33,8 @@ pub struct Cgroups {
     tracking: PathBuf,
     /// The one with the memory controller.
     memory: PathBuf,
+    /// The one with the pids controller, where it is of version 1.
+    pids: Option<PathBuf>,
     /// All of them.
     all: Vec<PathBuf>,
     /// Version 2 alone.
@@ -40,7 +52,7 @@ impl Cgroups {
     }
 
     fn of(mounts: &str) -> Option<Cgroups> {
-        let (mut second, mut memory, mut all) = (None, None, Vec::new());
+        let (mut second, mut memory, mut pids, mut all) = (None, None, None, Vec::new());
         for line in mounts.lines() {
             let mut fields = line.split(' ').skip(1);
             let (Some(place), Some(kind), Some(options)) = (fields.next(), fields.next(), fields.next()) else {
@@ -48,23 +60,85 @@ impl Cgroups {
             };
             match kind {
                 "cgroup2" => second = Some(PathBuf::from(place)),
-                "cgroup" if options.split(',').any(|option| option == "memory") => memory = Some(PathBuf::from(place)),
-                "cgroup" => {}
+                "cgroup" => {
+                    let has = |name: &str| options.split(',').any(|option| option == name);
+                    for (name, found) in [("memory", &mut memory), ("pids", &mut pids)] {
+                        if has(name) {
+                            *found = Some(PathBuf::from(place));
+                        }
+                    }
+                }
                 _ => continue,
             }
             all.push(PathBuf::from(place));
         }
         let tracking = second.clone().or_else(|| memory.clone())?;
-        Some(Cgroups { tracking, pure_v2: memory.is_none(), memory: memory.or(second)?, all })
+        Some(Cgroups { tracking, pure_v2: memory.is_none(), memory: memory.or(second)?, pids, all })
     }
 
-    /// Makes the group `path` where processes are tracked, and opens its list of processes for a new one to join.
-    pub fn join(&self, path: &str) -> Result<OwnedFd, Error> {
-        let place = self.tracking.join(path);
-        fs::create_dir_all(&place)
-            .and_then(|()| fs::OpenOptions::new().write(true).open(place.join("cgroup.procs")))
-            .map(OwnedFd::from)
-            .doing(format!("making the control group {path}"))
+    /// Makes the group `path` where processes are tracked and where they are limited, and opens its lists of processes
+    /// for a new one to join all of them.
+    pub fn join(&self, path: &str, limits: Limits) -> Result<Vec<OwnedFd>, Error> {
+        let make = || -> io::Result<Vec<OwnedFd>> {
+            if self.pure_v2 {
+                self.hand_down(path)?;
+            }
+            let mut lists = Vec::new();
+            for place in self.places(path) {
+                fs::create_dir_all(&place)?;
+                lists.push(fs::OpenOptions::new().write(true).open(place.join("cgroup.procs"))?.into());
+            }
+            for (file, value, needed) in self.settings(path, limits) {
+                if needed || file.exists() {
+                    fs::write(file, value)?;
+                }
+            }
+            Ok(lists)
+        };
+        make().doing(format!("making the control group {path}"))
+    }
+
+    /// Where the group `path` is, each place once.
+    fn places(&self, path: &str) -> Vec<PathBuf> {
+        let mut roots = vec![&self.tracking];
+        for root in [Some(&self.memory), self.pids.as_ref()].into_iter().flatten() {
+            if !roots.contains(&root) {
+                roots.push(root);
+            }
+        }
+        roots.into_iter().map(|root| root.join(path)).collect()
+    }
+
+    /// What is written where to limit a group, and whether each file has to be there.
+    fn settings(&self, path: &str, limits: Limits) -> Vec<(PathBuf, String, bool)> {
+        let memory = self.memory.join(path);
+        let bytes = limits.memory.bytes().to_string();
+        let pids = self.pids.as_ref().unwrap_or(&self.tracking).join(path).join("pids.max");
+        let mut all = match self.pure_v2 {
+            true => vec![(memory.join("memory.max"), bytes, true), (memory.join("memory.swap.max"), "0".into(), false)],
+            // In this order: memory and swap together are never less than memory alone.
+            false => vec![
+                (memory.join("memory.limit_in_bytes"), bytes.clone(), true),
+                (memory.join("memory.memsw.limit_in_bytes"), bytes, false),
+            ],
+        };
+        all.push((pids, limits.processes.to_string(), self.pids.is_some() || self.pure_v2));
+        all
+    }
+
+    /// Lets the groups on the way to `path` hand down the controllers that limit it, as the OCI runtime does for those of
+    /// containers.
+    fn hand_down(&self, path: &str) -> io::Result<()> {
+        let mut place = self.tracking.clone();
+        for step in path.split('/') {
+            fs::write(place.join("cgroup.subtree_control"), "+memory +pids")?;
+            place.push(step);
+            match fs::create_dir(&place) {
+                Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => return Err(cause),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Kills every process in `path` and below, and waits until they are gone.
@@ -194,5 +268,40 @@ mod tests {
         let first = Cgroups::of("cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n").expect("version 1");
         assert_eq!(first.tracking, Path::new("/sys/fs/cgroup/memory"));
         assert!(Cgroups::of("tmpfs / tmpfs rw 0 0\n").is_none());
+    }
+
+    #[test]
+    fn a_group_is_limited_in_every_layout() {
+        let limits = Limits { memory: MiB(2), processes: 7 };
+        let shown = |mounts: &str| {
+            let groups = Cgroups::of(mounts).expect("hierarchies");
+            let settings = groups.settings("a/b", limits);
+            let lines = settings.iter().map(|(file, value, needed)| format!("{} {value} {needed}", file.display()));
+            (groups.places("a/b"), lines.collect::<Vec<_>>())
+        };
+        let (places, settings) = shown("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n");
+        assert_eq!(places, [Path::new("/sys/fs/cgroup/a/b")]);
+        assert_eq!(
+            settings,
+            [
+                "/sys/fs/cgroup/a/b/memory.max 2097152 true",
+                "/sys/fs/cgroup/a/b/memory.swap.max 0 false",
+                "/sys/fs/cgroup/a/b/pids.max 7 true"
+            ]
+        );
+        let (places, settings) = shown(
+            "cgroup /c/memory cgroup rw,memory 0 0\ncgroup /c/pids cgroup rw,pids 0 0\ncgroup2 /c/unified cgroup2 rw 0 0\n",
+        );
+        assert_eq!(places, ["/c/unified/a/b", "/c/memory/a/b", "/c/pids/a/b"].map(Path::new));
+        assert_eq!(
+            settings,
+            [
+                "/c/memory/a/b/memory.limit_in_bytes 2097152 true",
+                "/c/memory/a/b/memory.memsw.limit_in_bytes 2097152 false",
+                "/c/pids/a/b/pids.max 7 true"
+            ]
+        );
+        let (places, _) = shown("cgroup /c/memory cgroup rw,memory 0 0\n");
+        assert_eq!(places, [Path::new("/c/memory/a/b")]);
     }
 }

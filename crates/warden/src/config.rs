@@ -77,6 +77,11 @@ impl Config {
         self.data.join("scratch")
     }
 
+    /// Where a sandbox's engine is mounted.
+    pub(crate) fn engine_of(&self, id: SandboxId) -> PathBuf {
+        self.sandbox(id).join("engine")
+    }
+
     pub(crate) fn image(&self, id: SandboxId, node: &NodeName) -> PathBuf {
         self.images().join(id.to_string()).join(format!("{node}.img"))
     }

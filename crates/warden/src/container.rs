@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use model::{NodeName, NodeSize, SandboxId};
+use model::{NodeName, NodeSize, SandboxId, Sizing};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
@@ -169,7 +169,7 @@ impl Sandboxes {
             &Surroundings {
                 ids,
                 root: &self.root,
-                engine: &self.config.engine(&record.spec.engine),
+                engine: &self.config.engine_of(id),
                 volume: &volume,
                 conf: &volume::directory(&self.config, id, &NodeName::driver()).join("conf"),
                 network: format!("/proc/{shim}/ns/net").as_ref(),
@@ -191,16 +191,17 @@ impl Sandboxes {
             job_uid: ids.base + JOB_USER,
         };
         write_json(&bundle.join("monitor.json"), &orders).doing(&what)?;
-        self.start_monitor(spec, io)
+        fail::fail_point!("warden.bundle.written");
+        self.start_monitor(spec, &record.spec.sizing, io)
     }
 
-    fn start_monitor(&self, spec: &ContainerSpec, io: ContainerIo) -> Result<(), Error> {
+    fn start_monitor(&self, spec: &ContainerSpec, sizing: &Sizing, io: ContainerIo) -> Result<(), Error> {
         let what = format!("starting {}", spec.node);
         let bundle = self.config.bundle(spec.id, &spec.node);
         let program =
             File::open(&self.config.executable).doing(format!("{what}: {}", self.config.executable.display()))?;
         let lock = lock_file(&bundle.join(LOCK)).doing(&what)?;
-        let group = self.cgroups.join(&format!("{}/platform", self.config.cgroup(spec.id)))?;
+        let groups = self.join_platform(spec.id, sizing)?;
         let (reader, writer) = io::pipe().doing(&what)?;
         let status: OwnedFd = writer.into();
         let monitor = Launch {
@@ -213,7 +214,7 @@ impl Sandboxes {
             ],
             descriptors: vec![io.stdout.as_fd(), io.stderr.as_fd(), io.exit.as_fd(), status.as_fd()],
             lock: lock.as_fd(),
-            cgroup: group.as_fd(),
+            cgroups: &groups,
             directory: None,
             network: None,
             identity: None,
@@ -222,6 +223,7 @@ impl Sandboxes {
         .doing(&what)?;
         self.remember(monitor);
         drop((io, status));
+        fail::fail_point!("warden.monitor.started");
         let mut awaited = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
         if poll(&mut awaited, milliseconds(START_PATIENCE)).is_ok_and(|ready| ready == 0) {
             let _ = kill(monitor, Signal::SIGKILL);
@@ -230,7 +232,10 @@ impl Sandboxes {
         let mut report = Vec::new();
         reader.take(MOST_REPORT).read_to_end(&mut report).doing(&what)?;
         match serde_json::from_slice(&report) {
-            Ok(Started::Runs) => Ok(()),
+            Ok(Started::Runs) => {
+                fail::fail_point!("warden.container.started");
+                Ok(())
+            }
             Ok(Started::Failed(cause)) => Err(cause).doing(what),
             Err(_) => Err("its monitor ended").doing(what),
         }

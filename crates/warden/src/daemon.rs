@@ -185,8 +185,13 @@ impl Daemon {
             .and_then(|()| stream.set_read_timeout(Some(REQUEST_PATIENCE)))
             .and_then(|()| stream.set_write_timeout(Some(REQUEST_PATIENCE)))
             .doing("preparing a call")?;
-        // What was a call to look whether somebody listens.
-        let Some((request, descriptors)) = receive::<Request>(stream)? else { return Ok(()) };
+        let (request, descriptors) = match receive::<Request>(stream) {
+            Ok(Some(call)) => call,
+            // What was a call to look whether somebody listens.
+            Ok(None) => return Ok(()),
+            Err(Error::Refused(why)) => return send(stream, &Reply::Refused(why), &[]),
+            Err(cause) => return Err(cause),
+        };
         let name = name_of(&request);
         let (reply, objects) = match self.act(caller, request, descriptors) {
             Ok(done) => done,

@@ -15,6 +15,7 @@ use crate::{
     bundle::{self, Surroundings},
     cgroup::Cgroups,
     config::Ids,
+    engines,
     files::{own_dir, remove_tree, write_whole},
     namespaces::Network,
     protocol::ContainerSpec,
@@ -63,6 +64,11 @@ pub fn doctor(config: &Config) -> Vec<Finding> {
             "install the package openjdk-17-jre-headless, or set warden.java_home",
         ),
         finding("python3", version(Path::new("/usr/bin/python3"), "--version"), "install the package python3"),
+        finding(
+            "owner of the engines",
+            owner_of_engines(config),
+            "as root: `casemate engine verify`, then `chown -R root:root` and `chmod -R go-w` on the directory of the engines",
+        ),
         Finding {
             needed: false,
             ..finding(
@@ -154,6 +160,13 @@ fn java(home: &Path) -> Result<String, String> {
         true => Ok(format!("{version} in {}", home.display())),
         false => Err(format!("{version} in {}", home.display())),
     }
+}
+
+fn owner_of_engines(config: &Config) -> Result<String, String> {
+    if !config.engines.exists() {
+        return Ok("none is installed".into());
+    }
+    engines::look(config).map(|count| format!("root, of {count}"))
 }
 
 /// A node's volume and a container, made as those of jobs are, in a place of their own.

@@ -24,8 +24,8 @@ pub struct Launch<'a> {
     pub descriptors: Vec<BorrowedFd<'a>>,
     /// The file whose lock it holds while it lives; gets the number after the last of `descriptors`.
     pub lock: BorrowedFd<'a>,
-    /// The `cgroup.procs` that it writes itself to.
-    pub cgroup: BorrowedFd<'a>,
+    /// Each `cgroup.procs` that it writes itself to.
+    pub cgroups: &'a [OwnedFd],
     /// Working directory.
     pub directory: Option<BorrowedFd<'a>>,
     /// Network namespace.
@@ -47,7 +47,7 @@ impl Launch<'_> {
         }
         let null = high(std::fs::File::open("/dev/null")?.as_fd())?;
         let program = high(self.program)?;
-        let cgroup = high(self.cgroup)?;
+        let cgroups = self.cgroups.iter().map(|list| high(list.as_fd())).collect::<io::Result<Vec<_>>>()?;
         let directory = self.directory.map(high).transpose()?;
         let network = self.network.map(high).transpose()?;
         let (reader, writer) = io::pipe()?;
@@ -60,7 +60,7 @@ impl Launch<'_> {
             envp: &envp,
             sources: &sources,
             null: null.as_raw_fd(),
-            cgroup: cgroup.as_raw_fd(),
+            cgroups: &cgroups,
             directory: directory.as_ref().map(AsRawFd::as_raw_fd),
             network: network.as_ref().map(AsRawFd::as_raw_fd),
             identity: self.identity,
@@ -97,7 +97,7 @@ struct Child<'a> {
     envp: &'a [*const libc::c_char],
     sources: &'a [OwnedFd],
     null: RawFd,
-    cgroup: RawFd,
+    cgroups: &'a [OwnedFd],
     directory: Option<RawFd>,
     network: Option<RawFd>,
     identity: Option<(u32, u32)>,
@@ -126,7 +126,9 @@ impl Child<'_> {
             // bare calls: those of libc would signal threads that this child does not have.
             unsafe {
                 check(libc::setsid().into())?;
-                check(libc::write(self.cgroup, c"0".as_ptr().cast(), 1) as i64)?;
+                for list in self.cgroups {
+                    check(libc::write(list.as_raw_fd(), c"0".as_ptr().cast(), 1) as i64)?;
+                }
                 if let Some(directory) = self.directory {
                     check(libc::fchdir(directory).into())?;
                 }

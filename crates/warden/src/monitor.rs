@@ -109,9 +109,12 @@ fn monitor(bundle: &Path) -> io::Result<()> {
     // A warden that died meanwhile asks again and finds the container.
     let _ = say(&mut status, &Started::Runs);
     drop(status);
+    fail::fail_point!("monitor.runs.told");
     let end = container.wait(&orders, &exit)?;
+    fail::fail_point!("monitor.end.seen");
     let _ = say(&mut exit, &end);
     drop(exit);
+    fail::fail_point!("monitor.end.told");
     delete(&orders);
     Ok(())
 }
@@ -165,15 +168,18 @@ fn start(orders: &Orders, bundle: &Path, stdout: &File, stderr: &File) -> io::Re
     }
     let init = fs::read_to_string(&pid_file)?.trim().parse().map(Pid::from_raw).map_err(io::Error::other)?;
     let handle = pidfd(init)?;
+    fail::fail_point!("monitor.container.created");
     close_gaps(init)?;
     // From here on the job's own program may run: nobody starts this container a second time.
     File::create(bundle.join(STARTED))?;
+    fail::fail_point!("monitor.start.marked");
     let mut start = runtime(orders);
     start.arg("--log").arg(bundle.join("runtime.log")).arg("start").arg(&orders.container);
     if !start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?.success() {
         files::remove_file(&bundle.join(STARTED))?;
         return Err(io::Error::other(last_error(bundle)));
     }
+    fail::fail_point!("monitor.program.started");
     File::create(bundle.join(RUNS))?;
     Ok(Container { init, handle })
 }

@@ -1,4 +1,6 @@
-//! The wire between the warden and its callers: a length, a JSON message of a bounded size, descriptors beside it.
+//! The wire between the warden and its callers: a word, a JSON message of a bounded size, descriptors beside it. The
+//! word, little endian, is the length of the message and in its highest byte the [`VERSION`] of what is said. A shim may
+//! be older than the warden that it calls; the rule for a change: docs/upgrade.md.
 
 use std::{
     io::{self, IoSlice, Read, Write},
@@ -141,7 +143,7 @@ pub(crate) fn send<T: Serialize>(stream: &mut UnixStream, message: &T, fds: &[Ra
     if body.len() > MAX_MESSAGE {
         return Err(Error::Refused(format!("the message has {} bytes, the bound is {MAX_MESSAGE}", body.len())));
     }
-    let length = u32::try_from(body.len()).map_err(connection)?.to_le_bytes();
+    let length = (u32::try_from(body.len()).map_err(connection)? | VERSION << VERSION_SHIFT).to_le_bytes();
     let rights = [ControlMessage::ScmRights(fds)];
     let control: &[ControlMessage] = if fds.is_empty() { &[] } else { &rights };
     let sent = sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&length)], control, MsgFlags::MSG_NOSIGNAL, None)
@@ -157,7 +159,13 @@ pub(crate) fn receive<T: DeserializeOwned>(stream: &mut UnixStream) -> Result<Op
         return Ok(None);
     }
     stream.read_exact(&mut length[got..]).map_err(connection)?;
-    let size = u32::from_le_bytes(length) as usize;
+    let word = u32::from_le_bytes(length);
+    let (version, size) = (word >> VERSION_SHIFT, (word & ((1 << VERSION_SHIFT) - 1)) as usize);
+    if version != VERSION {
+        return Err(Error::Refused(format!(
+            "version {version} of the warden's protocol, and this process speaks version {VERSION}"
+        )));
+    }
     if size > MAX_MESSAGE {
         return Err(Error::Refused(format!("a message of {size} bytes, the bound is {MAX_MESSAGE}")));
     }
@@ -209,12 +217,28 @@ pub(crate) fn connection(cause: impl std::fmt::Display) -> Error {
     Error::Connection(cause.to_string())
 }
 
+/// The version of this protocol. It grows with each change that a process of before would not understand.
+pub(crate) const VERSION: u32 = 1;
+const VERSION_SHIFT: u32 = 24;
 /// More than a driver's arguments and environment need.
 pub(crate) const MAX_MESSAGE: usize = 512 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_of_another_version_is_refused_and_says_so() {
+        let (mut ours, mut theirs) = UnixStream::pair().expect("a pair");
+        let body = br#""ListSandboxes""#;
+        let word = (u32::try_from(body.len()).expect("short") | (VERSION + 1) << VERSION_SHIFT).to_le_bytes();
+        theirs.write_all(&[&word[..], body].concat()).expect("sent");
+        let refused = receive::<Request>(&mut ours).expect_err("another version");
+        assert_eq!(
+            refused.to_string(),
+            "refused: version 2 of the warden's protocol, and this process speaks version 1"
+        );
+    }
 
     #[test]
     fn descriptors_come_with_their_message_and_too_many_are_closed() {

@@ -5,12 +5,12 @@ use std::{
     collections::HashMap,
     fs,
     net::TcpListener,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use model::{NodeName, SandboxId};
+use model::{MiB, NodeName, SandboxId, Sizing};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -19,8 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Config, Doing, Error,
-    cgroup::Cgroups,
+    cgroup::{Cgroups, Limits},
     config::{Ids, JOB_USER},
+    engines,
     files::{make_dir, names, open_root, own_dir, remove_tree, write_whole},
     namespaces::Network,
     protocol::{SandboxSpec, SandboxState},
@@ -75,7 +76,7 @@ impl Sandboxes {
         let lock = self.lock_of(spec.id);
         let _held = hold(&lock);
         let control = self.config.shim_socket(spec.id);
-        match self.record(spec.id) {
+        match self.record(spec.id)? {
             Some(record) if record.complete => {
                 if record.spec != *spec {
                     return Err(Error::Refused(format!("sandbox {} stands with another specification", spec.id)));
@@ -87,10 +88,6 @@ impl Sandboxes {
             _ => self.strip(spec.id)?,
         }
         check(spec)?;
-        let engine = self.config.engine(&spec.engine);
-        if !engine.is_dir() {
-            return Err(Error::NotFound(format!("engine {} in {}", spec.engine, engine.display())));
-        }
         let built = self.build(spec);
         if built.is_err() {
             // The caller hears the first cause; what cannot be cleared now is cleared by the next call.
@@ -106,27 +103,40 @@ impl Sandboxes {
         let ids = self.ranges.claim(&self.config, &directory)?;
         let mut record = Record { spec: spec.clone(), ids, complete: false };
         self.write(&record)?;
+        fail::fail_point!("warden.sandbox.recorded");
         // The shim reaches its directories below here by its group; nobody else does.
         own_dir(&directory.join("volumes"), 0o710, (0, ids.shim_uid())).doing("making the place of volumes")?;
         own_dir(&self.config.bundles(id), 0o700, (0, 0)).doing("making the place of bundles")?;
+        engines::mount_engine(&self.config, id, &spec.engine)?;
+        fail::fail_point!("warden.engine.mounted");
         let network = Network::create()?;
+        fail::fail_point!("warden.network.made");
         self.make_volume(id, ids, &NodeName::driver(), spec.sizing.driver.storage())?;
-        let shim = shim::start(&self.config, &self.cgroups, id, ids, &network)?;
+        fail::fail_point!("warden.volume.made");
+        let groups = self.join_platform(id, &spec.sizing)?;
+        let shim = shim::start(&self.config, &groups, id, ids, &network)?;
         self.remember(shim);
+        fail::fail_point!("warden.shim.started");
         record.complete = true;
         self.write(&record)?;
+        fail::fail_point!("warden.sandbox.complete");
         tracing::info!(sandbox = %id, range = ids.base, "sandbox made");
         Ok(network.objects)
     }
 
+    /// The group of what is not in a container: the shim, monitors, and the runtime while it starts a container. A
+    /// hostile driver can make them work; here is the most that it can make them take.
+    pub(crate) fn join_platform(&self, id: SandboxId, sizing: &Sizing) -> Result<Vec<OwnedFd>, Error> {
+        let nodes = 1 + sizing.executors;
+        let limits = Limits {
+            memory: MiB(PLATFORM_MEMORY + u64::from(nodes) * NODE_MEMORY),
+            processes: PLATFORM_PROCESSES + nodes * NODE_PROCESSES,
+        };
+        self.cgroups.join(&format!("{}/platform", self.config.cgroup(id)), limits)
+    }
+
     /// Makes the volume of a node with the directories that its container sees.
-    pub(crate) fn make_volume(
-        &self,
-        id: SandboxId,
-        ids: Ids,
-        node: &NodeName,
-        size: model::MiB,
-    ) -> Result<PathBuf, Error> {
+    pub(crate) fn make_volume(&self, id: SandboxId, ids: Ids, node: &NodeName, size: MiB) -> Result<PathBuf, Error> {
         let data = volume::create(&self.config, id, node, size)?;
         let (root, job, shim) = (ids.base, ids.base + JOB_USER, ids.shim_uid());
         let make = || -> std::io::Result<()> {
@@ -179,8 +189,9 @@ impl Sandboxes {
             let mut shim_alive = shim::find(&self.config, id).is_some();
             // Who holds the lock is changing it, and clears up himself.
             if let Ok(_held) = lock.try_lock() {
-                shim_alive =
-                    shim::find(&self.config, id).is_some() && self.record(id).is_some_and(|record| record.complete);
+                // What a later warden wrote and this one cannot read may well run.
+                let complete = self.record(id).map_or(true, |record| record.is_some_and(|record| record.complete));
+                shim_alive = shim::find(&self.config, id).is_some() && complete;
                 if !shim_alive
                     && self.config.sandbox(id).exists()
                     && let Err(cause) = self.strip(id)
@@ -198,7 +209,7 @@ impl Sandboxes {
     pub(crate) fn of_shim(&self, id: SandboxId, caller: u32) -> Result<Record, Error> {
         // The same answer whether it is another's or nobody's: a shim learns nothing of others.
         let none = || Error::Refused(format!("sandbox {id} is not of user {caller}"));
-        let record = self.record(id).filter(|record| record.complete).ok_or_else(none)?;
+        let record = self.record(id)?.filter(|record| record.complete).ok_or_else(none)?;
         if caller == record.ids.shim_uid() || caller == 0 { Ok(record) } else { Err(none()) }
     }
 
@@ -210,16 +221,24 @@ impl Sandboxes {
         if let Some(shim) = shim::find(&self.config, id) {
             let _ = kill(shim, Signal::SIGKILL);
         }
+        fail::fail_point!("warden.processes.killed");
         self.clear_containers(id)?;
+        engines::unmount(&self.config, id)?;
+        fail::fail_point!("warden.containers.cleared");
         volume::remove_all(&self.config, id)?;
+        fail::fail_point!("warden.volumes.removed");
         self.cgroups.remove(&group)?;
-        shim::clear(&self.config, id)
+        fail::fail_point!("warden.groups.removed");
+        shim::clear(&self.config, id)?;
+        fail::fail_point!("warden.sandbox.stripped");
+        Ok(())
     }
 
     fn forget(&self, id: SandboxId) -> Result<(), Error> {
         let directory = self.config.sandbox(id);
         let existed = directory.exists();
         self.ranges.release(&directory)?;
+        fail::fail_point!("warden.range.released");
         remove_tree(&directory).doing("removing the sandbox's directory")?;
         if existed {
             tracing::info!(sandbox = %id, "sandbox removed");
@@ -227,8 +246,14 @@ impl Sandboxes {
         Ok(())
     }
 
-    pub(crate) fn record(&self, id: SandboxId) -> Option<Record> {
-        serde_json::from_slice(&fs::read(self.config.sandbox(id).join(RECORD)).ok()?).ok()
+    /// What is written down of a sandbox; `None` where nothing is.
+    fn record(&self, id: SandboxId) -> Result<Option<Record>, Error> {
+        let what = || format!("reading what is written down of sandbox {id}");
+        match fs::read(self.config.sandbox(id).join(RECORD)) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).doing(what()),
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(cause).doing(what()),
+        }
     }
 
     fn write(&self, record: &Record) -> Result<(), Error> {
@@ -304,6 +329,13 @@ pub(crate) fn hold(lock: &Mutex<()>) -> MutexGuard<'_, ()> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// MiB for a shim, which needs some 16 beside the cache of what it writes, and for each node: a monitor has a few, the
+/// runtime some 30 for a moment.
+const PLATFORM_MEMORY: u64 = 192;
+const NODE_MEMORY: u64 = 64;
+/// A shim has some 40 threads at most, the runtime a dozen.
+const PLATFORM_PROCESSES: u32 = 96;
+const NODE_PROCESSES: u32 = 48;
 const RECORD: &str = "sandbox.json";
 const MOST_EXECUTORS: u32 = 64;
 const MOST_CORES: u32 = 256;

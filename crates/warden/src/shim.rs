@@ -16,7 +16,6 @@ use nix::unistd::Pid;
 
 use crate::{
     Config, Doing, Error,
-    cgroup::Cgroups,
     config::Ids,
     files::{lock_file, lock_holder, make_dir, open_root, own_dir, remove_file, remove_tree_at},
     launch::Launch,
@@ -25,13 +24,12 @@ use crate::{
 };
 
 /// Starts the shim; returns once its program runs.
-pub fn start(config: &Config, cgroups: &Cgroups, id: SandboxId, ids: Ids, network: &Network) -> Result<Pid, Error> {
+pub fn start(config: &Config, groups: &[OwnedFd], id: SandboxId, ids: Ids, network: &Network) -> Result<Pid, Error> {
     let what = "starting the shim";
     let control = control_socket(config, id).doing(format!("{what}: its control socket"))?;
     let spool = make_spool(config, id, ids).doing(format!("{what}: the spool"))?;
     let program = fs::File::open(&config.executable).doing(format!("{what}: {}", config.executable.display()))?;
     let lock = lock_file(&lock_path(config, id)).doing(what)?;
-    let group = cgroups.join(&format!("{}/platform", config.cgroup(id)))?;
     let driver = volume::directory(config, id, &NodeName::driver());
     let path = |path: &Path| path.to_string_lossy().into_owned();
     let arguments = ["casemate", "shim", "--sandbox", &id.to_string(), "--work", &path(&driver.join("work")), "--conf"]
@@ -44,7 +42,7 @@ pub fn start(config: &Config, cgroups: &Cgroups, id: SandboxId, ids: Ids, networ
         arguments,
         descriptors: vec![control.as_fd(), network.objects.as_fd(), network.pods.as_fd()],
         lock: lock.as_fd(),
-        cgroup: group.as_fd(),
+        cgroups: groups,
         directory: Some(spool.as_fd()),
         network: Some(network.namespace.as_fd()),
         identity: Some((ids.shim_uid(), ids.shim_uid())),

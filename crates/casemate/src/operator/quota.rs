@@ -24,7 +24,7 @@ pub enum QuotaCommand {
         #[command(flatten)]
         data: DataArgs,
     },
-    /// Change it, for jobs that have not started; a waiting job that could never start by it ends, and is told why
+    /// Change it, for jobs that have not started; a waiting job that is larger than all of it waits on
     Set {
         /// Whose
         #[arg(value_name = "PROJECT")]

@@ -21,6 +21,11 @@ pub const CASEMATE: &str = env!("CARGO_BIN_EXE_casemate");
 /// One stack at a time: the machine has few cores, and what one job gets of them another lacks.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// The turn of a test that starts services; the next one's begins when it is dropped.
+pub fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A running `casemate up`. Dropping it stops it and checks that nothing is left behind.
 pub struct Stack {
     child: Child,
@@ -55,7 +60,7 @@ impl Stack {
     }
 
     fn launch(environment: &[(&str, &str)], arguments: impl FnOnce(&Path) -> Vec<OsString>) -> Stack {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turn();
         let dir = tempfile::Builder::new().prefix("casemate-test-").tempdir_in("/var/tmp").expect("a directory").keep();
         // The service user must reach its data directory in it.
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("mode");

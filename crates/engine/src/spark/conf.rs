@@ -88,6 +88,10 @@ fn spark_defaults(context: &DriverContext, user: &BTreeMap<String, String>) -> S
     ] {
         all.insert(name, value);
     }
+    for (name, value) in REPORTING {
+        all.insert(name, (*value).to_owned());
+    }
+    all.insert("spark.metrics.conf.*.sink.casemate.port", REPORTS.to_string());
     match context.spec.placement {
         Placement::Cluster => cluster(context, user, &mut all),
         // Nothing outside the JVM speaks to it, so there is nobody to authenticate.
@@ -197,6 +201,23 @@ fn xml(text: &str) -> String {
 
 const DRIVER_ARGUMENTS: &str = "driver.args";
 
+/// The port of the job's loopback at which the shim hears by UDP what Spark counts.
+pub const REPORTS: u16 = 9002;
+
+/// Executors tell what they count of tasks; the JVM's own metrics would be hundreds of lines.
+const REPORTING: [(&str, &str); 6] = [
+    ("spark.metrics.conf.*.sink.casemate.class", "org.apache.spark.metrics.sink.GraphiteSink"),
+    ("spark.metrics.conf.*.sink.casemate.host", "127.0.0.1"),
+    ("spark.metrics.conf.*.sink.casemate.protocol", "udp"),
+    ("spark.metrics.conf.*.sink.casemate.period", "2"),
+    ("spark.metrics.conf.*.sink.casemate.unit", "seconds"),
+    (
+        "spark.metrics.conf.*.sink.casemate.regex",
+        "[.]executor[.](threadpool[.]activeTasks|succeededTasks|runTime|jvmGCTime|shuffleTotalBytesRead|shuffleBytesWritten\
+         |bytesRead|recordsRead|bytesWritten|recordsWritten|memoryBytesSpilled|diskBytesSpilled)$",
+    ),
+];
+
 /// What a user may say otherwise.
 const DEFAULTS: [(&str, &str); 3] = [
     // No listener that nobody can reach; it also starts faster.
@@ -230,7 +251,8 @@ const OURS: [&str; 20] = [
     "spark.jars.excludes",
     "spark.local.dir",
 ];
-const OUR_PREFIXES: [&str; 6] = [
+const OUR_PREFIXES: [&str; 7] = [
+    "spark.metrics.conf.*.sink.casemate.",
     "spark.kubernetes.",
     "spark.authenticate",
     "spark.network.crypto.",

@@ -12,7 +12,7 @@ mod waiting;
 
 use model::{JobSpec, Placement, Program, Sizing};
 
-pub use conf::{ConfFile, conf_files, overridden, unsupported};
+pub use conf::{ConfFile, REPORTS, conf_files, overridden, unsupported};
 pub(crate) use waiting::asked_options;
 pub use waiting::{handover, waiting_driver, waiting_executor, waiting_files};
 

@@ -33,6 +33,7 @@ fn spec(parameters: &[(&str, &str)]) -> JobSpec {
     let rules = SpecRules {
         regions: vec!["GRA".parse().expect("a region")],
         versions: vec!["3.5.9".parse().expect("a version")],
+        ..SpecRules::default()
     };
     JobSpec::parse(&request, &rules).expect("valid")
 }

@@ -27,6 +27,7 @@ use super::{
     keeper::Keeper,
     output::Output,
     pods::{self, Host},
+    sampler::Sampler,
     upload::NotUploaded,
     waiting::Waiting,
 };
@@ -189,6 +190,7 @@ impl Attempt {
         let Some(listener) = self.pods.take() else {
             return (None, (EndReason::Platform { detail: "the pods API has no listener".into() }, NOT_RUN));
         };
+        let sampler = Sampler::start(self.start.log_key.clone(), &self.args.work).await;
         let api = tokio::spawn(pods::serve(listener, host.clone(), closing.clone()));
         let executors = Executors {
             host,
@@ -232,6 +234,8 @@ impl Attempt {
         let ended = async {
             let _ = tokio::time::timeout(EXECUTORS_END, executors).await;
             let _ = tokio::time::timeout(EXECUTORS_END, api).await;
+            // Executors tell at their end what they have counted.
+            sampler.finish().await;
         };
         tokio::join!(ended, self.output.drain(&driver, DRAIN));
         if let Some(saved) = saved {

@@ -7,8 +7,8 @@
 //! | `attempt` | the life, step by step |
 //! | `fetch`, `gate`, `upload` | the job's bucket, the object gate, the bucket of logs |
 //! | `containers`, `executors`, `pods` | what runs, through the warden and for Spark |
+//! | `output`, `keeper`, `sampler` | the log, the state, and what is used, in the spool |
 //! | `waiting` | containers that are started before their job is there |
-//! | `output`, `keeper` | the log and the state in the spool |
 //! | `ending` | what an end means |
 //!
 //! Start at [`run`].
@@ -22,6 +22,7 @@ mod gate;
 mod keeper;
 mod output;
 mod pods;
+mod sampler;
 mod upload;
 mod waiting;
 
@@ -58,6 +59,7 @@ use gate::Gate;
 use keeper::Keeper;
 use output::Output;
 use upload::Uploads;
+pub(crate) use upload::{log_key, platform_log_key, send_part};
 use waiting::Waiting;
 
 /// What the warden tells a shim on its command line; the descriptors 3, 4 and 5 are the listeners of the control
@@ -218,7 +220,8 @@ impl Shim {
         let uploads = Uploads {
             gate: Gate::new(&start.keys.platform, &start.region),
             reader: Reader::open(".".as_ref(), &start.log_key),
-            job: start.id.job,
+            id: start.id,
+            log_key: start.log_key.clone(),
             // The control socket's own receiver, and one for each connection.
             is_served: Box::new(move || phases.receiver_count() > 1),
         };

@@ -2,7 +2,6 @@
 //! that writes and nothing else, with a buffer per pipe that holds one unfinished line.
 
 use std::{
-    collections::HashMap,
     fs::File,
     io::{ErrorKind, Read, Write},
     os::{
@@ -13,27 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use model::{LogId, LogStream, NodeName};
+use model::{LogStream, NodeName};
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::spool::{Error, Writer};
-
-/// A stretch of one node's log that is uploaded as one object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
-    /// Whose.
-    pub node: NodeName,
-    /// Its first line.
-    pub first: LogId,
-    /// Its last line.
-    pub last: LogId,
-    /// Its length when put together.
-    pub bytes: u64,
-}
+use crate::spool::{Error, Part, Parts, Writer};
 
 /// The log as the rest of the shim sees it. Cheap to clone; the thread ends when the last clone is gone.
 #[derive(Debug, Clone)]
@@ -74,7 +60,7 @@ impl Output {
             drains: Vec::new(),
             said: Vec::new(),
             lines_said: 0,
-            open: HashMap::new(),
+            open: Parts::default(),
             stalled: None,
             unchecked: 0,
             scratch: vec![0; READ],
@@ -141,7 +127,7 @@ struct Pump {
     /// Lines of the platform that are not written yet, because the disk is full.
     said: Vec<(Vec<u8>, Option<oneshot::Sender<()>>)>,
     lines_said: u32,
-    open: HashMap<NodeName, Part>,
+    open: Parts,
     /// Nothing is read until then: the log could not be written.
     stalled: Option<Instant>,
     /// Bytes that were written since the disk was looked at.
@@ -222,7 +208,7 @@ impl Pump {
                 Command::Drain { node, until, done } => self.drains.push((node, until, done)),
                 Command::Say { text, done } => self.say(text, done),
                 Command::Finish { done } => {
-                    for (_, part) in self.open.drain() {
+                    for part in self.open.rest() {
                         let _ = self.parts.send(part);
                     }
                     let _ = done.send(self.writer.flush());
@@ -263,7 +249,10 @@ impl Pump {
             match append(&mut self.writer, &pipe.node, pipe.stream, &pipe.held[begin..begin + length]) {
                 Ok(part) => {
                     self.unchecked += length;
-                    begin += keep(&mut self.open, &self.parts, part, length);
+                    begin += length;
+                    if let Some(full) = self.open.add(part) {
+                        let _ = self.parts.send(full);
+                    }
                 }
                 Err(cause) => {
                     tracing::error!(%cause, "the log cannot be written; the job waits");
@@ -371,24 +360,6 @@ fn has_room() -> bool {
     about.blocks_available() * about.fragment_size() >= reserve
 }
 
-/// Adds what was written to its node's part; a part that would get too long goes out first. Gives `length` back.
-fn keep(open: &mut HashMap<NodeName, Part>, parts: &mpsc::UnboundedSender<Part>, new: Part, length: usize) -> usize {
-    match open.get_mut(&new.node) {
-        Some(part) if part.bytes + new.bytes <= PART => {
-            part.last = new.last;
-            part.bytes += new.bytes;
-        }
-        _ => {
-            if let Some(full) = open.insert(new.node.clone(), new) {
-                let _ = parts.send(full);
-            }
-        }
-    }
-    length
-}
-
-/// Logs are uploaded in objects of this length (the old service's).
-const PART: u64 = 100 * 1024 * 1024;
 const READ: usize = 64 * 1024;
 const PIPE: i32 = 256 * 1024;
 const STALL: Duration = Duration::from_secs(1);

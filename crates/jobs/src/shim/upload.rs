@@ -4,16 +4,17 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use crypto::Key;
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
-use model::{BucketName, JobId, NodeName};
+use model::{BucketName, JobId, NodeName, SandboxId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    gate::{Gate, Pieces, Refusal},
-    output::Part,
+use super::gate::{Gate, Pieces, Refusal};
+use crate::{
+    spool::{Part, Reader, read_used},
+    used,
 };
-use crate::spool::Reader;
 
 /// What uploads the log of one attempt.
 pub struct Uploads {
@@ -22,7 +23,9 @@ pub struct Uploads {
     /// The log.
     pub reader: Reader,
     /// Whose log.
-    pub job: JobId,
+    pub id: SandboxId,
+    /// What it and what the attempt used are sealed with.
+    pub log_key: Key,
     /// Tells whether `serve` is there: while it is not, waiting for it counts for nothing.
     pub is_served: Box<dyn Fn() -> bool + Send + Sync>,
 }
@@ -48,6 +51,7 @@ impl Uploads {
                 () = finished.cancelled(), if !finishing => {
                     finishing = true;
                     active.push(self.platform().boxed());
+                    active.push(self.used().boxed());
                 }
             }
         }
@@ -56,17 +60,17 @@ impl Uploads {
     }
 
     async fn part(&self, part: Part) -> Result<(), NotUploaded> {
-        let key = format!("{}/{}/spark.log.{}", self.job, part.node, part.first.0);
+        let key = log_key(self.id.job, &part);
         self.insist(key, part.bytes, |pieces| {
             let (reader, part) = (self.reader.clone(), part.clone());
-            tokio::task::spawn_blocking(move || send(&reader, &part, &pieces));
+            tokio::task::spawn_blocking(move || send_part(&reader, &part, &pieces));
         })
         .await
     }
 
     /// The making of the environment, and what else the platform has said.
     async fn platform(&self) -> Result<(), NotUploaded> {
-        let key = format!("{}/{}/odp.logs", self.job, NodeName::driver());
+        let key = platform_log_key(self.id.job);
         let reader = self.reader.clone();
         let read = tokio::task::spawn_blocking(move || reader.platform()).await;
         let text = match read {
@@ -74,6 +78,28 @@ impl Uploads {
             Ok(Err(cause)) => return Err(NotUploaded { key, why: cause.to_string() }),
             Err(cause) => return Err(NotUploaded { key, why: cause.to_string() }),
         };
+        self.text(key, text).await
+    }
+
+    /// What the nodes used over time.
+    async fn used(&self) -> Result<(), NotUploaded> {
+        let key = used::object_of(self.id);
+        let log_key = self.log_key.clone();
+        let read = tokio::task::spawn_blocking(move || read_used(".".as_ref(), &log_key)).await;
+        let text = match read {
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Ok(Some(history))) => serde_json::to_vec(&history).map_err(|cause| cause.to_string()),
+            Ok(Err(cause)) => Err(cause.to_string()),
+            Err(cause) => Err(cause.to_string()),
+        };
+        match text {
+            Ok(text) => self.text(key, Bytes::from(text)).await,
+            Err(why) => Err(NotUploaded { key, why }),
+        }
+    }
+
+    /// Puts an object of this text, unless it is empty.
+    async fn text(&self, key: String, text: Bytes) -> Result<(), NotUploaded> {
         if text.is_empty() {
             return Ok(());
         }
@@ -117,8 +143,18 @@ impl Uploads {
     }
 }
 
+/// The object that a part of a job's log is, in the bucket of logs (the old service's names).
+pub(crate) fn log_key(job: JobId, part: &Part) -> String {
+    format!("{job}/{}/spark.log.{}", part.node, part.first.0)
+}
+
+/// The object of what the platform has said of a job.
+pub(crate) fn platform_log_key(job: JobId) -> String {
+    format!("{job}/{}/odp.logs", NodeName::driver())
+}
+
 /// Reads a part and sends it; ends early where nobody takes it any more.
-fn send(reader: &Reader, part: &Part, pieces: &mpsc::Sender<std::io::Result<Bytes>>) {
+pub(crate) fn send_part(reader: &Reader, part: &Part, pieces: &mpsc::Sender<std::io::Result<Bytes>>) {
     let mut raw = match reader.raw(&part.node, part.first, part.last) {
         Ok(raw) => raw,
         Err(cause) => return drop(pieces.blocking_send(Err(std::io::Error::other(cause)))),

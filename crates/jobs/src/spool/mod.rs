@@ -2,16 +2,20 @@
 //! `serve` reads, while the shim lives and after.
 //!
 //! Everything here is blocking file work: call it from a blocking task. Start at [`Writer::create`],
-//! [`Reader::open`], [`write_state`] and [`read_state`].
+//! [`Reader::open`], [`write_state`], [`read_state`], [`write_used`] and [`read_used`].
 
 mod frame;
+mod parts;
 mod reader;
 mod state;
 mod sync;
+mod used;
 mod writer;
 
+pub use parts::{Part, Parts};
 pub use reader::{Query, Raw, Reader};
 pub use state::{State, read_state, write_state};
+pub use used::{LONGEST as LONGEST_USED, read_used, write_used};
 pub use writer::{Writer, Written};
 
 /// Why the spool could not be written or read.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use model::{LogId, LogLine, NodeName};
 
 use super::{
-    Error,
+    Error, Part, Parts,
     frame::{self, FRAME_HEADER, HEADER, INNER_HEADER, Inner, Outer, PLATFORM},
 };
 
@@ -134,6 +134,20 @@ impl Reader {
     /// nothing of the platform's.
     pub fn raw(&self, node: &NodeName, first: LogId, last: LogId) -> Result<Raw, Error> {
         Ok(Raw { frames: Frames::of(self, first)?, node: frame::number_of(node), first, last })
+    }
+
+    /// The parts that the nodes' logs are uploaded in, as their writer cut them: none is left open.
+    pub fn parts(&self) -> Result<Vec<Part>, Error> {
+        let (mut parts, mut whole) = (Parts::default(), Vec::new());
+        let mut frames = Frames::of(self, LogId(0))?;
+        while let Some(opened) = frames.next(|outer| outer.node != PLATFORM)? {
+            let Inner { first, node, breaks, .. } = opened.inner;
+            let last = LogId(first.0.saturating_add(frame::count(opened.payload())).saturating_sub(1));
+            let bytes = opened.payload().len() as u64 + u64::from(breaks);
+            whole.extend(parts.add(Part { node: frame::node_of(node), first, last, bytes }));
+        }
+        whole.extend(parts.rest());
+        Ok(whole)
     }
 
     /// All lines of the platform, each with its time before it.

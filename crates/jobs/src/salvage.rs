@@ -1,0 +1,71 @@
+//! The log of an attempt whose shim died before it had brought all of it into the bucket of logs: `serve` does that from
+//! the spool, into the same objects.
+
+use audit::{Actor, Entry};
+use bytes::Bytes;
+use model::{BucketName, Job, SandboxId};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::{
+    Error, Inner,
+    record::LOG_KEY,
+    shim::{log_key, platform_log_key, send_part},
+    spool::Reader,
+    surroundings::Beside as _,
+};
+
+/// Uploads what is not there yet; nothing where all of it is. Nobody may write to the spool any more.
+pub(crate) async fn upload(jobs: &Inner, job: &Job, id: SandboxId) -> Result<(), Error> {
+    let parts = &jobs.parts;
+    let place = db::jobs::log_place(&parts.db, id).await?.filter(|place| place.spooled);
+    let Some(place) = place else { return Ok(()) };
+    let key = parts.keys.unwrap(&job.project, LOG_KEY, &place.wrapped_key)?;
+    let sandbox = db::jobs::sandbox_of(&parts.db, id).await?;
+    let reader = Reader::open(&jobs.spool(sandbox), &key);
+    let (written, said) = {
+        let reader = reader.clone();
+        tokio::task::spawn_blocking(move || Ok::<_, crate::spool::Error>((reader.parts()?, reader.platform()?)))
+            .await??
+    };
+    parts.surroundings.ensure_log_bucket(&job.project).await.beside(DOING)?;
+    let (mut files, mut bytes) = (0_u64, 0_u64);
+    for part in written {
+        let name = log_key(id.job, &part);
+        if size_of(jobs, job, &name).await? == Some(part.bytes) {
+            continue;
+        }
+        let (pieces, body) = mpsc::channel(PIECES);
+        let (reader, length) = (reader.clone(), part.bytes);
+        let reading = tokio::task::spawn_blocking(move || send_part(&reader, &part, &pieces));
+        parts.surroundings.write_log(&job.project, &name, length, body).await.beside(DOING)?;
+        reading.await?;
+        (files, bytes) = (files + 1, bytes + length);
+    }
+    let name = platform_log_key(id.job);
+    let length = said.len() as u64;
+    if length > 0 && size_of(jobs, job, &name).await? != Some(length) {
+        let (pieces, body) = mpsc::channel(PIECES);
+        // A channel that was just made has room.
+        let _ = pieces.try_send(Ok(Bytes::from(said)));
+        drop(pieces);
+        parts.surroundings.write_log(&job.project, &name, length, body).await.beside(DOING)?;
+        (files, bytes) = (files + 1, bytes + length);
+    }
+    if files > 0 {
+        tracing::warn!(%id, files, bytes, "the log of an attempt was uploaded from what its shim left");
+        let resource = format!("project/{}/job/{}", job.project, job.id);
+        let mut entry = Entry::new(Actor::system(), "job.log.uploaded", resource);
+        entry.result = "ok".to_owned();
+        entry.detail = json!({ "attempt": id.attempt.0, "files": files, "bytes": bytes });
+        parts.audit.record(entry).await?;
+    }
+    Ok(())
+}
+
+async fn size_of(jobs: &Inner, job: &Job, name: &str) -> Result<Option<u64>, Error> {
+    jobs.parts.surroundings.object_size(&job.project, &BucketName::logs(), name).await.beside(DOING)
+}
+
+const DOING: &str = "uploading the log of an attempt";
+const PIECES: usize = 2;
