@@ -449,6 +449,28 @@ async fn a_job_that_is_not_accepted_any_more_is_a_run_with_its_reason() {
 }
 
 #[tokio::test]
+async fn a_time_whose_job_may_not_wait_for_an_earlier_one_is_a_run_with_its_reason() {
+    let world = world().await;
+    let made = create(&world, &each_minute(&world, &json!({ "overlap": "queue" }))).await;
+    let first = time(&made["nextRun"]);
+    at(&world, first).await;
+    // As many jobs of the project wait for another one as may.
+    let earlier = jobs(&world).await.swap_remove(0);
+    let mut tx = world.db.begin().await.expect("a transaction");
+    for _ in 0..1000 {
+        let held = model::Job { id: JobId(uuid::Uuid::now_v7()), ..earlier.clone() };
+        db::jobs::insert(&mut tx, &held).await.expect("a job");
+        db::jobs::wait_for(&mut tx, held.id, earlier.id).await.expect("held");
+    }
+    tx.commit().await.expect("committed");
+    at(&world, first + MINUTE).await;
+    let (outcome, why) = runs(&world, &made).await.swap_remove(0);
+    assert_eq!(outcome, "refused");
+    assert!(why.is_some_and(|why| why.contains("wait for another one already")));
+    assert_eq!(time(&show(&world, &made).await["nextRun"]), first + MINUTE * 2);
+}
+
+#[tokio::test]
 async fn owners_are_told_of_the_end_of_a_version_and_of_its_withdrawal_each_once() {
     let world = world().await;
     create(&world, &each_minute(&world, &json!({ "name": "names it" }))).await;

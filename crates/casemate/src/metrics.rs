@@ -26,12 +26,14 @@ use prometheus_client::{
 };
 use zeroize::Zeroizing;
 
+/// One label.
+type Label<V> = [(&'static str, V); 1];
+
 /// Calls of the API, which the router's layer counts.
 #[derive(Debug, Clone)]
 pub struct Calls {
-    count:
-        Family<(([(&'static str, String); 1], [(&'static str, &'static str); 1]), [(&'static str, u16); 1]), Counter>,
-    seconds: Family<[(&'static str, String); 1], Histogram, fn() -> Histogram>,
+    count: Family<((Label<String>, Label<&'static str>), Label<u16>), Counter>,
+    seconds: Family<Label<String>, Histogram, fn() -> Histogram>,
 }
 
 /// What the endpoint reads.
@@ -53,8 +55,8 @@ pub struct Sources {
 /// What is measured when it is asked for.
 #[derive(Debug, Default)]
 struct Gauges {
-    database: Family<[(&'static str, &'static str); 1], Gauge>,
-    disk: Family<[(&'static str, &'static str); 1], Gauge>,
+    database: Family<Label<&'static str>, Gauge>,
+    disk: Family<Label<&'static str>, Gauge>,
     memory: Gauge,
     descriptors: Gauge,
 }

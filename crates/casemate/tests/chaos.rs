@@ -25,7 +25,7 @@ fn every_job_ends_in_a_true_state_whatever_is_killed() {
     for round in 0..KILLS {
         chaos.submit();
         chaos.cancel_one_in(20);
-        std::thread::sleep(Duration::from_millis(1_000 + chaos.dice.below(4_000)));
+        std::thread::sleep(Duration::from_millis(2_000 + chaos.dice.below(4_000)));
         let victim = chaos.kill();
         println!("{round} {} of {}", victim.kind, victim.job.as_deref().unwrap_or("all"));
         chaos.killed.push(victim);

@@ -268,6 +268,8 @@ pub struct Census {
     pub paused: u64,
     /// Of these, that wait for the end of another one.
     pub held: u64,
+    /// Of these, that could start but are larger than the whole quota of their project.
+    pub oversized: u64,
     /// Whose sandbox is being built.
     pub submitted: u64,
     /// That run.
@@ -295,6 +297,15 @@ pub async fn census(db: &Db, now: Timestamp) -> Result<Census, Error> {
         oldest: waiting.try_get::<Option<i64>, _>(3)?.map(|at| time("jobs.created", at)).transpose()?,
         ..Census::default()
     };
+    let oversized = sqlx::query(
+        "SELECT COUNT(*) FROM jobs JOIN project_quotas AS quota ON quota.project = jobs.project
+         WHERE jobs.status = 'PENDING' AND jobs.after IS NULL AND jobs.not_before <= ?
+           AND (jobs.cores > quota.cores OR jobs.memory > quota.memory OR jobs.storage > quota.storage)",
+    )
+    .bind(micros(now))
+    .fetch_one(db.readers())
+    .await?;
+    census.oversized = number("jobs", oversized.try_get(0)?)?;
     let standing = sqlx::query(
         "SELECT jobs.status, COUNT(DISTINCT jobs.id) FROM attempts JOIN jobs ON jobs.id = attempts.job
          WHERE attempts.closed IS NULL GROUP BY jobs.status",

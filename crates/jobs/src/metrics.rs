@@ -10,20 +10,23 @@ use prometheus_client::{
 
 use crate::{Error, Jobs, record};
 
+/// One label, or more.
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+
 /// Counts of this process, and what the last [`Jobs::measure`] found.
 #[derive(Debug)]
 pub struct Metrics {
     submitted: Counter,
     choice: Histogram,
     started: Counter,
-    ended: Family<[(&'static str, &'static str); 2], Counter>,
-    jobs: Family<[(&'static str, &'static str); 1], Gauge>,
-    waiting: Family<[(&'static str, &'static str); 1], Gauge>,
+    ended: Family<Labels<2>, Counter>,
+    jobs: Family<Labels<1>, Gauge>,
+    waiting: Family<Labels<1>, Gauge>,
     queue_age: Gauge,
-    room_jobs: Family<[(&'static str, &'static str); 1], Gauge>,
-    room_cores: Family<[(&'static str, &'static str); 1], Gauge>,
-    room_memory: Family<[(&'static str, &'static str); 1], Gauge>,
-    room_storage: Family<[(&'static str, &'static str); 1], Gauge>,
+    room_jobs: Family<Labels<1>, Gauge>,
+    room_cores: Family<Labels<1>, Gauge>,
+    room_memory: Family<Labels<1>, Gauge>,
+    room_storage: Family<Labels<1>, Gauge>,
 }
 
 impl Metrics {
@@ -130,7 +133,7 @@ impl Jobs {
         ] {
             metrics.jobs.get_or_create(&[("status", status)]).set(gauge(count));
         }
-        let (mut quota, mut machine) = (0, 0);
+        let (mut quota, mut machine) = (census.oversized, 0);
         for head in db::jobs::heads(db, now).await? {
             let ours = used.get(&head.project).copied().unwrap_or_default();
             if !head.quota.allows(&ours, &head.asked) {
@@ -151,7 +154,7 @@ impl Jobs {
         }
         let age = census.oldest.map_or(0, |oldest| now.duration_since(oldest).as_secs().max(0));
         metrics.queue_age.set(age);
-        let set = |of: &Family<[(&'static str, &'static str); 1], Gauge>, most: Option<u64>, taken: u64| {
+        let set = |of: &Family<Labels<1>, Gauge>, most: Option<u64>, taken: u64| {
             if let Some(most) = most {
                 of.get_or_create(&[("part", "total")]).set(gauge(most));
             }

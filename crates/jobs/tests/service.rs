@@ -543,6 +543,10 @@ async fn operators_see_how_many_jobs_wait_and_for_what_and_no_names() {
     assert!(names.iter().all(|name| !text.contains(name)), "{text}");
     service.jobs.cancel(&service.ours, first.id, &by).await.expect("cancelled");
     has(&seen().await, &["jobs{status=\"PENDING\"} 2", "jobs_waiting{reason=\"run_after\"} 0"]);
+    // Larger than its project's whole quota: for that it waits too.
+    let small = |quota| Quota { cores: Some(Cores(1)), ..quota };
+    service.jobs.quotas().change(&service.ours, small, &by).await.expect("changed");
+    has(&seen().await, &["jobs_waiting{reason=\"quota\"} 2", "jobs_waiting{reason=\"turn\"} 0"]);
 }
 
 #[tokio::test]

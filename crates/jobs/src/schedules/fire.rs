@@ -168,7 +168,15 @@ async fn come(
         Beside::After(earlier, stopped) => {
             let after = earlier.map(|job| After { job, ended: AfterEnd::Ended });
             let job = submit::new_job(&schedule.project, JobSpec { after, ..*spec }, now);
-            record::submitted_in(jobs, &mut tx, &job, None, &actor(schedule)).await?;
+            match record::submitted_in(jobs, &mut tx, &job, None, &actor(schedule)).await {
+                Ok(_) => {}
+                // As where too many jobs of the project wait for another one: nothing of this is written.
+                Err(Error::Invalid(faults)) => {
+                    drop(tx);
+                    return refuse(jobs, schedule, cron, nominal, (&faults.to_string(), Decision::Allowed), now).await;
+                }
+                Err(cause) => return Err(cause),
+            }
             next.refusals = 0;
             (RunOutcome::Submitted(job.id), None, stopped)
         }
@@ -176,6 +184,9 @@ async fn come(
     let run = ScheduleRun { nominal, until: None, at: now, outcome, reason };
     write_run(jobs, &mut tx, &next, &run, Decision::Allowed, Some(&why)).await?;
     tx.commit().await?;
+    if matches!(run.outcome, RunOutcome::Submitted(_)) {
+        jobs.metrics.submitted();
+    }
     fail::fail_point!("schedule.committed");
     for job in stopped {
         jobs.live.stop(job);
