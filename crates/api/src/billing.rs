@@ -79,8 +79,10 @@ pub(crate) async fn lines(call: Call) -> Result<Reply, ApiError> {
 async fn month(call: &Call, parameter: &str) -> Result<Month, ApiError> {
     let given = call.param(parameter)?;
     let month = given.parse().map_err(|_| ApiError::not_found(parameter, given))?;
-    let known = call.api.jobs.billing().months(&call.project()?.id).await?;
-    if known.contains(&month) { Ok(month) } else { Err(ApiError::not_found(parameter, given)) }
+    match call.api.jobs.billing().has(&call.project()?.id, month).await? {
+        true => Ok(month),
+        false => Err(ApiError::not_found(parameter, given)),
+    }
 }
 
 fn period(month: Month) -> Value {
@@ -145,6 +147,7 @@ fn describe_failure(failure: &Failure) -> Value {
     json!({
         "jobId": failure.job,
         "name": failure.name,
+        "attempt": failure.attempt,
         "endDate": failure.ended,
         "fault": failure.blame,
         "evidence": failure.evidence,

@@ -32,7 +32,7 @@ pub(crate) async fn explain(call: Call) -> Result<Reply, ApiError> {
     let body: Body = call.json()?;
     let identity = &call.api.identity;
     let asked = match (body.request_id, body.identity, body.action, body.resource) {
-        (Some(id), None, None, None) => identity.asked_by_request(&id).await?,
+        (Some(id), None, None, None) => identity.asked_by_request(&id, Some(&call.caller()?.account)).await?,
         (None, Some(who), Some(action), Some(resource)) => {
             if body.groups.len() > MOST_GROUPS {
                 return Err(ApiError::bad_field("groups", "at most 100 URNs"));
@@ -64,9 +64,12 @@ pub(crate) async fn explain(call: Call) -> Result<Reply, ApiError> {
     answer["resource"] = asked.resource.as_str().into();
     answer["at"] = asked.facts.at.to_string().into();
     answer["sourceIp"] = json!(asked.facts.source_ip);
-    answer["recorded"] = asked
-        .recorded
-        .map_or(Value::Null, |Recorded { decision, reason }| json!({ "decision": decision, "reason": reason }));
+    // The reason names policies, which may be another account's.
+    let is_own = identity.owner_of(&asked.resource).await? == *account;
+    answer["recorded"] = asked.recorded.map_or(
+        Value::Null,
+        |Recorded { decision, reason }| json!({ "decision": decision, "reason": reason.filter(|_| is_own) }),
+    );
     Reply::json(&answer)
 }
 

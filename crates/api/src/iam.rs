@@ -161,7 +161,8 @@ pub(crate) async fn check(call: Call) -> Result<Reply, ApiError> {
         identity: Option<String>,
     }
     let wanted: Vec<Wanted> = call.json()?;
-    let pairs: usize = wanted.iter().map(|wanted| wanted.resources.len().saturating_mul(wanted.actions.len())).sum();
+    let pairs: usize =
+        wanted.iter().map(|wanted| wanted.resources.len().max(1).saturating_mul(wanted.actions.len().max(1))).sum();
     if pairs > MOST_CHECKS {
         return Err(ApiError::bad_request(format!("At most {MOST_CHECKS} pairs of resource and action are checked")));
     }

@@ -51,7 +51,7 @@ mod validation;
 
 pub use error::ApiError;
 pub use gate::{base_url, router, source_ip};
-pub use routes::{Access, ROUTES, Route, SUBMIT};
+pub use routes::{Access, CANCEL, ROUTES, Route, SUBMIT};
 
 use std::{sync::Arc, time::Duration};
 

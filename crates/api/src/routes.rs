@@ -70,6 +70,8 @@ macro_rules! route {
 
 /// The action of a submit, which a schedule needs at each of its times.
 pub const SUBMIT: &str = "publicCloudProject:apiovh:dataProcessing/jobs/create";
+/// The action of cancelling a job.
+pub const CANCEL: &str = "publicCloudProject:apiovh:dataProcessing/jobs/delete";
 
 /// The table.
 pub static ROUTES: &[Route] = &[
@@ -187,7 +189,7 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/jobs", "publicCloudProject:apiovh:dataProcessing/jobs/get", jobs_routes::list),
     route!(Granted Post "/cloud/project/{serviceName}/dataProcessing/jobs", SUBMIT, jobs_routes::submit),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/jobs/{jobId}", "publicCloudProject:apiovh:dataProcessing/jobs/get", jobs_routes::show),
-    route!(Granted Delete "/cloud/project/{serviceName}/dataProcessing/jobs/{jobId}", "publicCloudProject:apiovh:dataProcessing/jobs/delete", jobs_routes::cancel),
+    route!(Granted Delete "/cloud/project/{serviceName}/dataProcessing/jobs/{jobId}", CANCEL, jobs_routes::cancel),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/jobs/{jobId}/logs", "publicCloudProject:apiovh:dataProcessing/jobs/logs/get", logs::read),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/jobs/{jobId}/metrics", "publicCloudProject:apiovh:dataProcessing/jobs/metrics/get", used::read),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/notebooks", "publicCloudProject:apiovh:dataProcessing/notebooks/get", capabilities::no_notebooks),

@@ -3,11 +3,11 @@
 
 use identity::{Method, Resource};
 use jobs::{ScheduleRequest, schedules::upcoming};
-use model::{CatchUp, Faults, JobRequest, Principal, Schedule, ScheduleId, ScheduleRun};
+use model::{CatchUp, Faults, JobRequest, Overlap, Principal, Schedule, ScheduleId, ScheduleRun};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    ApiError, SUBMIT, jobs_routes, pagination,
+    ApiError, CANCEL, SUBMIT, jobs_routes, pagination,
     request::{Call, Reply},
 };
 
@@ -28,7 +28,8 @@ pub(crate) async fn create(call: Call) -> Result<Reply, ApiError> {
         return Err(invalid(faults));
     }
     let key = jobs_routes::idempotency_key(&call.headers, &body)?;
-    let owner = owner(&call).await?.ok_or(jobs::Error::NoPrincipal)?;
+    let cancels = request.overlap.as_deref() == Some(Overlap::CancelRunning.as_str());
+    let owner = owner(&call, cancels).await?.ok_or(jobs::Error::NoPrincipal)?;
     let (project, by) = (&call.project()?.id, call.actor());
     let made = call.api.jobs.schedules().create(project, &request, &owner, key.as_ref(), &by, call.now).await;
     Reply::json(&shown(&made.map_err(refusal)?, &call))
@@ -48,7 +49,13 @@ pub(crate) async fn edit(call: Call) -> Result<Reply, ApiError> {
     }
     let owner = match request.only_pauses() {
         true => None,
-        false => owner(&call).await?,
+        false => {
+            let cancels = match &request.overlap {
+                Some(overlap) => overlap == Overlap::CancelRunning.as_str(),
+                None => find(&call).await?.overlap == Overlap::CancelRunning,
+            };
+            owner(&call, cancels).await?
+        }
     };
     let (project, id, by) = (&call.project()?.id, schedule_id(&call)?, call.actor());
     let changed = call.api.jobs.schedules().change(project, id, &request, owner.as_ref(), &by, call.now).await;
@@ -83,16 +90,20 @@ async fn find(call: &Call) -> Result<Schedule, ApiError> {
     found.ok_or_else(|| ApiError::not_found("scheduleId", &id.to_string()))
 }
 
-/// In whose name it is to run. Whoever asks must themselves be able to submit the job: by the rules of their credential, and by
-/// the decision for that action.
-async fn owner(call: &Call) -> Result<Option<Principal>, ApiError> {
+/// In whose name it is to run. Whoever asks must themselves be able to submit the job, and to cancel any where the schedule
+/// `cancels`: by the rules of their credential, and by the decision for these actions.
+async fn owner(call: &Call, cancels: bool) -> Result<Option<Principal>, ApiError> {
     let (caller, project) = (call.caller()?, &call.project()?.id);
-    if !caller.may_call(Method::Post, &format!("/cloud/project/{project}/dataProcessing/jobs")) {
-        return Err(ApiError::not_granted());
-    }
-    let resource = Resource::Project(project.clone());
-    if !call.api.identity.authorize(caller, SUBMIT, resource, call.now).await?.allowed {
-        return Err(ApiError::forbidden(SUBMIT));
+    let jobs = format!("/cloud/project/{project}/dataProcessing/jobs");
+    let needs = [(Method::Post, jobs.clone(), SUBMIT), (Method::Delete, format!("{jobs}/*"), CANCEL)];
+    for (method, path, action) in needs.into_iter().take(if cancels { 2 } else { 1 }) {
+        if !caller.may_call(method, &path) {
+            return Err(ApiError::not_granted());
+        }
+        let resource = Resource::Project(project.clone());
+        if !call.api.identity.authorize(caller, action, resource, call.now).await?.allowed {
+            return Err(ApiError::forbidden(action));
+        }
     }
     Ok(caller.principal())
 }

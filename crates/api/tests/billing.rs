@@ -43,30 +43,14 @@ async fn ran(world: &World, started: Timestamp, minutes: i64, status: JobStatus,
     let spec = JobSpec::parse(&request, &rules).expect("a specification");
     let ended = started + SignedDuration::from_mins(minutes);
     let id = JobId(Uuid::now_v7());
-    let job = Job {
-        id,
-        project: world.project.clone(),
-        spec,
-        status: JobStatus::Pending,
-        created: started,
-        started: None,
-        ended: None,
-        return_code: None,
-        reason: None,
-        logs_address: None,
-        attempt: 1,
-        since: started,
-        not_before: started,
-        retried: 0,
-        forgotten: 0,
-    };
+    let job = Job { attempt: 1, ..Job::new(id, world.project.clone(), spec, started) };
     let attempt = SandboxId { job: id, attempt: AttemptNo(1) };
     let mut tx = world.db.begin().await.expect("a transaction");
     db::jobs::insert(&mut tx, &job).await.expect("a job");
     let row = Attempt { job: id, number: AttemptNo(1), created: started, started: None, ended: None };
     db::jobs::insert_attempt(&mut tx, &row, b"key").await.expect("an attempt");
     db::jobs::attempt_started(&mut tx, attempt, started).await.expect("started");
-    db::jobs::attempt_ended(&mut tx, attempt, ended).await.expect("ended");
+    db::jobs::attempt_ended(&mut tx, attempt, ended, Some(&reason)).await.expect("ended");
     let return_code = Some(i32::from(status != JobStatus::Completed));
     let job = Job { status, started: Some(started), ended: Some(ended), return_code, reason: Some(reason), ..job };
     db::jobs::update(&mut tx, &job).await.expect("a job");

@@ -230,6 +230,19 @@ async fn users_of_a_contact_may_of_its_part_what_its_policies_allow_and_the_proj
     {
         refused(&explain(keys, whom, "dataProcessing/jobs").await, 404, "NOT_FOUND");
     }
+    // Of a call on the object store the administrative contact alone hears what decided.
+    let resource = format!("project/{}/bucket/code", world.project);
+    let mut entry = audit::Entry::new(audit::Actor::system(), "s3:ListBucket", resource);
+    entry.decision = audit::Decision::Refused;
+    entry.request_id = Some("of-the-store".to_owned());
+    entry.detail = json!({ "reason": "IAM: denied by policy 'theirs'" });
+    world.audit.record(entry).await.expect("recorded");
+    let by_id = json!({ "requestId": "of-the-store" });
+    for keys in [&tech, &stranger] {
+        refused(&world.call_as(keys, "POST", "/v2/iam/explain", &by_id).await, 404, "NOT_FOUND");
+    }
+    let heard = world.call_as(&world.keys, "POST", "/v2/iam/explain", &by_id).await;
+    assert!(heard.status == StatusCode::BAD_REQUEST && heard.text.contains("'theirs'"), "{heard:?}");
     let no = json!({ "deny": [{ "action": "*jobs/get" }] });
     world.done("POST", "/v2/iam/policy", &policy("not bob", no)).await;
     refused(&world.call_as(&bob, "GET", &jobs, &Value::Null).await, 403, "FORBIDDEN");

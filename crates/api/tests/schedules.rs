@@ -354,6 +354,29 @@ async fn nobody_schedules_what_they_may_not_submit() {
 }
 
 #[tokio::test]
+async fn nobody_cancels_by_a_schedule_what_they_may_not_cancel() {
+    let world = world().await;
+    let list = world.path("/dataProcessing/schedules");
+    let keys = alice(&world, &["*schedules/*", api::SUBMIT]).await;
+    let cancels = each_minute(&world, &json!({ "name": "cancels", "overlap": "cancel_running" }));
+    let answer = world.call_as(&keys, "POST", &list, &cancels).await;
+    refused(&answer, 403, "FORBIDDEN");
+    assert_eq!(answer.body["details"]["unauthorizedActionsByIAM"], api::CANCEL);
+    let made = create(&world, &cancels).await;
+    // It would be hers then, and cancel in her name.
+    let change = world.call_as(&keys, "PUT", &path(&world, &made["id"]), &json!({ "cron": "@daily" })).await;
+    refused(&change, 403, "FORBIDDEN");
+    let tamed = json!({ "cron": "@daily", "overlap": "skip" });
+    let change = world.call_as(&keys, "PUT", &path(&world, &made["id"]), &tamed).await;
+    assert_eq!((change.status, &change.body["owner"]), (StatusCode::OK, &json!(ALICE)), "{change:?}");
+    let back = world.call_as(&keys, "PUT", &path(&world, &made["id"]), &json!({ "overlap": "cancel_running" })).await;
+    refused(&back, 403, "FORBIDDEN");
+    let posts = format!("/cloud/project/{}/dataProcessing/*", world.project);
+    let narrow = world.key(&[("POST", &posts)]).await;
+    refused(&world.call_as(&narrow, "POST", &list, &cancels).await, 403, "NOT_GRANTED_CALL");
+}
+
+#[tokio::test]
 async fn its_owner_is_asked_about_at_each_time_and_told_once_of_refusals() {
     let world = world().await;
     let keys = alice(&world, &["*dataProcessing*"]).await;

@@ -28,11 +28,13 @@ use zeroize::Zeroizing;
 
 /// One label.
 type Label<V> = [(&'static str, V); 1];
+/// The route, the method and the status.
+type OfAnswer = ((Label<String>, Label<&'static str>), Label<u16>);
 
 /// Calls of the API, which the router's layer counts.
 #[derive(Debug, Clone)]
 pub struct Calls {
-    count: Family<((Label<String>, Label<&'static str>), Label<u16>), Counter>,
+    count: Family<OfAnswer, Counter>,
     seconds: Family<Label<String>, Histogram, fn() -> Histogram>,
 }
 

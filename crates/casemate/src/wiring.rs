@@ -115,7 +115,18 @@ impl Surroundings for Wiring {
         }
     }
 
-    async fn may_submit(&self, who: &Principal, project: &ProjectId, at: Timestamp) -> Result<Permission, BoxError> {
+    async fn may_submit(
+        &self,
+        who: &Principal,
+        project: &ProjectId,
+        cancels: bool,
+        at: Timestamp,
+    ) -> Result<Permission, BoxError> {
+        if cancels
+            && let Some(refused) = self.identity.may(who, api::CANCEL, project, at).await?.filter(|may| !may.allowed)
+        {
+            return Ok(Permission::Refused(refused.reason));
+        }
         Ok(match self.identity.may(who, api::SUBMIT, project, at).await? {
             None => Permission::Gone,
             Some(decision) if decision.allowed => Permission::Allowed(decision.reason),

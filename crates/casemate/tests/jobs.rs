@@ -6,19 +6,26 @@ use std::{fs, time::Duration};
 
 use support::{Stack, file, jar, program, text, versions};
 
-#[test]
-fn python_and_java_jobs_run_on_each_engine_version() {
+/// A stack with a bucket for tables.
+fn with_tables() -> Stack {
     let stack = Stack::start();
     let made = stack.run(&["bucket", "create", "tables"]);
     assert!(made.status.success(), "{}", text(&made.stderr));
+    stack
+}
+
+/// Submits a job that writes a table of 1,000 rows and reads it again.
+fn write_table(stack: &Stack, version: &str, placement: &str) -> String {
+    let program = program("table.py");
+    let place = ["--engine-version", version, "--placement", placement];
+    stack.submit(&[&[program.to_str().expect("path")], &place[..], &["tables", "1000"]].concat())
+}
+
+#[test]
+fn python_and_java_jobs_run_on_each_engine_version() {
+    let stack = with_tables();
     for version in versions() {
-        let id = stack.submit(&[
-            program("table.py").to_str().expect("path"),
-            "--engine-version",
-            &version,
-            "tables",
-            "1000",
-        ]);
+        let id = write_table(&stack, &version, "cluster");
         let jar = jar(&stack.dir, "Trivial", &version);
         let java = stack.submit(&[
             jar.to_str().expect("path"),
@@ -57,19 +64,9 @@ fn python_and_java_jobs_run_on_each_engine_version() {
 
 #[test]
 fn a_job_in_one_container_gives_the_same_results() {
-    let stack = Stack::start();
-    let made = stack.run(&["bucket", "create", "tables"]);
-    assert!(made.status.success(), "{}", text(&made.stderr));
+    let stack = with_tables();
     for version in versions() {
-        let id = stack.submit(&[
-            program("table.py").to_str().expect("path"),
-            "--engine-version",
-            &version,
-            "--placement",
-            "auto",
-            "tables",
-            "1000",
-        ]);
+        let id = write_table(&stack, &version, "auto");
         let job = stack.wait(&id);
         let log = stack.logs(&id);
         assert_eq!((&job["status"], &job["placement"]), (&"COMPLETED".into(), &"single".into()), "{job} {log}");
@@ -223,9 +220,10 @@ fn twenty_jobs_at_once_all_end_right_with_four_running() {
     assert!((2..=4).contains(&most), "{most} jobs ran at once");
     for (number, id) in ids.iter().enumerate() {
         let job = stack.job(id);
-        let expected = if number % 2 == 0 { "COMPLETED" } else { "FAILED" };
-        assert_eq!(job["status"], expected, "{job}");
-        assert!(stack.logs(id).contains(&format!("number {number}")), "{number}");
+        let expected = if number % 2 == 0 { ("COMPLETED", 0) } else { ("FAILED", 1) };
+        assert_eq!((&job["status"], &job["returnCode"]), (&expected.0.into(), &expected.1.into()), "{job}");
+        let read = stack.run(&["job", "logs", id]);
+        assert!(text(&read.stdout).contains(&format!("number {number}")), "{number}: {read:?} {job}");
     }
 }
 

@@ -39,7 +39,8 @@ fn a_time_becomes_one_job_when_serve_is_killed_at_any_point() {
             "1",
         ]);
         assert_eq!(made["state"], "active", "{made}");
-        wait_for(&format!("serve to be killed at {point}"), Duration::from_secs(90), || Path::new(&place).exists());
+        let sign = format!("{place}.{point}");
+        wait_for(&format!("serve to be killed at {point}"), Duration::from_secs(90), || Path::new(&sign).exists());
         wait_for("a run", Duration::from_secs(60), || !runs(&stack, "each minute").is_empty());
         let paused = stack.run(&["schedule", "pause", "each minute"]);
         assert!(paused.status.success(), "{}", support::text(&paused.stderr));
@@ -67,6 +68,6 @@ fn a_time_becomes_one_job_when_serve_is_killed_at_any_point() {
             .collect();
         assert_eq!(starts.len(), submitted.len(), "{point}: user code started once a job: {starts:?}");
         drop(stack);
-        let _ = std::fs::remove_file(&place);
+        let _ = std::fs::remove_file(&sign);
     }
 }

@@ -114,8 +114,10 @@ impl Identity {
         Ok(Asked { identities, action, resource, facts, recorded: None })
     }
 
-    /// The call of that request id, as the audit log has it.
-    pub async fn asked_by_request(&self, id: &str) -> Result<Asked, Unexplained> {
+    /// The call of that request id, as the audit log has it, for the account `to`; `None` is the operator. Of a call that
+    /// cannot be explained only the account is told that made it, and of one on the object store the project's
+    /// administrative contact: to all others there is none.
+    pub async fn asked_by_request(&self, id: &str, to: Option<&AccountId>) -> Result<Asked, Unexplained> {
         let cut: String = id.chars().take(80).collect();
         let query = Query { request_id: Some(id.to_owned()), limit: 1000, ..Query::default() };
         let rows = self.audit.list(&query).await.map_err(Error::from)?;
@@ -125,10 +127,23 @@ impl Identity {
         let detail: Value = serde_json::from_str(&row.detail).unwrap_or_default();
         let why = |name: &str, otherwise: &str| detail[name].as_str().unwrap_or(otherwise).to_owned();
         if ["s3:", "swift:", "sts:"].iter().any(|service| row.action.starts_with(service)) {
-            return Err(Unexplained::OfStore { id: cut, why: why("reason", "no policy was asked") });
+            let project = row.resource.strip_prefix("project/").and_then(|rest| rest.split('/').next()?.parse().ok());
+            let contacts = match project {
+                Some(project) => self.contacts(&project).await?,
+                None => None,
+            };
+            let hears = |to: &AccountId| contacts.is_some_and(|contacts| contacts.admin == *to);
+            return Err(match to.is_none_or(hears) {
+                true => Unexplained::OfStore { id: cut, why: why("reason", "no policy was asked") },
+                false => Unexplained::NoRequest { id: cut },
+            });
         }
+        let is_theirs = to.is_none_or(|to| row.account.as_deref() == Some(to.as_str()));
         let identities = detail["identities"].as_array().into_iter().flatten();
         let identities: Vec<String> = identities.filter_map(Value::as_str).map(str::to_owned).collect();
+        if (identities.is_empty() || Urn::parse(&row.resource).is_err()) && !is_theirs {
+            return Err(Unexplained::NoRequest { id: cut });
+        }
         if identities.is_empty() {
             return Err(Unexplained::NotKnown { id: cut, why: why("class", "its credential was not valid") });
         }

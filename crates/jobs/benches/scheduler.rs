@@ -67,7 +67,7 @@ impl Surroundings for Beside {
         Err("no job starts here".into())
     }
     fn close_gate(&self, _: SandboxId) {}
-    async fn may_submit(&self, _: &Principal, _: &ProjectId, _: Timestamp) -> Result<Permission, BoxError> {
+    async fn may_submit(&self, _: &Principal, _: &ProjectId, _: bool, _: Timestamp) -> Result<Permission, BoxError> {
         Ok(Permission::Allowed(String::new()))
     }
     async fn tell(&self, _: &mut db::Tx, _: &AccountId, _: &str, _: &str) -> Result<(), BoxError> {
@@ -167,23 +167,7 @@ async fn fill(db: &Db, projects: &[ProjectId], number: usize, status: JobStatus)
         let mut tx = db.begin().await.expect("a transaction");
         for index in 0..left.min(AT_ONCE) {
             let now = Timestamp::now();
-            let mut job = Job {
-                id: JobId(Uuid::now_v7()),
-                project: projects[index % projects.len()].clone(),
-                spec: spec.clone(),
-                status: JobStatus::Pending,
-                created: now,
-                started: None,
-                ended: None,
-                return_code: None,
-                reason: None,
-                logs_address: None,
-                attempt: 0,
-                since: now,
-                not_before: now,
-                retried: 0,
-                forgotten: 0,
-            };
+            let mut job = Job::new(JobId(Uuid::now_v7()), projects[index % projects.len()].clone(), spec.clone(), now);
             db::jobs::insert(&mut tx, &job).await.expect("a job");
             if status.is_final() {
                 (job.status, job.ended, job.return_code) = (status, Some(now), Some(0));

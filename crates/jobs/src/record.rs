@@ -7,8 +7,8 @@ use audit::{Actor, Entry};
 use db::{Tx, jobs as rows};
 use jiff::Timestamp;
 use model::{
-    After, Attempt, AttemptNo, BucketName, Effect, Faults, IllegalTransition, Job, JobId, JobStatus, LifeEvent,
-    ProjectId, SandboxId, Withdrawal,
+    After, Attempt, AttemptNo, BucketName, Effect, EndReason, Faults, IllegalTransition, Job, JobId, JobStatus,
+    LifeEvent, ProjectId, SandboxId, Withdrawal,
 };
 use serde_json::json;
 
@@ -146,18 +146,22 @@ async fn attempt_over(
     ended: Timestamp,
 ) -> Result<(), Error> {
     let mut tx = jobs.parts.db.begin().await?;
-    if let Some(at) = started {
-        rows::attempt_started(&mut tx, id, at).await?;
-    }
-    rows::attempt_ended(&mut tx, id, ended).await?;
-    let Some(mut job) = rows::find_in(&mut tx, id.job).await? else { return Ok(tx.commit().await?) };
+    let Some(mut job) = rows::find_in(&mut tx, id.job).await? else { return Ok(()) };
     let (from, before) = (job.status, job.life());
     let is_newest = job.attempt == id.attempt.0;
     advance(jobs, &mut job, event, ended)?;
-    if job.life() == before {
+    let is_changed = job.life() != before;
+    let ends_job = is_changed && is_newest && job.status.is_final();
+    if let Some(at) = started {
+        rows::attempt_started(&mut tx, id, at).await?;
+    }
+    // Of a job that was asked to stop that is the cause, whatever became of its program.
+    let reason = job.reason.clone().filter(|_| ends_job).or_else(|| cause(event));
+    rows::attempt_ended(&mut tx, id, ended, reason.as_ref()).await?;
+    if !is_changed {
         return Ok(tx.commit().await?);
     }
-    if is_newest && job.status.is_final() {
+    if ends_job {
         job.started = job.started.or(started.map(|at| at.max(job.created)));
         job.ended = job.ended.max(job.started);
     }
@@ -247,9 +251,7 @@ fn advance(jobs: &Inner, job: &mut Job, event: &LifeEvent, at: Timestamp) -> Res
             Effect::Pause(pause) => {
                 job.not_before = at.checked_add(*pause).unwrap_or(at);
                 job.started = None;
-                if let LifeEvent::AttemptEnded { reason, .. } = event {
-                    job.reason = Some(reason.clone());
-                }
+                job.reason = cause(event);
             }
             Effect::End { reason, return_code } => {
                 job.reason = Some(reason.clone());
@@ -261,6 +263,19 @@ fn advance(jobs: &Inner, job: &mut Job, event: &LifeEvent, at: Timestamp) -> Res
         }
     }
     Ok(effects)
+}
+
+/// What an attempt ended by.
+fn cause(event: &LifeEvent) -> Option<EndReason> {
+    match event {
+        LifeEvent::AttemptEnded { reason, .. } => Some(reason.clone()),
+        LifeEvent::AttemptVoided { why, .. } => Some(EndReason::Platform { detail: why.clone() }),
+        LifeEvent::RoomGiven
+        | LifeEvent::DriverStarted { .. }
+        | LifeEvent::StopAsked
+        | LifeEvent::Refused { .. }
+        | LifeEvent::Withdrawn { .. } => None,
+    }
 }
 
 /// Where the logs of a job are once it has ended.
@@ -290,7 +305,7 @@ async fn settle_followers(jobs: &Inner, tx: &mut Tx, ended: &Job) -> Result<(), 
     while let Some((id, status)) = settled.pop() {
         for mut job in rows::followers(tx, id).await? {
             let Some(after) = job.spec.after else { continue };
-            rows::release(tx, job.id).await?;
+            rows::release(tx, job.id, now()).await?;
             if after.ended.holds(status) == Some(true) {
                 continue;
             }

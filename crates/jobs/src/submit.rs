@@ -3,7 +3,7 @@
 use audit::Actor;
 use db::accounts::Project;
 use jiff::Timestamp;
-use model::{Faults, Job, JobId, JobRequest, JobSpec, JobStatus, ProjectId, Region, Usage};
+use model::{Faults, Job, JobId, JobRequest, JobSpec, ProjectId, Region, Usage};
 use uuid::Uuid;
 
 use crate::{Error, IdempotencyKey, Inner, idempotency::Named, record, surroundings::Beside as _, turns, versions};
@@ -66,23 +66,7 @@ fn home(jobs: &Inner, project: &Project) -> Result<Region, Faults> {
 }
 
 pub(crate) fn new_job(project: &ProjectId, spec: JobSpec, now: Timestamp) -> Job {
-    Job {
-        id: JobId(Uuid::now_v7()),
-        project: project.clone(),
-        spec,
-        status: JobStatus::Pending,
-        created: now,
-        started: None,
-        ended: None,
-        return_code: None,
-        reason: None,
-        logs_address: None,
-        attempt: 0,
-        since: now,
-        not_before: now,
-        retried: 0,
-        forgotten: 0,
-    }
+    Job::new(JobId(Uuid::now_v7()), project.clone(), spec, now)
 }
 
 /// Files that the job cannot start without.

@@ -47,8 +47,14 @@ pub trait Surroundings: Send + Sync + 'static {
     /// Ends that.
     fn close_gate(&self, sandbox: SandboxId);
 
-    /// Whether somebody who is not there may submit jobs in a project at a time.
-    async fn may_submit(&self, who: &Principal, project: &ProjectId, at: Timestamp) -> Result<Permission, BoxError>;
+    /// Whether somebody who is not there may submit jobs in a project at a time, and cancel those that run if `cancels`.
+    async fn may_submit(
+        &self,
+        who: &Principal,
+        project: &ProjectId,
+        cancels: bool,
+        at: Timestamp,
+    ) -> Result<Permission, BoxError>;
 
     /// Tells an account something, with the transaction that it is about.
     async fn tell(&self, tx: &mut Tx, account: &AccountId, subject: &str, body: &str) -> Result<(), BoxError>;

@@ -20,7 +20,7 @@ use crate::{
     Error, Inner, JobKeys,
     control::{self, Client, End, Phase, Start, StopReason},
     record, salvage,
-    spool::{State, read_state},
+    spool::{self, State, read_state},
     surroundings::Beside as _,
 };
 
@@ -270,6 +270,12 @@ impl Attempt<'_> {
             Phase::Running { started } => Some(started),
             _ => None,
         });
+        // It may have been dead for long: a machine that was off is not charged for.
+        let spool = self.jobs.spool(self.id);
+        let sign = tokio::task::spawn_blocking(move || spool::last_sign(&spool)).await?;
+        if let (Some(started), Some(sign)) = (end.started, sign) {
+            end.ended = sign.max(started).min(end.ended);
+        }
         self.end(&end).await
     }
 

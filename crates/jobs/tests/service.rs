@@ -73,7 +73,13 @@ impl Surroundings for Files {
         Ok(())
     }
     fn close_gate(&self, _sandbox: SandboxId) {}
-    async fn may_submit(&self, _: &Principal, _: &ProjectId, _: jiff::Timestamp) -> Result<Permission, BoxError> {
+    async fn may_submit(
+        &self,
+        _: &Principal,
+        _: &ProjectId,
+        _: bool,
+        _: jiff::Timestamp,
+    ) -> Result<Permission, BoxError> {
         Ok(Permission::Allowed("everybody may".to_owned()))
     }
     async fn tell(&self, _: &mut db::Tx, _: &AccountId, _: &str, _: &str) -> Result<(), BoxError> {
@@ -441,6 +447,12 @@ async fn so_many_jobs_wait_for_another_one_that_its_end_can_settle_them_at_once(
     }
     let faults = service.faults(&request("last", &[("run_after", before.as_str())])).await;
     assert_eq!(faults.iter().map(|fault| fault.class.as_str()).collect::<Vec<_>>(), ["odp.job.runAfter.tooMany"]);
+    // One that ended while it waited waits no more.
+    let last = before.parse().expect("an id");
+    service.jobs.cancel(&service.ours, last, &by).await.expect("cancelled");
+    let id = first.id.to_string();
+    let next = request("next", &[("run_after", id.as_str())]);
+    service.jobs.submit(&service.ours, &next, &by).await.expect("submitted");
     service.jobs.cancel(&service.ours, first.id, &by).await.expect("cancelled");
     let failed = filter(JobField::Status, FilterOp::Eq, &["FAILED"]);
     let query = ListQuery { filters: vec![failed], sort: JobField::Id, descending: false, offset: 0, limit: 1 };
@@ -571,7 +583,9 @@ async fn a_job_runs_after_another_one_or_ends_with_the_reason() {
     assert_eq!((refused.status, refused.reason), (JobStatus::Failed, Some(EndReason::CannotStart { detail })));
     assert_eq!(service.job(&last).await.status, JobStatus::Failed, "and what was to run after that");
     for job in [failed, ended] {
-        assert_eq!(service.job(&job).await.status, JobStatus::Pending);
+        let released = service.job(&job).await;
+        assert_eq!(released.status, JobStatus::Pending);
+        assert!(released.since > job.since, "its own wait begins now");
         let reason = service.jobs.standing(&job).await.expect("standing").reason.expect("a reason");
         assert!(!reason.contains("waits for job"), "{reason}");
     }

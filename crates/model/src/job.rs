@@ -34,10 +34,33 @@ pub struct Job {
     pub since: Timestamp,
     /// No attempt is made before this time: the pause before a retry.
     pub not_before: Timestamp,
-    /// How often it was tried again after an attempt that may have started user code, since the attempt `forgotten`.
+    /// How often it was tried again because the user asked for that, since the attempt `forgotten`.
     pub retried: u32,
     /// Attempts up to this number do not count any more: a later one ran long enough.
     pub forgotten: u32,
+}
+
+impl Job {
+    /// A job that was just accepted.
+    pub fn new(id: JobId, project: ProjectId, spec: JobSpec, at: Timestamp) -> Job {
+        Job {
+            id,
+            project,
+            spec,
+            status: JobStatus::Pending,
+            created: at,
+            started: None,
+            ended: None,
+            return_code: None,
+            reason: None,
+            logs_address: None,
+            attempt: 0,
+            since: at,
+            not_before: at,
+            retried: 0,
+            forgotten: 0,
+        }
+    }
 }
 
 /// One attempt to run a job.

@@ -12,11 +12,13 @@ use prometheus_client::{
 use crate::{Error, Store, access::is_read, segments};
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
+/// Two words, then the status.
+type OfAnswer = (Labels<2>, [(&'static str, u16); 1]);
 
 /// Counts of this process, and what the last [`Store::measure`] found.
 #[derive(Debug)]
 pub struct Metrics {
-    requests: Family<(Labels<2>, [(&'static str, u16); 1]), Counter>,
+    requests: Family<OfAnswer, Counter>,
     seconds: Family<Labels<1>, Histogram, fn() -> Histogram>,
     bytes: Family<Labels<1>, Counter>,
     moved: Counter,

@@ -34,7 +34,8 @@ pub struct Opened {
 }
 
 impl Store {
-    /// An object of at most `most` bytes, whole; `None` where there is none of that key, or it has more.
+    /// An object of at most `most` bytes, whole; `None` where there is none of that key, it has more, or only its writer has the
+    /// key of it.
     pub async fn read_small(
         &self,
         project: &ProjectId,
@@ -44,11 +45,11 @@ impl Store {
     ) -> Result<Option<Vec<u8>>, Error> {
         let target = Target { project: project.clone(), bucket: bucket.clone(), key: key.to_owned() };
         let opened = match self.open_object(&target, None).await {
-            Err(Error::NoSuchKey | Error::NoSuchBucket { .. }) => return Ok(None),
+            Err(Error::NoSuchKey | Error::IsMarker { .. } | Error::NoSuchBucket { .. }) => return Ok(None),
             opened => opened?,
         };
         let size = opened.row.size;
-        if size > most {
+        if size > most || matches!(opened.row.sealing, Sealing::Customer { .. }) {
             return Ok(None);
         }
         let parts: Vec<Bytes> = self.source(opened, 0..size).await?.stream().await?.try_collect().await?;

@@ -64,7 +64,16 @@ impl Surroundings for Beside {
         Err("no job starts here".into())
     }
     fn close_gate(&self, _sandbox: SandboxId) {}
-    async fn may_submit(&self, who: &Principal, project: &ProjectId, at: Timestamp) -> Result<Permission, BoxError> {
+    async fn may_submit(
+        &self,
+        who: &Principal,
+        project: &ProjectId,
+        cancels: bool,
+        at: Timestamp,
+    ) -> Result<Permission, BoxError> {
+        if cancels && let Some(refused) = self.1.may(who, api::CANCEL, project, at).await?.filter(|may| !may.allowed) {
+            return Ok(Permission::Refused(refused.reason));
+        }
         Ok(match self.1.may(who, api::SUBMIT, project, at).await? {
             None => Permission::Gone,
             Some(decision) if decision.allowed => Permission::Allowed(decision.reason),

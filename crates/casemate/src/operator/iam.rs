@@ -86,7 +86,7 @@ async fn explain(args: ExplainArgs, global: &Global) -> Result<(), Failure> {
 async fn ask(office: &Office, args: &ExplainArgs) -> Result<Asked, Unexplained> {
     let given = |text: &Option<String>| text.clone().unwrap_or_default();
     match &args.request {
-        Some(id) => office.identity.asked_by_request(id).await,
+        Some(id) => office.identity.asked_by_request(id, None).await,
         None => {
             let facts = Facts { at: args.at.unwrap_or_else(Timestamp::now), source_ip: args.source_ip };
             let (who, action, resource) = (given(&args.identity), given(&args.action), given(&args.resource));

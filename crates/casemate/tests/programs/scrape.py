@@ -29,7 +29,9 @@ for wrong in [None, "Bearer ", "Bearer " + token[:-1], "Basic " + token, token]:
 ovh.client.ENDPOINTS["casemate"] = os.environ["ENDPOINT"]
 names = ["APPLICATION_KEY", "APPLICATION_SECRET", "CONSUMER_KEY"]
 client = ovh.Client(endpoint="casemate", **{name.lower(): os.environ[name] for name in names})
-client.post(f"/cloud/project/{os.environ['PROJECT']}/storage/access")
+users = f"/cloud/project/{os.environ['PROJECT']}/user"
+user = client.post(users, description="who logs in")
+client.post(f"{users}/{user['id']}/token", password=user["password"])
 
 status, kind, text = scrape("text/plain", "Bearer " + token)
 assert (status, kind) == (200, "text/plain; version=0.0.4; charset=utf-8"), (status, kind)

@@ -12,8 +12,8 @@ use http::{Request, StatusCode, header};
 use identity::{AccessRule, CredentialRequest, NewPerson, NewSession, Opener, SESSION_LONGEST};
 use jiff::{SignedDuration, Timestamp};
 use model::{
-    AccountId, CatchUp, EngineParameter, Job, JobId, JobRequest, JobSpec, JobStatus, Overlap, Principal, RunOutcome,
-    Schedule, ScheduleId, ScheduleRun, SpecRules,
+    AccountId, CatchUp, EngineParameter, Job, JobId, JobRequest, JobSpec, Overlap, Principal, RunOutcome, Schedule,
+    ScheduleId, ScheduleRun, SpecRules,
 };
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -166,23 +166,8 @@ impl Site {
             parameters: parameters.map(parameter).into(),
             ..JobRequest::default()
         };
-        let job = Job {
-            id: JobId(Uuid::now_v7()),
-            project: self.world.project.clone(),
-            spec: JobSpec::parse(&request, &rules).expect("a specification"),
-            status: JobStatus::Pending,
-            created: Timestamp::now(),
-            since: Timestamp::now(),
-            not_before: Timestamp::now(),
-            retried: 0,
-            forgotten: 0,
-            started: None,
-            ended: None,
-            return_code: None,
-            reason: None,
-            logs_address: None,
-            attempt: 0,
-        };
+        let spec = JobSpec::parse(&request, &rules).expect("a specification");
+        let job = Job::new(JobId(Uuid::now_v7()), self.world.project.clone(), spec, Timestamp::now());
         let mut tx = self.world.db.begin().await.expect("a transaction");
         db::jobs::insert(&mut tx, &job).await.expect("a job");
         let schedule = Schedule {

@@ -52,6 +52,12 @@ impl Cron {
                     .to_owned(),
             ));
         }
+        // By `cronexpr` no day of December is the last of its month or of its kind: such a time would be left out unseen.
+        if [fields[2], fields[4]].iter().any(|field| field.split(',').any(is_last)) {
+            return Err(InvalidCron(
+                "the last day of a month (L) cannot be named; take 1 for the day after it".to_owned(),
+            ));
+        }
         let elapsed = fields[1].starts_with('*');
         // Of the lines of the fault, the last one says what is wrong, below the place.
         let parsed = cronexpr::parse_crontab(&format!("{} UTC", fields.join(" "))).map_err(|fault| {
@@ -133,13 +139,25 @@ impl Cron {
 
     /// The next civil time after another that the fields name.
     fn next_civil(&self, after: DateTime) -> Option<DateTime> {
+        // `cronexpr` looks four years ahead, and panics where the calendar ends before that.
+        if after.year() > LAST_YEAR {
+            return None;
+        }
         let seconds = Offset::UTC.to_timestamp(after).ok()?.as_second();
         let found = self.fields.find_next(MakeTimestamp::from_second(seconds).ok()?).ok()?;
         Some(Offset::UTC.to_datetime(Timestamp::from_second(found.timestamp().as_second()).ok()?))
     }
 }
 
+/// Whether an item of a field means the last day, or the last one of a weekday.
+fn is_last(item: &str) -> bool {
+    let days = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+    item.strip_suffix(['L', 'l'])
+        .is_some_and(|day| day.len() <= 1 || days.iter().any(|name| day.eq_ignore_ascii_case(name)))
+}
+
 const FIELDS: usize = 5;
+const LAST_YEAR: i16 = 9990;
 const LONGEST: usize = 200;
 const TICK: SignedDuration = SignedDuration::from_micros(1);
 /// More times than an hour that comes twice can name, with room.
@@ -269,12 +287,18 @@ mod tests {
             "* * * * * UTC",
             "é * * * *",
             "* * * * \0",
+            "0 0 L * *",
+            "0 0 1,l * *",
+            "0 0 * * 5L",
+            "0 0 * * friL",
         ] {
             let fault = Cron::parse(text, TimeZone::UTC).expect_err(text);
             assert!(!fault.0.contains('\n') && fault.0.len() < 300, "{text}: {fault}");
         }
         assert!(Cron::parse(&format!("{} * * * *", "1,".repeat(200)), TimeZone::UTC).is_err());
         assert_eq!(cron("0 0 30 2 *", "UTC").next_after(Timestamp::UNIX_EPOCH), None, "a day that never comes");
+        let late = "9998-01-01T00:00:00Z".parse().expect("a time");
+        assert_eq!(cron("* * * * *", "UTC").next_after(late), None, "the calendar ends");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use audit::Decision;
 use db::{Tx, schedules as rows};
+use futures::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use model::{After, AfterEnd, Effect, JobId, JobSpec, Overlap, RunOutcome, Schedule, ScheduleRun};
 use tokio_util::sync::CancellationToken;
@@ -43,10 +44,12 @@ pub(crate) async fn come_due(jobs: &Inner, now: Timestamp) -> Result<(), Error> 
     loop {
         let page = rows::due(&jobs.parts.db, now, behind, PAGE).await?;
         let is_last = page.len() < PAGE as usize;
-        for schedule in page {
-            behind = schedule.next_run.map(|at| (at, schedule.id));
-            let id = schedule.id;
-            if let Err(cause) = all_of(jobs, schedule, now).await {
+        behind = page.last().and_then(|schedule| Some((schedule.next_run?, schedule.id)));
+        // Side by side: one whose files are in a store elsewhere that does not answer must not keep the others from their time.
+        let each = page.into_iter().map(|schedule| async move { (schedule.id, all_of(jobs, schedule, now).await) });
+        let mut each = stream::iter(each).buffer_unordered(AT_ONCE);
+        while let Some((id, done)) = each.next().await {
+            if let Err(cause) = done {
                 tracing::error!(schedule = %id, cause = %watch::chain(&cause), "a schedule cannot submit its job now");
                 outcome = Err(cause);
             }
@@ -149,7 +152,9 @@ async fn come(
     nominal: Timestamp,
     now: Timestamp,
 ) -> Result<Option<Schedule>, Error> {
-    let verdict = ask(jobs, schedule, now).await?;
+    let verdict = tokio::time::timeout(ASK_PATIENCE, ask(jobs, schedule, now)).await;
+    let late = |_| Error::Beside { doing: ASKING, source: "it was not answered in time".into() };
+    let verdict = verdict.map_err(late)??;
     fail::fail_point!("schedule.asked");
     let (spec, why) = match verdict {
         Verdict::Submit(spec, why) => (spec, why),
@@ -198,7 +203,8 @@ async fn come(
 /// Whether the owner may still submit, and whether the job would be accepted.
 async fn ask(jobs: &Inner, schedule: &Schedule, now: Timestamp) -> Result<Verdict, Error> {
     let parts = &jobs.parts;
-    let asked = parts.surroundings.may_submit(&schedule.owner, &schedule.project, now).await;
+    let cancels = schedule.overlap == Overlap::CancelRunning;
+    let asked = parts.surroundings.may_submit(&schedule.owner, &schedule.project, cancels, now).await;
     let why = match asked.beside("asking whether a job may be submitted")? {
         Permission::Allowed(why) => why,
         Permission::Refused(why) => {
@@ -340,6 +346,9 @@ const GRACE: SignedDuration = SignedDuration::from_mins(5);
 /// Jobs of one schedule that have not ended, where each waits for the one before.
 const MOST_OPEN: u32 = 100;
 const PAGE: u32 = 100;
+const AT_ONCE: usize = 16;
+const ASKING: &str = "asking for rights and files of a schedule";
+const ASK_PATIENCE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 const LONGEST_REASON: usize = 1000;

@@ -80,9 +80,7 @@ impl ScheduleRequest {
             next_run: None,
         };
         let mut schedule = self.over(&empty, faults);
-        if self.cron.is_none() {
-            return None;
-        }
+        self.cron.as_ref()?;
         schedule.next_run = self.first_run(&schedule, at, faults)?;
         Some(schedule)
     }

@@ -66,7 +66,7 @@ fn cipher(key: &Key, salt: &[u8]) -> Result<Cipher, crypto::Error> {
     Key::from_bytes(&zeroize::Zeroizing::new(derived)[..]).and_then(|key| Cipher::new(&key))
 }
 
-const NAME: &str = "used";
+pub(super) const NAME: &str = "used";
 const PART: &str = "used.part";
 const MAGIC: [u8; 8] = *b"CMUSE\x01\0\0";
 const HEADER: usize = MAGIC.len() + 16;

@@ -244,7 +244,8 @@ fn subject(vouched: Vouched, row: &db::saml::Provider) -> Result<Subject, Refuse
         return Err(Refused::Shape("the name of its subject is longer than 256 bytes, or has control characters"));
     }
     // The skew of the clocks is time in which it is good too.
-    let (until, session_until) = (until + SKEW, session_until.map(|end| end + SKEW));
+    let later = |end: Timestamp| end.checked_add(SKEW).unwrap_or(Timestamp::MAX);
+    let (until, session_until) = (later(until), session_until.map(later));
     Ok(Subject { name, groups, assertion: id, until, session_until })
 }
 
