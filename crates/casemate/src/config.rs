@@ -8,7 +8,7 @@ use std::{
 };
 
 use jobs::{Kept, Shape};
-use model::{Cores, EngineParameter, EngineVersion, InvalidId, JobRequest, JobSpec, MiB, ProjectId, Region, SpecRules};
+use model::{Cores, EngineParameter, EngineVersion, JobRequest, JobSpec, MiB, ProjectId, Region, SpecRules};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -274,6 +274,8 @@ pub struct WarmSettings {
     /// named is as in a job that does not name it.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
+    /// The region of `regions` whose projects' jobs may take it; the first when not given.
+    pub region: Option<Region>,
     /// How many, 1 to 64; 1 when not given.
     #[serde(default = "one")]
     pub count: u32,
@@ -284,8 +286,8 @@ fn one() -> u32 {
 }
 
 impl WarmSettings {
-    /// What is to be kept; or what is wrong with it.
-    pub fn kept(&self) -> Result<Kept, Failure> {
+    /// What is to be kept in a service of these regions; or what is wrong with it.
+    pub fn kept(&self, regions: &[Region]) -> Result<Kept, Failure> {
         let wrong = |cause: String| Failure::new(format!("jobs.warm for Spark {}: {cause}", self.engine_version));
         if !(1..=MOST_WARM).contains(&self.count) {
             return Err(wrong(format!("count is {}; 1 to {MOST_WARM} are possible", self.count)));
@@ -294,7 +296,11 @@ impl WarmSettings {
             return Err(wrong(format!("'{name}' does not say how large a job is or where it runs"))
                 .help(format!("possible are {}", SHAPE_PARAMETERS.join(", "))));
         }
-        let region: Region = "GRA".parse().map_err(|cause: InvalidId| wrong(cause.to_string()))?;
+        let region = match self.region.as_ref().or_else(|| regions.first()) {
+            Some(region) if regions.contains(region) => region.clone(),
+            Some(region) => return Err(wrong(format!("{region} is not one of `regions`"))),
+            None => return Err(wrong("regions is empty".to_owned())),
+        };
         let given = [("job_type", "python"), ("main_application_code", "main.py")];
         let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let parameters = given.into_iter().chain(self.parameters.clone());
@@ -306,7 +312,8 @@ impl WarmSettings {
             parameters: parameters.map(|(name, value)| EngineParameter { name, value }).collect(),
             ..JobRequest::default()
         };
-        let rules = SpecRules { regions: vec![region], versions: vec![self.engine_version.clone()] };
+        let rules =
+            SpecRules { regions: vec![region], versions: vec![self.engine_version.clone()], retired: Vec::new() };
         let spec = JobSpec::parse(&request, &rules).map_err(|faults| wrong(faults.to_string()))?;
         Ok(Kept { shape: Shape::of(&spec), count: self.count })
     }
@@ -582,7 +589,7 @@ impl Config {
         }
         self.audit.check(&self.external_s3)?;
         for warm in &self.jobs.warm {
-            warm.kept()?;
+            warm.kept(&self.regions)?;
         }
         self.metrics.as_ref().map_or(Ok(()), MetricsSettings::check)?;
         if !UID_BASES.contains(&self.warden.uid_base) {
@@ -727,7 +734,8 @@ mod tests {
 
     #[test]
     fn what_waits_for_jobs_has_the_shape_of_a_job() {
-        let kept = |text: &str| toml::from_str::<WarmSettings>(text).expect("TOML").kept();
+        let kept =
+            |text: &str| toml::from_str::<WarmSettings>(text).expect("TOML").kept(&["GRA".parse().expect("a region")]);
         let one = kept("engine_version = \"3.5.9\"").expect("the shape of a job that names nothing");
         assert_eq!((one.count, one.shape.placement, one.shape.sizing.executors), (1, model::Placement::Cluster, 1));
         let text =
@@ -738,11 +746,12 @@ mod tests {
         for (wrong, why) in [
             ("count = 0", "count is 0"),
             ("count = 65", "count is 65"),
+            ("region = \"SBG\"", "SBG is not one of `regions`"),
             ("parameters = { arguments = \"x\" }", "'arguments'"),
             ("parameters = { driver_cores = \"99\" }", "driver_cores"),
         ] {
             let failure = kept(&format!("engine_version = \"3.5.9\"\n{wrong}")).expect_err(wrong).to_string();
-            assert!(failure.contains("jobs.warm for Spark 3.5.9") || failure.contains(why), "{failure}");
+            assert!(failure.contains("jobs.warm for Spark 3.5.9") && failure.contains(why), "{failure}");
         }
     }
 

@@ -288,7 +288,7 @@ fn job_config(config: &Config, objects_url: &str) -> Result<jobs::Config, Failur
     Ok(jobs::Config {
         regions: config.regions.clone(),
         max_running: config.jobs.max_running,
-        warm: config.jobs.warm.iter().map(crate::config::WarmSettings::kept).collect::<Result<_, _>>()?,
+        warm: config.jobs.warm.iter().map(|warm| warm.kept(&config.regions)).collect::<Result<_, _>>()?,
         cores: config.jobs.cores.unwrap_or(Cores(machine * SHARES_OF_A_CORE)),
         memory: config.jobs.memory.unwrap_or_else(machine_memory),
         storage: config.jobs.storage.unwrap_or_else(|| disk_size(&config.data)),

@@ -3,13 +3,10 @@
 
 mod support;
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde_json::Value;
-use support::{Stack, program};
+use support::{Kills, Stack, program, starts};
 
 /// Points between two durable steps of `serve`, in the order of a job's life. A new one is tried at once.
 fn points() -> Vec<&'static str> {
@@ -177,38 +174,4 @@ fn a_killed_shim_ends_its_job_as_lost_by_the_platform() {
     let job = stack.wait(&id);
     assert_eq!(job["status"], "FAILED", "{job}");
     assert_ne!(job["returnCode"], 0);
-}
-
-/// Marks of the starts of user code that `once.py` left under a prefix.
-fn starts(stack: &Stack, prefix: &str) -> std::collections::BTreeSet<String> {
-    let keys = stack.keys("starts", &format!("{prefix}/start-"));
-    keys.iter().filter_map(|key| key.split('/').nth(1).map(str::to_owned)).collect()
-}
-
-/// Points at which a process of a stack is killed, once each, and the files that say where it was.
-struct Kills {
-    points: Vec<&'static str>,
-    list: String,
-    _dir: tempfile::TempDir,
-    marker: PathBuf,
-}
-
-impl Kills {
-    fn at(points: &[&'static str]) -> Kills {
-        let dir = tempfile::tempdir().expect("a directory");
-        // Shims have users of their own.
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        std::fs::set_permissions(dir.path(), open).expect("mode");
-        Kills { points: points.to_vec(), list: points.join(","), marker: dir.path().join("killed"), _dir: dir }
-    }
-
-    fn environment(&self) -> [(&str, &str); 2] {
-        [("CASEMATE_KILL_AT", &self.list), ("CASEMATE_KILL_MARKER", self.marker.to_str().expect("path"))]
-    }
-
-    /// Points at which nobody was killed yet.
-    fn left(&self) -> Vec<&'static str> {
-        let marker = self.marker.to_str().expect("path");
-        self.points.iter().copied().filter(|point| !Path::new(&format!("{marker}.{point}")).exists()).collect()
-    }
 }

@@ -224,7 +224,7 @@ impl Client {
 
     async fn open(&self, request: &Request) -> Result<UnixStream, Error> {
         let mut stream = UnixStream::connect(&self.socket).await?;
-        write_line(&mut stream, &format!("{VERSION} "), request).await?;
+        write_line(&mut stream, &format!("{} ", request.version()), request).await?;
         Ok(stream)
     }
 }
@@ -375,6 +375,17 @@ enum Request {
     Exit,
 }
 
+impl Request {
+    /// The oldest version that has it, so that a shim of before is asked in words that it knows.
+    fn version(&self) -> u32 {
+        match self {
+            Request::Wait(_) => 2,
+            Request::Start(start) if start.sandbox.is_some() => 2,
+            Request::Start(_) | Request::Phase | Request::Stop(_) | Request::Watch | Request::Exit => 1,
+        }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Reply {
@@ -398,7 +409,7 @@ async fn read_request<R: AsyncBufRead + Unpin>(reader: &mut R) -> Result<Option<
     let none = || Error::Protocol("a call that does not begin with its version".into());
     let end = line.iter().take(LONGEST_VERSION).position(|byte| *byte == b' ').ok_or_else(none)?;
     let version = std::str::from_utf8(&line[..end]).ok().and_then(|text| text.parse::<u32>().ok()).ok_or_else(none)?;
-    if version != VERSION {
+    if !(OLDEST..=VERSION).contains(&version) {
         return Err(Error::Version { theirs: version });
     }
     parsed(&line[end + 1..]).map(Some)
@@ -495,8 +506,11 @@ mod plain_secret {
     }
 }
 
-/// The version of this protocol. It grows with each change that a shim of before would not understand.
-pub const VERSION: u32 = 1;
+/// The version of this protocol. It grows with each change that a shim of before would not understand: 2 has calls about
+/// containers that wait.
+pub const VERSION: u32 = 2;
+/// The oldest that is understood: what it has is in the newer ones as it was.
+const OLDEST: u32 = 1;
 /// A `u32` and the space after it.
 const LONGEST_VERSION: usize = 11;
 /// Longest line: a submit body has at most 1 MiB, and a start holds its parameters as given and as parsed.
@@ -612,10 +626,27 @@ mod tests {
     async fn a_call_of_another_version_is_refused_with_the_version_that_is_known() {
         let shim = shim(own_uid());
         let mut stream = UnixStream::connect(&shim.socket).await.expect("connected");
-        stream.write_all(b"2 {\"something\":\"new\"}\n").await.expect("sent");
+        stream.write_all(b"3 {\"something\":\"new\"}\n").await.expect("sent");
         let reply: Option<Reply> = read_message(&mut BufReader::new(stream)).await.expect("answered");
         let refused = unexpected(&reply.expect("an answer"));
         assert!(matches!(refused, Error::Version { theirs: VERSION }), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn what_a_shim_of_before_knows_is_said_as_it_was_and_a_service_of_before_is_heard() {
+        let plain = start();
+        let taken =
+            Start { sandbox: Some(SandboxId { job: JobId(Uuid::from_u128(8)), attempt: AttemptNo(1) }), ..start() };
+        assert!(!serde_json::to_string(&plain).expect("JSON").contains("sandbox"));
+        assert_eq!(Request::Start(Box::new(plain)).version(), 1);
+        assert_eq!(Request::Start(Box::new(taken)).version(), 2);
+        for word in ["1 \"phase\"\n", "2 \"phase\"\n"] {
+            let shim = shim(own_uid());
+            let mut stream = UnixStream::connect(&shim.socket).await.expect("connected");
+            stream.write_all(word.as_bytes()).await.expect("sent");
+            let reply: Option<Reply> = read_message(&mut BufReader::new(stream)).await.expect("answered");
+            assert!(matches!(reply, Some(Reply::Phase(Phase::Waiting))), "{reply:?}");
+        }
     }
 
     #[tokio::test]

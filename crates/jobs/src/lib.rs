@@ -356,6 +356,20 @@ pub enum Error {
 /// The same of the times of schedules, which no ordinary job passes.
 pub const SCHEDULE_FAULT_POINTS: &[&str] = &["schedule.asked", "schedule.committed"];
 
+/// Names of such points on the way of a runtime that waits, and of a job that takes it: those of `serve`, then those of its
+/// shim, which begin with `shim.`.
+pub const WARM_FAULT_POINTS: &[&str] = &[
+    "warm.sandbox.created",
+    "warm.waits",
+    "warm.taken",
+    "warm.committed",
+    "warm.start.prepared",
+    "warm.start.sent",
+    "shim.waits",
+    "shim.line.ready",
+    "shim.line.sent",
+];
+
 /// Names of the points between durable steps at which tests kill the process that reaches them: those of `serve`,
 /// each of which an ordinary job passes, then those of a shim, which begin with `shim.`.
 pub const FAULT_POINTS: &[&str] = &ALL_POINTS;

@@ -97,12 +97,20 @@ pub(crate) async fn attempt_made(jobs: &Inner, id: JobId, project: &ProjectId) -
     rows::insert_attempt(&mut tx, &attempt, &log_key.wrapped).await?;
     let id = SandboxId { job: id, attempt: attempt.number };
     let taken = jobs.warm.take(&Shape::of(&job.spec));
-    if let Some(sandbox) = taken.id() {
+    let waited = taken.id();
+    if let Some(sandbox) = waited {
         rows::take_sandbox(&mut tx, id, sandbox).await?;
+        fail::fail_point!("warm.taken");
         tracing::info!(%id, %sandbox, "an attempt takes a runtime that waits");
     }
-    write(jobs, tx, &job, from, Actor::system()).await?;
+    let mut made = entry(&job, Some(from), Actor::system());
+    made.detail["sandbox"] = json!(waited.unwrap_or(id).to_string());
+    write_as(jobs, &mut tx, &job, from, &made).await?;
+    tx.commit().await?;
     taken.keep();
+    if waited.is_some() {
+        fail::fail_point!("warm.committed");
+    }
     Ok(Some(id))
 }
 
@@ -289,8 +297,12 @@ async fn write(jobs: &Inner, mut tx: Tx, job: &Job, from: JobStatus, by: Actor) 
 }
 
 async fn write_in(jobs: &Inner, tx: &mut Tx, job: &Job, from: JobStatus, by: Actor) -> Result<(), Error> {
+    write_as(jobs, tx, job, from, &entry(job, Some(from), by)).await
+}
+
+async fn write_as(jobs: &Inner, tx: &mut Tx, job: &Job, from: JobStatus, entry: &Entry) -> Result<(), Error> {
     rows::update(tx, job).await?;
-    jobs.parts.audit.record_in(tx, &entry(job, Some(from), by)).await?;
+    jobs.parts.audit.record_in(tx, entry).await?;
     if job.status.is_final() {
         settle_followers(jobs, tx, job).await?;
     }

@@ -4,12 +4,12 @@
 //! the attempt; a sandbox that no attempt stands for is destroyed by the next process as any orphan is.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use model::{AttemptNo, EngineVersion, JobId, JobSpec, Placement, Quota, SandboxId, Sizing, Usage};
+use model::{AttemptNo, EngineVersion, JobId, JobSpec, Placement, Quota, Region, SandboxId, Sizing, Usage};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::{
     Error, Inner,
     control::{Client, Wait},
-    record, watch,
+    record, versions, watch,
 };
 
 /// What a runtime is made for.
@@ -29,12 +29,15 @@ pub struct Shape {
     pub placement: Placement,
     /// How large they are.
     pub sizing: Sizing,
+    /// The region that its requests to the object store are signed for.
+    pub region: Region,
 }
 
 impl Shape {
     /// What a job needs.
     pub fn of(spec: &JobSpec) -> Shape {
-        Shape { version: spec.version.clone(), placement: spec.placement, sizing: spec.sizing }
+        let JobSpec { version, placement, sizing, region, .. } = spec;
+        Shape { version: version.clone(), placement: *placement, sizing: *sizing, region: region.clone() }
     }
 
     /// What it takes of the machine: it is no job yet.
@@ -186,16 +189,22 @@ pub(crate) async fn keep(jobs: &Inner, stop: &CancellationToken) {
     if jobs.parts.config.warm.is_empty() {
         return;
     }
+    let mut retry = SHORTEST_RETRY;
     while !stop.is_cancelled() {
         let outcome = tokio::select! {
             () = stop.cancelled() => break,
             outcome = tend(jobs) => outcome,
         };
         let pause = match outcome {
-            Ok(()) => LOOK_AGAIN,
+            Ok(()) => {
+                retry = SHORTEST_RETRY;
+                LOOK_AGAIN
+            }
             Err(cause) => {
                 tracing::warn!(cause = %watch::chain(&cause), "no runtime can be kept waiting now");
-                RETRY
+                let pause = retry;
+                retry = (retry * 2).min(LONGEST_RETRY);
+                pause
             }
         };
         tokio::select! {
@@ -224,7 +233,7 @@ async fn tend(jobs: &Inner) -> Result<(), Error> {
     loop {
         let standing: HashMap<SandboxId, bool> =
             jobs.parts.warden.list_sandboxes().await?.into_iter().map(|found| (found.id, found.shim_alive)).collect();
-        let offered = offered(jobs).await?;
+        let offered = versions::offer(jobs, record::now()).await?.versions();
         let spent = {
             let mut state = jobs.warm.lock();
             let fresh = |idle: &Idle| {
@@ -245,15 +254,8 @@ async fn tend(jobs: &Inner) -> Result<(), Error> {
     }
 }
 
-/// Engines that jobs may start on: installed, and not withdrawn.
-async fn offered(jobs: &Inner) -> Result<HashSet<EngineVersion>, Error> {
-    let withdrawn = db::engines::withdrawals(&jobs.parts.db).await?;
-    let installed = jobs.parts.engines.list().into_iter().map(|engine| engine.version);
-    Ok(installed.filter(|version| withdrawn.iter().all(|other| other.version != *version)).collect())
-}
-
 /// What to make next, if the machine has room and rest for it.
-async fn next(jobs: &Inner, offered: &HashSet<EngineVersion>) -> Result<Option<Making>, Error> {
+async fn next(jobs: &Inner, offered: &[EngineVersion]) -> Result<Option<Making>, Error> {
     let parts = &jobs.parts;
     let by_project = db::jobs::used(&parts.db).await?;
     let used = by_project.values().fold(Usage::default(), |sum, one| sum + *one);
@@ -305,9 +307,11 @@ async fn build(jobs: &Inner, id: SandboxId, shape: &Shape) -> Result<(), Error> 
     let spec = warden::SandboxSpec { id, engine: shape.version.clone(), sizing: shape.sizing };
     // Its object gate stays closed: nobody accepts on that listener before an attempt has the sandbox.
     let handle = parts.warden.create_sandbox(&spec).await?;
+    fail::fail_point!("warm.sandbox.created");
     let client = Client::connect(&handle.control).await?;
-    let Some(region) = parts.config.regions.first().cloned() else { return Err(Error::NotFound) };
-    client.wait(&Wait { engine, placement: shape.placement, sizing: shape.sizing, region }).await?;
+    let Shape { placement, sizing, region, .. } = shape.clone();
+    client.wait(&Wait { engine, placement, sizing, region }).await?;
+    fail::fail_point!("warm.waits");
     Ok(())
 }
 
@@ -316,7 +320,8 @@ const LONGEST_IDLE: Duration = Duration::from_secs(3600);
 /// A job that was just started has the machine for so long.
 const QUIET: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-const RETRY: Duration = Duration::from_secs(60);
+const SHORTEST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -327,7 +332,8 @@ mod tests {
     fn shape(cores: u32) -> Shape {
         let node = NodeSize { cores: Cores(cores), memory: MiB(1024), overhead: MiB(384) };
         let sizing = Sizing { driver: node, executor: node, executors: 1 };
-        Shape { version: "3.5.9".parse().expect("a version"), placement: Placement::Cluster, sizing }
+        let (version, region) = ("3.5.9".parse().expect("a version"), "GRA".parse().expect("a region"));
+        Shape { version, placement: Placement::Cluster, sizing, region }
     }
 
     fn idle(warm: &Warm, number: u128, cores: u32) -> SandboxId {
@@ -351,6 +357,8 @@ mod tests {
         assert_eq!(warm.take(&single).id(), None, "another placement");
         let newer = Shape { version: "4.3.0".parse().expect("a version"), ..shape(2) };
         assert_eq!(warm.take(&newer).id(), None, "another engine");
+        let elsewhere = Shape { region: "SBG".parse().expect("a region"), ..shape(2) };
+        assert_eq!(warm.take(&elsewhere).id(), None, "another region");
         assert_eq!(warm.lock().count(&shape(2)), 1);
         assert!(warm.lock().spent.is_empty());
         drop(warm.take(&shape(2)));

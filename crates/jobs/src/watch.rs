@@ -223,9 +223,16 @@ impl Attempt<'_> {
             log_key: parts.keys.unwrap(&job.project, record::LOG_KEY, &place.wrapped_key)?,
             region,
         };
+        let waited = start.sandbox.is_some();
         fail::fail_point!("job.start.prepared");
+        if waited {
+            fail::fail_point!("warm.start.prepared");
+        }
         client.start(&start).await?;
         fail::fail_point!("job.start.sent");
+        if waited {
+            fail::fail_point!("warm.start.sent");
+        }
         Ok(())
     }
 
@@ -271,7 +278,7 @@ impl Attempt<'_> {
             _ => None,
         });
         // It may have been dead for long: a machine that was off is not charged for.
-        let spool = self.jobs.spool(self.id);
+        let spool = self.jobs.spool(self.sandbox);
         let sign = tokio::task::spawn_blocking(move || spool::last_sign(&spool)).await?;
         if let (Some(started), Some(sign)) = (end.started, sign) {
             end.ended = sign.max(started).min(end.ended);

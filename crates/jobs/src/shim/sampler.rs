@@ -39,8 +39,12 @@ impl Sampler {
             .inspect_err(|cause| tracing::warn!(%cause, "what Spark counts cannot be heard"))
             .ok();
         let ending = CancellationToken::new();
-        let state =
-            State { key, work: work.to_owned(), meter, reports, history: History::new(), told: BTreeMap::new() };
+        // A container that waited for the attempt has worked before it.
+        let before =
+            meter.iter().flat_map(|meter| meter.nodes().into_iter().map(|node| (node.clone(), meter.read(&node))));
+        let (before, network) = (before.collect(), loopback().unwrap_or_default());
+        let (history, told) = (History::new(), BTreeMap::new());
+        let state = State { key, work: work.to_owned(), meter, reports, before, network, history, told };
         let task = tokio::spawn(state.run(ending.clone()));
         Sampler { ending, task }
     }
@@ -59,6 +63,10 @@ struct State {
     work: PathBuf,
     meter: Option<Meter>,
     reports: Option<UdpSocket>,
+    /// What containers had used when the attempt took them.
+    before: BTreeMap<NodeName, Reading>,
+    /// The same of the network.
+    network: u64,
     history: History,
     /// The newest that Spark told of each node.
     told: BTreeMap<NodeName, BTreeMap<&'static str, u64>>,
@@ -104,7 +112,13 @@ impl State {
         nodes.sort_unstable();
         nodes.dedup();
         for node in nodes {
-            let seen = self.meter.as_ref().map(|meter| meter.read(&node)).unwrap_or_default();
+            let mut seen = self.meter.as_ref().map(|meter| meter.read(&node)).unwrap_or_default();
+            match self.before.get(&node) {
+                // Its counts began anew: it is another container.
+                Some(before) if seen.cpu < before.cpu => drop(self.before.remove(&node)),
+                Some(before) => seen = less(&seen, before),
+                None => {}
+            }
             let told = self.told.remove(&node).unwrap_or_default();
             let readings = kernels(&seen, volume_used(&self.work, &node));
             if seen != Reading::default() || !told.is_empty() {
@@ -112,7 +126,7 @@ impl State {
             }
         }
         if let Some(bytes) = loopback() {
-            self.history.add(WHOLE_JOB, at, [("network", bytes)]);
+            self.history.add(WHOLE_JOB, at, [("network", bytes.saturating_sub(self.network))]);
         }
         self.history.settle();
     }
@@ -147,6 +161,18 @@ async fn ready(reports: Option<&UdpSocket>, from: Instant) {
     match reports {
         Some(reports) => drop(reports.readable().await),
         None => std::future::pending().await,
+    }
+}
+
+/// What a container used since `before`; levels are as they are.
+fn less(seen: &Reading, before: &Reading) -> Reading {
+    let left = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then.unwrap_or_default()));
+    Reading {
+        cpu: left(seen.cpu, before.cpu),
+        throttled: left(seen.throttled, before.throttled),
+        disk_read: left(seen.disk_read, before.disk_read),
+        disk_written: left(seen.disk_written, before.disk_written),
+        ..*seen
     }
 }
 
@@ -253,6 +279,15 @@ mod tests {
         for (_, name) in TOLD {
             assert!(MEASURES.iter().any(|measure| measure.name == name), "{name}");
         }
+    }
+
+    #[test]
+    fn what_a_container_used_while_it_waited_is_not_the_jobs() {
+        let before =
+            Reading { cpu: Some(5), throttled: None, memory: Some(7), disk_read: Some(9), ..Reading::default() };
+        let seen = Reading { cpu: Some(8), throttled: Some(1), memory: Some(6), ..Reading::default() };
+        let used = Reading { cpu: Some(3), throttled: Some(1), memory: Some(6), ..Reading::default() };
+        assert_eq!(less(&seen, &before), used);
     }
 
     #[test]

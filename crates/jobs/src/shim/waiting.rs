@@ -77,6 +77,7 @@ impl Waiting {
                 return Err(why);
             }
         };
+        fail::fail_point!("shim.waits");
         let nodes = nodes.into_iter().map(|node| (node.container.node.clone(), node)).collect();
         Ok(Waiting { nodes: Arc::new(Mutex::new(nodes)) })
     }
@@ -149,9 +150,11 @@ impl Node {
         // Its reader has it open: the name is of no use to anybody any more.
         std::fs::remove_file(&pipe).map_err(|cause| format!("its pipe: {cause}"))?;
         output.attach(&container.node, pipes.stdout, pipes.stderr).map_err(|cause| format!("its output: {cause}"))?;
+        fail::fail_point!("shim.line.ready");
         // The last that can fail: once all of the line is written, it runs.
         let written = tokio::task::spawn_blocking(move || writer.write_all(&line)).await;
         written.map_err(|cause| cause.to_string())?.map_err(|cause| format!("its pipe: {cause}"))?;
+        fail::fail_point!("shim.line.sent");
         Ok(container)
     }
 }
