@@ -161,16 +161,7 @@ fn a_killed_shim_ends_its_job_as_lost_by_the_platform() {
     let stack = Stack::start();
     let id = stack.submit(&[program("sleep.py").to_str().expect("path")]);
     stack.wait_status(&id, &["RUNNING"], Duration::from_secs(60));
-    let shim = std::fs::read_dir("/proc")
-        .expect("processes")
-        .flatten()
-        .find(|process| {
-            let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-            let command = support::text(&command);
-            command.contains("\0shim\0") && command.contains(&id)
-        })
-        .expect("a shim");
-    support::kill(shim.file_name().to_string_lossy().parse().expect("pid"));
+    support::kill(support::process(&id, "/platform", " shim ").expect("a shim"));
     let job = stack.wait(&id);
     assert_eq!(job["status"], "FAILED", "{job}");
     assert_ne!(job["returnCode"], 0);

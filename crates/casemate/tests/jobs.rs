@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::{fs, time::Duration};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use support::{Stack, file, jar, program, text, versions};
 
@@ -154,6 +154,43 @@ fn a_gibibyte_of_output_loses_no_line() {
         }
     }
     assert_eq!(next, lines);
+}
+
+/// Spark's own copying of a Python program's output ends with the JVM, read or not.
+#[test]
+fn the_last_words_of_a_python_program_are_heard_however_late_they_are_read() {
+    let stack = Stack::start();
+    let id = stack.submit(&[program("last_words.py").to_str().expect("path")]);
+    let find = |group: &str, words: &str| {
+        let mut found = None;
+        support::wait_for(words, Duration::from_secs(90), || {
+            found = support::process(&id, group, words);
+            found.is_some()
+        });
+        found.expect("waited for")
+    };
+    let python = find("/driver", "python3 /work/last_words.py");
+    let java = find("/driver", "org.apache.spark.deploy.SparkSubmit");
+    let shim = find("/platform", " shim ");
+    let signal = |sign: &str| {
+        let sent = Command::new("kill").args([sign, &shim.to_string()]).status().expect("kill");
+        assert!(sent.success());
+    };
+    signal("-STOP");
+    fs::write(format!("/proc/{python}/root/tmp/go"), "").expect("the word to go on");
+    let mut blocked = 0;
+    support::wait_for("the program to end unheard or to wait", Duration::from_secs(60), || {
+        let call = fs::read_to_string(format!("/proc/{python}/syscall")).unwrap_or_default();
+        // `write` of its standard output.
+        blocked = if ["1 0x1 ", "64 0x1 "].iter().any(|call_of| call.starts_with(call_of)) { blocked + 1 } else { 0 };
+        blocked >= 10 || !PathBuf::from(format!("/proc/{java}/exe")).exists()
+    });
+    signal("-CONT");
+    let job = stack.wait(&id);
+    assert_eq!((&job["status"], &job["returnCode"]), (&"FAILED".into(), &3.into()), "{job}");
+    let log = stack.logs(&id);
+    let lines = log.lines().filter(|line| line.contains("a line of many")).count();
+    assert!(lines == 3000 && log.contains("the last words"), "{lines} lines");
 }
 
 #[test]

@@ -16,6 +16,13 @@ pub struct ConfFile {
     pub bytes: Vec<u8>,
 }
 
+impl ConfFile {
+    /// Its permissions: one of them is a program.
+    pub fn mode(&self) -> u32 {
+        if self.name == DRIVER_PYTHON { 0o755 } else { 0o644 }
+    }
+}
+
 /// All files of `/conf`, with the user's properties where they do not touch the platform.
 pub fn conf_files(context: &DriverContext, properties: Option<&str>) -> Result<Vec<ConfFile>, Error> {
     let user = user_properties(properties)?;
@@ -33,6 +40,7 @@ pub fn conf_files(context: &DriverContext, properties: Option<&str>) -> Result<V
             ),
         ),
         file("rpc-secret", context.rpc_secret.to_owned()),
+        file(DRIVER_PYTHON, PYTHON_SCRIPT.to_owned()),
     ])
 }
 
@@ -200,6 +208,15 @@ fn xml(text: &str) -> String {
 }
 
 const DRIVER_ARGUMENTS: &str = "driver.args";
+
+/// The Python of a driver, in `/conf`.
+pub(super) const DRIVER_PYTHON: &str = "driver-python";
+
+/// Spark's `PythonRunner` copies what the program writes, and the JVM ends without waiting for the rest of it: the last
+/// lines would be lost. So the program writes to where the JVM writes, its errors too, as Spark has it.
+const PYTHON_SCRIPT: &str = r#"#!/bin/sh
+exec "$PYSPARK_PYTHON" "$@" >>"/proc/$PPID/fd/1" 2>&1
+"#;
 
 /// The port of the job's loopback at which the shim hears by UDP what Spark counts.
 pub const REPORTS: u16 = 9002;

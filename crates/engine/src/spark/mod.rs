@@ -170,7 +170,7 @@ fn environment(engine: &Installed, region: &str, objects_url: &str) -> Vec<(Stri
         ("SPARK_USER", "spark"),
         ("HADOOP_USER_NAME", "spark"),
         ("PYSPARK_PYTHON", "/usr/bin/python3"),
-        ("PYSPARK_DRIVER_PYTHON", "/usr/bin/python3"),
+        ("PYSPARK_DRIVER_PYTHON", "/conf/driver-python"),
         ("PYTHONPATH", "/work:/opt/spark/python"),
         ("PYTHONUNBUFFERED", "1"),
         ("PYTHONDONTWRITEBYTECODE", "1"),

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use engine::spark::{self, DriverContext, Launch};
+use engine::spark::{self, ConfFile, DriverContext, Launch};
 use jiff::Timestamp;
 use model::{EndReason, NodeName};
 use tokio::{net::TcpListener, sync::watch};
@@ -165,7 +165,7 @@ impl Attempt {
             self.waiting.give_up(&containers, &NodeName::driver()).await;
         }
         for file in files {
-            write_conf(&self.args.conf, file.name, &file.bytes).map_err(|cause| EndReason::Platform {
+            write_conf(&self.args.conf, &file).map_err(|cause| EndReason::Platform {
                 detail: format!("the configuration file {} cannot be written: {cause}", file.name),
             })?;
         }
@@ -330,10 +330,11 @@ fn read_text(path: &Path) -> Result<String, String> {
 }
 
 /// A file that the job's user can read and not change: it belongs to the shim's user, and is mounted read-only.
-pub(super) fn write_conf(conf: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o644).open(conf.join(name))?;
-    file.set_permissions(Permissions::from_mode(0o644))?;
-    file.write_all(bytes)
+pub(super) fn write_conf(conf: &Path, new: &ConfFile) -> std::io::Result<()> {
+    let mode = new.mode();
+    let mut file = File::options().write(true).create(true).truncate(true).mode(mode).open(conf.join(new.name))?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.write_all(&new.bytes)
 }
 
 /// The pods API, as the driver reaches it.

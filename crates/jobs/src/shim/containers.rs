@@ -163,6 +163,12 @@ impl Containers {
 }
 
 impl Container {
+    /// Whether its end is still to come, and the one who will tell it is there.
+    pub fn runs(&self) -> bool {
+        let mut asked = [PollFd::new(self.exit.as_fd(), PollFlags::POLLIN)];
+        self.told.is_empty() && poll(&mut asked, PollTimeout::ZERO) == Ok(0)
+    }
+
     /// Waits for the container's end. Can be dropped and called again.
     pub async fn ended(&mut self) -> Result<ContainerExit, Lost> {
         loop {
@@ -222,14 +228,17 @@ mod tests {
     async fn an_end_is_told_once_and_a_lost_monitor_is_seen() {
         let (mut told, mut write) = container();
         let exit = ContainerExit { code: Some(7), signal: None, oom: false, storage_full: true };
+        assert!(told.runs());
         let waiting = tokio::time::timeout(Duration::from_millis(20), told.ended()).await;
         assert!(waiting.is_err(), "it runs");
         let line = serde_json::to_string(&exit).expect("text");
         write.write_all(line.as_bytes()).expect("written");
         drop(write);
+        assert!(!told.runs());
         assert_eq!(told.ended().await, Ok(exit));
         let (mut lost, write) = container();
         drop(write);
+        assert!(!lost.runs());
         assert_eq!(lost.ended().await, Err(Lost));
     }
 

@@ -57,7 +57,7 @@ impl Waiting {
     pub async fn start(args: &Args, wait: &Wait) -> Result<Waiting, String> {
         let containers = Containers::new(args.id, &args.warden);
         for file in spark::waiting_files(&wait.sizing) {
-            write_conf(&args.conf, file.name, &file.bytes).map_err(|cause| format!("{}: {cause}", file.name))?;
+            write_conf(&args.conf, &file).map_err(|cause| format!("{}: {cause}", file.name))?;
         }
         let names: Vec<NodeName> =
             std::iter::once(NodeName::driver()).chain((1..=wait.sizing.executors).map(NodeName::executor)).collect();
@@ -146,6 +146,9 @@ impl Node {
 
     async fn tell(self, line: Vec<u8>, output: &Output) -> Result<Container, String> {
         let Node { container, pipes, line: pipe, .. } = self;
+        if !container.runs() {
+            return Err("it has ended".to_owned());
+        }
         let mut writer = open(&pipe).await.map_err(|cause| format!("its pipe: {cause}"))?;
         // Its reader has it open: the name is of no use to anybody any more.
         std::fs::remove_file(&pipe).map_err(|cause| format!("its pipe: {cause}"))?;
