@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use engine::Installed;
 use model::{AttemptNo, EngineVersion, JobId, JobSpec, Placement, Quota, Region, SandboxId, Sizing, Usage};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -189,6 +190,12 @@ pub(crate) async fn keep(jobs: &Inner, stop: &CancellationToken) {
     if jobs.parts.config.warm.is_empty() {
         return;
     }
+    for kept in &jobs.parts.config.warm {
+        let version = &kept.shape.version;
+        if !jobs.parts.engines.find(version).is_some_and(|engine| engine.can_wait()) {
+            tracing::warn!(%version, "no runtime can wait on this engine: `casemate engine install` makes what it lacks");
+        }
+    }
     let mut retry = SHORTEST_RETRY;
     while !stop.is_cancelled() {
         let outcome = tokio::select! {
@@ -233,7 +240,9 @@ async fn tend(jobs: &Inner) -> Result<(), Error> {
     loop {
         let standing: HashMap<SandboxId, bool> =
             jobs.parts.warden.list_sandboxes().await?.into_iter().map(|found| (found.id, found.shim_alive)).collect();
-        let offered = versions::offer(jobs, record::now()).await?.versions();
+        let offer = versions::offer(jobs, record::now()).await?;
+        let offered: Vec<EngineVersion> =
+            offer.engines.into_iter().filter(Installed::can_wait).map(|engine| engine.version).collect();
         let spent = {
             let mut state = jobs.warm.lock();
             let fresh = |idle: &Idle| {

@@ -175,7 +175,7 @@ pub fn install(
     let version = what.version();
     let found = Engines::open(dir)?.find(version);
     if let Some(engine) = found {
-        return match engine.jars.iter().any(|jar| jar == waiting::JAR) {
+        return match engine.can_wait() {
             true => Ok(engine),
             false => renew(dir, engine, progress),
         };

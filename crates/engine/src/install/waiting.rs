@@ -4,7 +4,7 @@
 use std::{fs, path::Path, process::Command};
 
 use super::{Progress, tool};
-use crate::{Error, Installed, file_error};
+use crate::{Error, Installed, engines::WAITING_JAR, file_error};
 
 /// Compiles it into a JAR among those of `home`.
 pub(super) fn compile(home: &Path, engine: &Installed, progress: &mut dyn FnMut(Progress)) -> Result<(), Error> {
@@ -19,11 +19,9 @@ pub(super) fn compile(home: &Path, engine: &Installed, progress: &mut dyn FnMut(
     scala.arg(&classes).arg(&source);
     tool::run("compiling the program of waiting JVMs", &mut scala, progress)?;
     let mut python = Command::new("/usr/bin/python3");
-    python.args(["-m", "zipfile", "-c"]).arg(home.join("jars").join(JAR)).arg(classes.join("org"));
+    python.args(["-m", "zipfile", "-c"]).arg(home.join("jars").join(WAITING_JAR)).arg(classes.join("org"));
     tool::run("packing the program of waiting JVMs", &mut python, progress)?;
     super::remove_tree(&place)
 }
 
 const PROGRAM: &str = include_str!("Waiting.scala");
-/// Its name sorts it behind what Spark itself looks for first.
-pub(super) const JAR: &str = "casemate-waiting.jar";

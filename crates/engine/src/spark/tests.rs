@@ -205,7 +205,10 @@ fn an_executor() {
 
 #[test]
 fn a_jvm_that_waits_becomes_what_it_was_started_for_and_nothing_else() {
-    let engine = engine("3.5.9", date(2026, 1, 1));
+    let mut engine = engine("3.5.9", date(2026, 1, 1));
+    assert!(!engine.can_wait(), "an earlier install made it");
+    engine.jars.push("casemate-waiting.jar".to_owned());
+    assert!(engine.can_wait());
     let spec = spec(&JAVA);
     let url = "http://127.0.0.1:9000";
     let waits = waiting_driver(&engine, spec.placement, &spec.sizing, "GRA", url, "/conf/driver.line");
