@@ -253,6 +253,23 @@ async fn rights_in_the_object_store_are_listed_named_explained_and_checked() {
         let expected = if allowed { json!([action]) } else { json!([]) };
         assert_eq!(checked[0]["authorizedActions"], expected, "a check and an explanation are one decision: {told}");
     }
+    // What the API does is for those that it knows, whatever a policy for everybody says.
+    let project = format!("urn:v1:eu:resource:publicCloudProject:{}", world.project);
+    let mut all = policy("all");
+    all["identities"] = json!(["*"]);
+    all["resources"] = json!([{ "urn": project }]);
+    all["permissions"] = json!({ "allow": [{ "action": "publicCloudProject:apiovh:get" }] });
+    world.done("POST", "/v2/iam/policy", &all).await;
+    for who in [&who, &root] {
+        let asked = json!({ "identity": who, "action": "publicCloudProject:apiovh:get", "resource": project });
+        let told = world.done("POST", "/v2/iam/explain", &asked).await;
+        assert_eq!(told["allowed"], false, "{told}");
+        assert!(told["reason"].as_str().is_some_and(|words| words.contains("the API knows accounts")), "{told}");
+        let wanted =
+            json!([{ "resourceURNs": [project], "actions": ["publicCloudProject:apiovh:get"], "identity": who }]);
+        let checked = world.done("POST", "/v2/iam/authorization/check", &wanted).await;
+        assert_eq!(checked[0]["authorizedActions"], json!([]), "{checked}");
+    }
     let told = world.done("POST", "/v2/iam/explain", &body(&who, get, "/data/in/a")).await;
     assert_eq!((&told["deciding"][0]["policy"], told.get("steps")), (&made["id"], None), "{told}");
     let told = world.done("POST", "/v2/iam/explain", &body(&who, get, "/data/out")).await;

@@ -158,7 +158,9 @@ fn is_private(url: &url::Url) -> bool {
     let loopback = match url.host() {
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
         Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        _ => false,
+        // RFC 6761, section 6.3.
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
     };
     url.scheme() == "https" || (url.scheme() == "http" && loopback)
 }
@@ -557,6 +559,18 @@ impl Listener {
             return Err(Failure::new(format!("{name}.listen is {}, and there is no certificate for it", self.listen))
                 .help(format!("set {name}.tls.certificate and {name}.tls.key, or listen on 127.0.0.1")));
         }
+        for url in &self.public_urls {
+            let place = format!("{name}.public_urls has {url}");
+            let parsed = url::Url::parse(url).map_err(|cause| Failure::new(place.clone()).cause(cause))?;
+            if !is_private(&parsed) {
+                return Err(Failure::new(place).help(
+                    "an https:// URL, or http:// with an address of loopback: over another, passwords could be read",
+                ));
+            }
+            if self.tls.is_some() && parsed.scheme() != "https" {
+                return Err(Failure::new(format!("{place}, and the listener speaks TLS")).help("an https:// URL"));
+            }
+        }
         Ok(())
     }
 }
@@ -752,6 +766,25 @@ mod tests {
         ] {
             let failure = kept(&format!("engine_version = \"3.5.9\"\n{wrong}")).expect_err(wrong).to_string();
             assert!(failure.contains("jobs.warm for Spark 3.5.9") && failure.contains(why), "{failure}");
+        }
+    }
+
+    #[test]
+    fn public_urls_say_what_is_spoken_there() {
+        let tls = "tls = { certificate = '/c.pem', key = '/k.pem' }\n";
+        for (url, tls, good) in [
+            ("https://jobs.example.org", "", true),
+            ("http://127.0.0.1:8443", "", true),
+            ("http://localhost:8443", "", true),
+            ("http://s3.localhost:8443", "", true),
+            ("https://jobs.example.org", tls, true),
+            ("http://jobs.example.org", "", false),
+            ("jobs.example.org", "", false),
+            ("http://127.0.0.1:8443", tls, false),
+        ] {
+            let text = format!("[api]\nlisten = '127.0.0.1:0'\npublic_urls = ['{url}']\n{tls}");
+            let config: Config = toml::from_str(&text).expect("a configuration");
+            assert_eq!(config.check().is_ok(), good, "{text}");
         }
     }
 

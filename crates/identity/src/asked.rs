@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use crate::{
     BucketRules, ContactKind, Contacts, Error, Explanation, Facts, Group, GroupRole, Identity, Part, Question,
-    Resource, Urn, UrnKind, group_urn,
+    Resource, Urn, UrnKind,
+    decision::{ONLY_OF_STORE, is_of_store},
+    group_urn,
 };
 
 /// A call to explain.
@@ -201,6 +203,9 @@ impl Identity {
         if let Some(place) = Urn::parse(&asked.resource).ok().and_then(|urn| urn.as_storage()) {
             let told = self.explain_storage(asked, &owner, &place, bucket).await?;
             return Ok(told_to(to, &owner, told));
+        }
+        if is_of_store(&asked.identities) {
+            return Ok(Explanation::unreachable(ONLY_OF_STORE.to_owned()));
         }
         let (account, contacts) = (account_of(asked), self.contacts_asked_for(asked).await?);
         let kind = account.as_ref().and_then(|account| match &contacts {

@@ -318,7 +318,7 @@ impl Identity {
             }
             None => None,
         };
-        self.grant(pending, account, person, None, expiration, by).await
+        self.grant(pending, account, person, Granter::Operator, expiration, by).await
     }
 
     /// Grants the credential of a token for a user who logged in for it.
@@ -331,7 +331,7 @@ impl Identity {
     ) -> Result<i64, Error> {
         let pending = self.pending(token).await?.ok_or_else(no_pending)?;
         let by = as_person(person, by);
-        self.grant(pending, person.account.clone(), Some(person.id), Some(person), expiration, &by).await
+        self.grant(pending, person.account.clone(), Some(person.id), Granter::Person(person), expiration, &by).await
     }
 
     /// Refuses the credential of a token for a user who logged in for it.
@@ -359,7 +359,7 @@ impl Identity {
             return Err(Error::AccessDenied { what: "a consumer key is granted by a consumer key only".to_owned() });
         };
         let own = self.credential(credential).await?.ok_or_else(no_pending)?;
-        pending.allowed_ips = match (own.allowed_ips, pending.allowed_ips) {
+        pending.allowed_ips = match (own.allowed_ips.clone(), pending.allowed_ips) {
             (Some(own), Some(asked)) => {
                 if let Some(block) = asked.iter().find(|block| !own.iter().any(|mine| mine.contains(*block))) {
                     return Err(Error::Exceeds { what: format!("the address block {block}") });
@@ -372,16 +372,15 @@ impl Identity {
             (Some(own), Some(asked)) => Some(own.min(asked)),
             (own, asked) => asked.or(own),
         };
-        self.grant(pending, caller.account.clone(), own.person, None, expiration, by).await
+        self.grant(pending, caller.account.clone(), own.person, Granter::Key(&own), expiration, by).await
     }
 
-    /// `verified`: the user as it was when it proved itself for this.
     async fn grant(
         &self,
         pending: Credential,
         account: AccountId,
         person: Option<i64>,
-        verified: Option<&Person>,
+        granter: Granter<'_>,
         expiration: Option<Timestamp>,
         by: &Actor,
     ) -> Result<i64, Error> {
@@ -392,10 +391,20 @@ impl Identity {
             account: account.clone(),
         };
         let mut tx = self.db.begin().await?;
-        if let Some(person) = verified
-            && !is_as_proved(&mut tx, person.id, person.password_updated).await?
-        {
-            return Err(changed_meanwhile());
+        match granter {
+            Granter::Operator => {}
+            Granter::Person(person) => {
+                if !is_as_proved(&mut tx, person.id, person.password_updated).await? {
+                    return Err(changed_meanwhile());
+                }
+            }
+            Granter::Key(own) => {
+                let addresses = blocks_to_json(own.allowed_ips.as_deref().unwrap_or_default())?;
+                if !db::credentials::is_good(&mut tx, own.id, addresses.as_deref(), Timestamp::now()).await? {
+                    let what = "the consumer key that grants has ended, or is bound to other addresses now".to_owned();
+                    return Err(Error::AccessDenied { what });
+                }
+            }
         }
         let granted = db::credentials::grant(&mut tx, pending.id, &grant)
             .await
@@ -540,6 +549,13 @@ fn too_old(created: Timestamp, now: Timestamp) -> bool {
 }
 
 /// One answer for a token that never was, was used, or is too old.
+/// Who grants a credential, as it was when it proved itself for this.
+enum Granter<'a> {
+    Operator,
+    Person(&'a Person),
+    Key(&'a Credential),
+}
+
 fn no_pending() -> Error {
     Error::NotFound { kind: "pending credential", id: "of this token".to_owned() }
 }

@@ -203,6 +203,19 @@ pub struct Subject {
     pub source_ip: Option<IpAddr>,
 }
 
+/// Whether somebody of these identities can be known to the object store alone.
+pub(crate) fn is_of_store(identities: &[String]) -> bool {
+    identities.first().and_then(|first| Urn::parse(first).ok()).is_some_and(|urn| is_of_store_urn(&urn))
+}
+
+fn is_of_store_urn(urn: &Urn) -> bool {
+    urn.kind() == UrnKind::Identity && urn.subtype().starts_with("publicCloud")
+}
+
+/// Why such a one may nothing by the API, whatever a policy for all says.
+pub(crate) const ONLY_OF_STORE: &str = "users of projects, jobs and projects themselves are known to the object store; the \
+                                        API knows accounts, their users, groups and service accounts";
+
 impl Identity {
     /// Decides whether `caller` may do `action` on `resource`, at the time `at`; the caller records the decision with the
     /// call that it is about. As [`Identity::decide_for`].
@@ -240,6 +253,7 @@ impl Identity {
             Resource::Project(id) => self.project(id).await?,
         };
         let (allowed, reason) = match &resource {
+            _ if is_of_store(&subject.identities) => (false, ONLY_OF_STORE.to_owned()),
             Resource::Account(id) if *id == subject.account && subject.is_admin => {
                 (true, "the account's own account".to_owned())
             }
@@ -314,7 +328,7 @@ impl Identity {
         if urn.kind() != UrnKind::Identity {
             return Ok(None);
         }
-        if urn.subtype().starts_with("publicCloud") {
+        if is_of_store_urn(urn) {
             let Some(grant) = self.grant_of_urn(urn).await? else { return Ok(None) };
             let admin = self.contacts(&grant.project).await?.map(|contacts| contacts.admin);
             let account = admin.filter(|admin| admin == asking);

@@ -5,8 +5,8 @@ use std::{collections::HashSet, sync::Arc};
 use audit::{Actor, Audit};
 use db::Db;
 use identity::{
-    Actions, IamKind, Identity, S3_ACTIONS, S3Grant, S3Policy, S3Question, S3Verdict, Urn, User, s3_action,
-    storage_action,
+    Actions, IamKind, Identity, NewContacts, S3_ACTIONS, S3Grant, S3Policy, S3Question, S3Verdict, Urn, User,
+    s3_action, storage_action,
 };
 use jiff::Timestamp;
 use keys::Keys;
@@ -239,6 +239,18 @@ async fn every_action_is_allowed_and_denied_by_policies_of_the_account() {
     });
     world.make(&stranger, IamKind::Policy, foreign).await;
     assert_eq!(world.may("data", in_x).await, none);
+    // Until the project is theirs: from then on at once.
+    let new = NewContacts { admin: Some(stranger.clone()), billing: None, tech: None };
+    let asked = std::slice::from_ref(&world.project);
+    let change = world.identity.change_contacts(asked, &new, &world.account, &by()).await.expect("asked for")[0];
+    for side in [&world.account, &stranger] {
+        let mails = world.identity.notifications(side).await.expect("mails");
+        let newest = *mails.last().expect("a mail");
+        let mail = world.identity.notification(side, newest).await.expect("read").expect("a mail");
+        let token = mail.body.lines().find_map(|line| line.strip_prefix("Token: ")).expect("a token").to_owned();
+        world.identity.accept_contact_change(side, change, &token, &by()).await.expect("accepted");
+    }
+    assert_eq!(world.may("data", in_x).await, all());
 }
 
 #[tokio::test]

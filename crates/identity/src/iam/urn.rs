@@ -218,7 +218,11 @@ pub(super) fn parse_pattern(text: &str, kinds: &[UrnKind]) -> Result<Pattern, In
         return if kinds.contains(&urn.kind()) { Ok(pattern) } else { Err(InvalidUrn::Kind) };
     }
     check_name_or_empty(pattern.fixed())?;
-    check_storage(pattern.fixed())?;
+    // One that begins with `*` may be meant for the object store too.
+    match pattern.begins_open() {
+        true => check_plain(pattern.fixed())?,
+        false => check_storage(pattern.fixed())?,
+    }
     if !pattern.begins_open() {
         let begins = |kind: &UrnKind| {
             let full = format!("{URN_PREFIX}{}:", kind.as_str());
@@ -347,7 +351,10 @@ fn check_name_or_empty(name: &str) -> Result<(), InvalidUrn> {
 
 /// A name in the object store is asked in one spelling: one that differs would match nothing, and so deny nothing.
 fn check_storage(text: &str) -> Result<(), InvalidUrn> {
-    let Some(name) = text.strip_prefix(STORAGE_PREFIX) else { return Ok(()) };
+    text.strip_prefix(STORAGE_PREFIX).map_or(Ok(()), check_plain)
+}
+
+fn check_plain(name: &str) -> Result<(), InvalidUrn> {
     let written = name.split('%').skip(1).filter_map(|rest| u8::from_str_radix(rest.get(..2)?, 16).ok());
     match written.map(char::from).any(|c| PLAIN.contains(c)) {
         true => Err(InvalidUrn::Plain),
@@ -454,6 +461,11 @@ mod tests {
         let kinds = [UrnKind::Resource];
         assert_eq!(parse_pattern(&format!("{other}*"), &kinds), Err(InvalidUrn::Plain));
         assert!(parse_pattern(&format!("{whole}/data/%2A%C3*"), &kinds).is_ok());
+        // A denial that is spelled so would deny nothing.
+        for wrong in ["*/data/a%2Fb", "*a%2Bb*", "*%40*"] {
+            assert_eq!(parse_pattern(wrong, &kinds), Err(InvalidUrn::Plain), "{wrong}");
+        }
+        assert!(parse_pattern("*/data/a%20b", &kinds).is_ok());
     }
 
     #[test]
