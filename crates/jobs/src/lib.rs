@@ -10,6 +10,7 @@
 //! | `versions` | which engine versions jobs may ask for; withdrawals |
 //! | `schedules` | jobs that come again by the clock; what owners of these are told of engine versions |
 //! | `watch` | one attempt: sandbox, start, what its shim says, the end of all that |
+//! | `warm` | runtimes that wait for their job |
 //! | `record` | each change of a job, with its audit entry in the same transaction |
 //! | `salvage` | the log of an attempt whose shim died |
 //! | `reconcile` | what an earlier process left behind; spools that are old enough to go |
@@ -42,6 +43,7 @@ mod turns;
 mod used;
 mod versions;
 mod waiting;
+mod warm;
 mod watch;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -74,6 +76,7 @@ pub use turns::{Choice, Turns};
 pub use used::Used;
 pub use versions::{InvalidWithdrawal, Versions};
 pub use waiting::Standing;
+pub use warm::{Kept, Shape};
 
 /// The jobs of this service; a cheap handle.
 #[derive(Clone)]
@@ -112,6 +115,8 @@ pub struct Config {
     pub memory: MiB,
     /// Local storage of all these together: their volumes are made as large as they may get.
     pub storage: MiB,
+    /// Runtimes that are kept waiting for jobs.
+    pub warm: Vec<Kept>,
     /// How long the log of an ended job can be read here before it is in the bucket only.
     pub log_retention: Duration,
     /// Directory of the spools, `JOB/ATTEMPT` each.
@@ -137,7 +142,8 @@ impl Jobs {
     pub fn new(parts: Parts) -> Jobs {
         let (wake, schedules_changed) = (Notify::new(), Notify::new());
         let (live, aside) = (watch::Live::default(), scheduler::Aside::default());
-        Jobs { inner: Arc::new(Inner { parts, wake, schedules_changed, live, aside, metrics: Metrics::new() }) }
+        let (metrics, warm) = (Metrics::new(), warm::Warm::default());
+        Jobs { inner: Arc::new(Inner { parts, wake, schedules_changed, live, aside, metrics, warm }) }
     }
 
     /// Takes over what runs, schedules what waits and watches over it until `stop`. Jobs that run then go on.
@@ -146,7 +152,11 @@ impl Jobs {
             scheduler::run(&self.inner, &stop),
             schedules::run(&self.inner, &stop),
             schedules::tell(&self.inner, &stop),
-            reconcile::destroy_orphans(&self.inner, &stop),
+            async {
+                // What an earlier process kept waiting is an orphan, what this one keeps is not.
+                reconcile::destroy_orphans(&self.inner, &stop).await;
+                warm::keep(&self.inner, &stop).await;
+            },
             reconcile::sweep_spools(&self.inner, &stop),
         );
     }
@@ -262,6 +272,7 @@ struct Inner {
     live: watch::Live,
     aside: scheduler::Aside,
     metrics: Metrics,
+    warm: warm::Warm,
 }
 
 /// Why something could not be done with jobs.
@@ -344,6 +355,20 @@ pub enum Error {
 
 /// The same of the times of schedules, which no ordinary job passes.
 pub const SCHEDULE_FAULT_POINTS: &[&str] = &["schedule.asked", "schedule.committed"];
+
+/// Names of such points on the way of a runtime that waits, and of a job that takes it: those of `serve`, then those of its
+/// shim, which begin with `shim.`.
+pub const WARM_FAULT_POINTS: &[&str] = &[
+    "warm.sandbox.created",
+    "warm.waits",
+    "warm.taken",
+    "warm.committed",
+    "warm.start.prepared",
+    "warm.start.sent",
+    "shim.waits",
+    "shim.line.ready",
+    "shim.line.sent",
+];
 
 /// Names of the points between durable steps at which tests kill the process that reaches them: those of `serve`,
 /// each of which an ordinary job passes, then those of a shim, which begin with `shim.`.
