@@ -37,6 +37,8 @@ pub struct Config {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// What jobs may use together.
     pub jobs: JobLimits,
+    /// Environments of Python jobs.
+    pub environments: EnvironmentSettings,
     /// The audit log.
     pub audit: AuditSettings,
     /// What the warden needs to know.
@@ -196,6 +198,31 @@ pub struct JobLimits {
     pub storage: Option<MiB>,
     /// How long the logs of an ended job stay readable by the API, in seconds. They stay in object storage.
     pub log_retention_seconds: u64,
+}
+
+/// Where packages of Python jobs come from.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EnvironmentSettings {
+    /// Address of an index of Python packages (PEP 503), such as `https://pypi.org/simple`: `https`, or `http` with an
+    /// address of loopback. The service then installs what `environment.yml` or `requirements.txt` of a job names. None
+    /// by default: no connection is made.
+    pub pypi: Option<url::Url>,
+}
+
+impl EnvironmentSettings {
+    fn check(&self) -> Result<(), Failure> {
+        match &self.pypi {
+            // It is written down beside each environment.
+            Some(url) if !url.username().is_empty() || url.password().is_some() => {
+                Err(Failure::new("environments.pypi has a name or password in it")
+                    .help("an address without; a proxy on loopback can add them"))
+            }
+            Some(url) if !is_private(url) => Err(Failure::new(format!("environments.pypi is {url}"))
+                .help("an https:// URL, or http:// with an address of loopback")),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How long the audit log is kept, and where its checkpoints go.
@@ -369,6 +396,7 @@ impl Default for Config {
             webhook: Vec::new(),
             trusted_proxies: Vec::new(),
             jobs: JobLimits::default(),
+            environments: EnvironmentSettings::default(),
             audit: AuditSettings::default(),
             warden: WardenSettings::default(),
         }
@@ -446,6 +474,7 @@ impl Config {
                 return Err(Failure::new(format!("two entries of webhook are named '{}'", webhook.name)));
             }
         }
+        self.environments.check()?;
         self.audit.check(&self.external_s3)?;
         if !UID_BASES.contains(&self.warden.uid_base) {
             return Err(Failure::new(format!("warden.uid_base is {}", self.warden.uid_base)).help(format!(

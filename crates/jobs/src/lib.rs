@@ -8,6 +8,7 @@
 //! | `scheduler`, `turns` | which job starts next |
 //! | `quota`, `waiting` | what projects may take at once; why a job waits |
 //! | `watch` | one attempt: sandbox, start, what its shim says, the end of all that |
+//! | `environment` | what a Python job brings along: made once, kept in its project's bucket |
 //! | `record` | each change of a job, with its audit entry in the same transaction |
 //! | `salvage` | the log of an attempt whose shim died |
 //! | `reconcile` | what an earlier process left behind; spools that are old enough to go |
@@ -17,6 +18,7 @@
 
 mod billing;
 pub mod control;
+mod environment;
 mod idempotency;
 mod logs;
 mod query;
@@ -50,6 +52,7 @@ pub use billing::{
     Price, Statement,
 };
 pub use control::{JobKeys, S3Pair};
+pub use environment::{Archive, Environment, EnvironmentConfig};
 pub use idempotency::{IdempotencyKey, InvalidKey};
 pub use logs::Logs;
 pub use query::{Filter, FilterOp, JobField, ListQuery, Page};
@@ -102,6 +105,8 @@ pub struct Config {
     pub spool: PathBuf,
     /// Where the buckets of logs are reached, such as `https://s3.example.org`.
     pub log_address_base: String,
+    /// Environments of Python jobs.
+    pub environments: EnvironmentConfig,
 }
 
 impl Config {
@@ -125,12 +130,16 @@ impl Jobs {
                 wake: Notify::new(),
                 live: watch::Live::default(),
                 aside: scheduler::Aside::default(),
+                environments: environment::Makings::default(),
             }),
         }
     }
 
     /// Takes over what runs, schedules what waits and watches over it until `stop`. Jobs that run then go on.
     pub async fn run(&self, stop: CancellationToken) {
+        if let Err(cause) = environment::clear(&self.inner.parts.config.environments.place) {
+            tracing::error!(%cause, "no environment can be made");
+        }
         tokio::join!(
             scheduler::run(&self.inner, &stop),
             reconcile::destroy_orphans(&self.inner, &stop),
@@ -221,6 +230,7 @@ struct Inner {
     wake: Notify,
     live: watch::Live,
     aside: scheduler::Aside,
+    environments: environment::Makings,
 }
 
 /// Why something could not be done with jobs.

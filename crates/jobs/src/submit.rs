@@ -5,7 +5,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use model::{Faults, Job, JobId, JobRequest, JobSpec, JobStatus, ProjectId, SpecRules, Usage};
 use uuid::Uuid;
 
-use crate::{Error, IdempotencyKey, Inner, idempotency::Named, record, surroundings::Beside as _, turns};
+use crate::{Error, IdempotencyKey, Inner, environment, idempotency::Named, record, surroundings::Beside as _, turns};
 
 /// Checks all of a request, writes the job, and wakes the scheduler. What was submitted by the same key before is given
 /// back instead, whatever has become of its files.
@@ -37,6 +37,7 @@ pub(crate) async fn submit(
     check_files(jobs, project, &spec, &mut faults).await?;
     check_room(jobs, project, &spec, &mut faults).await?;
     check_packages(&spec, &mut faults);
+    check_environment(jobs, &spec, &mut faults);
     let spec = faults.or(spec)?;
     let job = new_job(project, spec, now);
     if let Some(earlier) = record::submitted(jobs, &job, named.as_ref(), by).await? {
@@ -73,6 +74,7 @@ async fn check_files(jobs: &Inner, project: &ProjectId, spec: &JobSpec, faults: 
     let named = [
         ("main_application_code", Some(main), "odp.mainApplicationCode.notFound"),
         ("properties_file", spec.properties_file.as_deref(), "odp.propertiesFile.notFound"),
+        ("environment", spec.environment.as_deref(), "odp.environment.notFound"),
     ];
     for (field, key, class) in named {
         let Some(key) = key else { continue };
@@ -97,6 +99,18 @@ async fn check_room(jobs: &Inner, project: &ProjectId, spec: &JobSpec, faults: &
         faults.add(shortage.of, Some(&shortage.asked), "odp.project.notEnoughQuotas", message);
     }
     Ok(())
+}
+
+/// Where there is no index nothing is installed.
+fn check_environment(jobs: &Inner, spec: &JobSpec, faults: &mut Faults) {
+    if environment::named_form(spec).is_some() && jobs.parts.config.environments.pypi.is_none() {
+        faults.add(
+            "environment",
+            spec.environment.as_deref(),
+            "odp.job.environment.unsupported",
+            environment::NO_INDEX,
+        );
+    }
 }
 
 /// Packages cannot be fetched from inside a job, whose network is closed. The shim says the same of those that only the

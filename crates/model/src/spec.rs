@@ -72,6 +72,9 @@ pub struct JobSpec {
     pub repositories: Vec<String>,
     /// Key in the bucket of a Spark properties file.
     pub properties_file: Option<String>,
+    /// Key in the bucket of what the Python environment is made from; of a Python job alone.
+    #[serde(default)]
+    pub environment: Option<String>,
     /// What of the project's storage it may use beside its code; `None` is all of it.
     #[serde(default)]
     pub storage_access: Option<Vec<StorageAccess>>,
@@ -160,7 +163,7 @@ const fn number(
 }
 
 /// Every parameter of the Spark engine. What is not here is refused by name.
-pub const PARAMETERS: [Parameter; 23] = [
+pub const PARAMETERS: [Parameter; 24] = [
     Parameter {
         kind: "enum",
         regex: Some("^(java|python)$"),
@@ -202,6 +205,11 @@ pub const PARAMETERS: [Parameter; 23] = [
     text("packages", false, "Maven coordinates group:artifact:version, separated by commas"),
     text("repositories", false, "Maven repositories beside the default one, separated by commas"),
     text("properties_file", false, "Path in the container of a Spark properties file"),
+    text(
+        "environment",
+        false,
+        "Path in the container of what the Python environment is made from: environment.yml, requirements.txt, or a packed one (.tar.gz); one of the first two beside the main file if not given",
+    ),
     text(
         "storage_access",
         false,
@@ -280,6 +288,7 @@ impl JobSpec {
         let program = given.program(&mut faults);
         let arguments = given.arguments(&mut faults);
         let properties_file = given.key("properties_file", &mut faults);
+        let environment = given.environment(&mut faults);
         let packages =
             given.list("packages", &mut faults, |item| item.split(':').count() == 3, "group:artifact:version");
         let repositories = given.list(
@@ -307,6 +316,7 @@ impl JobSpec {
             packages,
             repositories,
             properties_file,
+            environment,
             storage_access,
             ttl,
             retry,
@@ -631,6 +641,20 @@ impl<'a> Given<'a> {
             faults.add(name, Some(given), &class, "a path in the container such as code/main.py");
         }
         good.then(|| key.to_owned())
+    }
+
+    /// What of a Python job's own environment is in the bucket.
+    fn environment(&self, faults: &mut Faults) -> Option<String> {
+        let key = self.key("environment", faults)?;
+        let mut refuse = |class: &str, why: &str| faults.add("environment", Some(&key), class, why);
+        if self.get("job_type") == Some("java") {
+            refuse("odp.job.environment.notPython", "an environment is of a python job; a java job has its JARs");
+        }
+        if ![".tar.gz", ".tgz", ".txt", ".yml", ".yaml"].iter().any(|ending| key.ends_with(ending)) {
+            let why = "a file that ends in .txt (requirements), .yml, .yaml (conda), .tar.gz or .tgz (packed)";
+            refuse("odp.job.environment.invalid", why);
+        }
+        Some(key)
     }
 
     fn storage_access(&self, faults: &mut Faults) -> Option<Vec<StorageAccess>> {

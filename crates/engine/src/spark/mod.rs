@@ -36,6 +36,8 @@ pub struct DriverContext<'a> {
     pub pods_url: &'a str,
     /// What driver and executors know each other by. Random, of this attempt only.
     pub rpc_secret: &'a str,
+    /// Whether the job brings a packed environment, unpacked as [`PACKED`] of `/conf`, whose Python it is run by.
+    pub packed: bool,
 }
 
 /// A process to start.
@@ -69,7 +71,14 @@ pub fn driver(context: &DriverContext) -> Launch {
         }
     }
     argv.extend(spec.arguments.iter().cloned());
-    Launch { argv, env: environment(context.engine, context.region, context.objects_url), cwd: WORK.to_owned() }
+    let mut env = environment(context.engine, context.region, context.objects_url);
+    if context.packed {
+        // Executors start the Python that the driver names.
+        for (_, value) in env.iter_mut().filter(|(name, _)| name.starts_with("PYSPARK_")) {
+            *value = format!("/conf/{PACKED}/bin/python");
+        }
+    }
+    Launch { argv, env, cwd: WORK.to_owned() }
 }
 
 /// An executor's process, as `wish` asks for it. Needs nothing that the job can say beside the wish.
@@ -157,7 +166,7 @@ fn environment(engine: &Installed, region: &str, objects_url: &str) -> Vec<(Stri
         ("HADOOP_USER_NAME", "spark"),
         ("PYSPARK_PYTHON", "/usr/bin/python3"),
         ("PYSPARK_DRIVER_PYTHON", "/usr/bin/python3"),
-        ("PYTHONPATH", "/work:/opt/spark/python"),
+        ("PYTHONPATH", "/work:/conf/packages:/opt/spark/python"),
         ("PYTHONUNBUFFERED", "1"),
         ("PYTHONDONTWRITEBYTECODE", "1"),
         // For SDKs beside Spark, such as boto3. The key itself stands in a file, never in an environment.
@@ -170,6 +179,11 @@ fn environment(engine: &Installed, region: &str, objects_url: &str) -> Vec<(Stri
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .to_vec()
 }
+
+/// Where below `/conf` a packed environment is.
+pub const PACKED: &str = "environment";
+/// Where below `/conf` the modules of an environment that the service made are.
+pub const PACKAGES: &str = "packages";
 
 /// Where containers see their engine.
 pub(crate) const SPARK_HOME: &str = "/opt/spark";

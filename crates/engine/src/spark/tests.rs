@@ -57,6 +57,7 @@ fn with<T>(spec: &JobSpec, act: impl FnOnce(&DriverContext) -> T) -> T {
         objects_url: "http://127.0.0.1:9000",
         pods_url: "http://127.0.0.1:9001",
         rpc_secret: "between-us",
+        packed: false,
     })
 }
 
@@ -109,6 +110,14 @@ fn a_program_without_an_extension_is_run_as_python() {
     let odd = spec(&[("job_type", "python"), ("main_application_code", "main"), ("arguments", "x")]);
     let argv = with(&odd, driver).argv;
     assert_eq!(argv[argv.len() - 6..], ["--class", PYTHON_RUNNER, "spark-internal", "/work/main", "", "x"]);
+}
+
+#[test]
+fn a_packed_environment_runs_the_job() {
+    let launch = with(&spec(&PYTHON), |context| driver(&DriverContext { packed: true, ..*context }));
+    let pythons: Vec<&str> =
+        launch.env.iter().filter(|(name, _)| name.ends_with("PYTHON")).map(|(_, value)| value.as_str()).collect();
+    assert_eq!(pythons, ["/conf/environment/bin/python"; 2], "the driver's and the executors'");
 }
 
 #[test]

@@ -10,9 +10,12 @@ use std::{
     time::Duration,
 };
 
-use engine::spark::{self, DriverContext, Launch};
+use engine::{
+    environment::Form,
+    spark::{self, DriverContext, Launch},
+};
 use jiff::Timestamp;
-use model::{EndReason, NodeName};
+use model::{BucketName, EndReason, NodeName};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use warden::StopSignal;
@@ -22,11 +25,12 @@ use super::{
     containers::{Container, Containers, Limits, Lost},
     ending::{self, NOT_RUN, STOPPED, Why},
     executors::Executors,
-    fetch::{Fetch, place_of_file},
+    fetch::{self, Fetch, place_of_file},
     gate::{GATE, Gate},
     keeper::Keeper,
     output::Output,
     pods::{self, Host},
+    unpack::{Refused, unpack},
     upload::NotUploaded,
 };
 use crate::control::{End, Phase, Start};
@@ -140,6 +144,11 @@ impl Attempt {
                     .await;
             }
         }
+        let packed = spec.environment.as_ref().filter(|key| Form::of(key).is_none());
+        if let Some(key) = packed {
+            self.unpack_environment(key).await?;
+        }
+        self.bring_packages().await?;
         let mut secret = zeroize::Zeroizing::new([0; 32]);
         crypto::random(&mut secret[..]).map_err(|cause| EndReason::Platform { detail: cause.to_string() })?;
         let rpc_secret = zeroize::Zeroizing::new(hex::encode(&secret[..]));
@@ -153,6 +162,7 @@ impl Attempt {
             objects_url: GATE,
             pods_url: PODS,
             rpc_secret: &rpc_secret,
+            packed: packed.is_some(),
         };
         for file in spark::conf_files(&context, properties).map_err(|cause| cannot(cause.to_string()))? {
             write_conf(&self.args.conf, file.name, &file.bytes).map_err(|cause| EndReason::Platform {
@@ -160,6 +170,65 @@ impl Attempt {
             })?;
         }
         Ok(spark::driver(&context))
+    }
+
+    /// Unpacks the job's environment into its configuration, which all of its containers have mounted read-only.
+    async fn unpack_environment(&self, key: &str) -> Result<(), EndReason> {
+        let cannot = |why: String| EndReason::CannotStart { detail: format!("the environment '{key}' {why}") };
+        if !is_file(&self.args.work, key) {
+            return Err(cannot(format!("is not in the bucket {}", self.start.spec.bucket)));
+        }
+        let archive =
+            File::open(self.args.work.join(key)).map_err(|cause| cannot(format!("cannot be read: {cause}")))?;
+        let target = self.args.conf.join(spark::PACKED);
+        let room = self.start.spec.sizing.driver.storage().bytes();
+        let unpacking = tokio::task::spawn_blocking(move || {
+            make_directory(&target).map_err(|cause| Refused::File { path: target.clone(), cause })?;
+            let unpacked = unpack(std::io::BufReader::new(archive), &target, room)?;
+            // What it leads to is another file in the containers than here.
+            let python = target.join("bin/python").symlink_metadata().is_ok();
+            Ok::<_, Refused>((unpacked, python))
+        });
+        let unpacked = unpacking.await.map_err(|cause| EndReason::Platform { detail: cause.to_string() })?;
+        let (unpacked, python) = unpacked.map_err(|why| cannot(why.to_string()))?;
+        if !python {
+            return Err(cannot("has no bin/python: `conda pack` and `venv-pack` make one that has".into()));
+        }
+        let (entries, bytes) = (unpacked.entries, unpacked.bytes);
+        self.output.say(format!("unpacked {entries} files, {bytes} bytes, from the environment '{key}'")).await;
+        Ok(())
+    }
+
+    /// Brings what the service made of `environment.yml` or `requirements.txt` to where all containers find it.
+    async fn bring_packages(&self) -> Result<(), EndReason> {
+        let Start { environment, keys, region, spec, .. } = &self.start;
+        for note in &environment.notes {
+            self.output.say(note.as_str()).await;
+        }
+        let Some(archive) = &environment.archive else { return Ok(()) };
+        let room = spec.sizing.driver.storage().bytes();
+        let file = self.args.conf.join("packages.tar.gz");
+        let gate = Gate::new(&keys.platform, region);
+        let sum = fetch::one(&gate, &BucketName::environments(), &archive.key, &file, room).await?;
+        if hex::encode(sum) != archive.sha256 {
+            let detail = "the environment is not the one that was made: its archive was changed in the bucket".into();
+            return Err(EndReason::Platform { detail });
+        }
+        let target = self.args.conf.join(spark::PACKAGES);
+        let unpacking = tokio::task::spawn_blocking(move || {
+            let failed = |cause| Refused::File { path: file.clone(), cause };
+            make_directory(&target).map_err(failed)?;
+            let archive = File::open(&file).map_err(failed)?;
+            unpack(std::io::BufReader::new(archive), &target, room)?;
+            std::fs::remove_file(&file).map_err(failed)
+        });
+        let unpacked = unpacking.await.map_err(|cause| EndReason::Platform { detail: cause.to_string() })?;
+        unpacked.map_err(|why| match why {
+            Refused::File { .. } | Refused::Broken(_) => {
+                EndReason::Platform { detail: format!("the environment {why}") }
+            }
+            why => EndReason::CannotStart { detail: format!("the environment {why}") },
+        })
     }
 
     /// From the start of the driver to the end of the last container; and when the driver was started.
@@ -298,6 +367,12 @@ fn read_text(path: &Path) -> Result<String, String> {
         return Err(format!("is longer than {LONGEST_PROPERTIES} bytes"));
     }
     String::from_utf8(text).map_err(|_| "is not UTF-8".to_owned())
+}
+
+/// A directory that the job's user can read and not change.
+fn make_directory(path: &Path) -> std::io::Result<()> {
+    std::fs::create_dir(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
 /// A file that the job's user can read and not change: it belongs to the shim's user, and is mounted read-only.

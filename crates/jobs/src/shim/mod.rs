@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `attempt` | the life, step by step |
 //! | `fetch`, `gate`, `upload` | the job's bucket, the object gate, the bucket of logs |
+//! | `unpack` | a packed environment |
 //! | `containers`, `executors`, `pods` | what runs, through the warden and for Spark |
 //! | `output`, `keeper` | the log and the state in the spool |
 //! | `ending` | what an end means |
@@ -21,6 +22,7 @@ mod gate;
 mod keeper;
 mod output;
 mod pods;
+mod unpack;
 mod upload;
 
 use std::{
