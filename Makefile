@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test setup-demo setup-test lint bench-job-start bench-api bench-memory bench-audit bench-policy bench-scheduler bench-checks bench-store fuzz clean
+.PHONY: help demo test setup-demo setup-test lint bench-job-start bench-api bench-memory bench-audit bench-policy bench-scheduler bench-polling bench-checks bench-store fuzz clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z][a-z-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ bench-policy: ## Time of a decision with 1,000 policies
 
 bench-scheduler: ## Durable submits a second, the time of a decision with 10,000 waiting, of a submit with 1,000,000 jobs
 	@cargo bench --locked --package jobs --bench scheduler
+
+bench-polling: setup-test ## Processor time of the service while 1,000 clients ask for status and log each 2 s
+	@scripts/bench.sh polling
 
 bench-checks: setup-test ## Latency of calls while many clients send wrong passwords or wrong signatures
 	@scripts/bench.sh checks

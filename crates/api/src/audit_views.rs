@@ -212,11 +212,11 @@ impl Page {
     fn read(call: &Call) -> Result<Page, ApiError> {
         let size = page_size(call, LARGEST_PAGE)?;
         let mut span = Span::WHOLE;
-        if let Some(from) = time(call, "from")? {
-            span.from = from;
+        if let Some(from) = call.time("from")? {
+            span.from = nanos(from);
         }
-        if let Some(to) = time(call, "to")? {
-            span.to = to;
+        if let Some(to) = call.time("to")? {
+            span.to = nanos(to);
         }
         if let Some(text) = call.header("x-pagination-cursor").map(str::trim).filter(|text| !text.is_empty()) {
             let numbers = text.split_once('-').and_then(|(at, id)| Some((at.parse().ok()?, id.parse().ok()?)));
@@ -242,17 +242,10 @@ impl Page {
     }
 }
 
-/// A time of the query in Unix nanoseconds.
-fn time(call: &Call, name: &str) -> Result<Option<i64>, ApiError> {
-    let Some(text) = call.query(name).filter(|text| !text.is_empty()) else { return Ok(None) };
-    // An offset's '+' that was not encoded arrives as a space.
-    let time = text.parse::<Timestamp>().or_else(|_| text.replace(' ', "+").parse::<Timestamp>());
-    let time = time.map_err(|_| ApiError::bad_field(name, "a time by RFC 3339 such as 2026-11-25T08:00:00Z"))?;
-    Ok(Some(i64::try_from(time.as_nanosecond()).unwrap_or(if time > Timestamp::UNIX_EPOCH {
-        i64::MAX
-    } else {
-        i64::MIN
-    })))
+/// A time in Unix nanoseconds; one that is beyond them is the last or the first.
+fn nanos(time: Timestamp) -> i64 {
+    let beyond = if time > Timestamp::UNIX_EPOCH { i64::MAX } else { i64::MIN };
+    i64::try_from(time.as_nanosecond()).unwrap_or(beyond)
 }
 
 /// The action of reading what happens in a project.

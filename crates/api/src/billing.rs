@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use jobs::{Correction, Credit, Failure, Line, Month, Statement};
 use rust_decimal::{Decimal, prelude::ToPrimitive as _};
 use serde_json::{Value, json};
@@ -21,7 +20,7 @@ pub(crate) async fn current(call: Call) -> Result<Reply, ApiError> {
 
 /// The months that something ran in, newest first, within `from` and `to`.
 pub(crate) async fn history(call: Call) -> Result<Reply, ApiError> {
-    let (from, to) = (time(&call, "from")?, time(&call, "to")?);
+    let (from, to) = (call.time("from")?, call.time("to")?);
     let months = call.api.jobs.billing().months(&call.project()?.id).await?;
     let wanted = months
         .into_iter()
@@ -80,17 +79,10 @@ pub(crate) async fn lines(call: Call) -> Result<Reply, ApiError> {
 async fn month(call: &Call, parameter: &str) -> Result<Month, ApiError> {
     let given = call.param(parameter)?;
     let month = given.parse().map_err(|_| ApiError::not_found(parameter, given))?;
-    let known = call.api.jobs.billing().months(&call.project()?.id).await?;
-    if known.contains(&month) { Ok(month) } else { Err(ApiError::not_found(parameter, given)) }
-}
-
-fn time(call: &Call, name: &str) -> Result<Option<Timestamp>, ApiError> {
-    let given = call.query(name).filter(|text| !text.is_empty());
-    given
-        .map(|text| {
-            text.parse().map_err(|_| ApiError::bad_field(name, "a date with time, such as 2026-11-01T00:00:00Z"))
-        })
-        .transpose()
+    match call.api.jobs.billing().has(&call.project()?.id, month).await? {
+        true => Ok(month),
+        false => Err(ApiError::not_found(parameter, given)),
+    }
 }
 
 fn period(month: Month) -> Value {
@@ -155,6 +147,7 @@ fn describe_failure(failure: &Failure) -> Value {
     json!({
         "jobId": failure.job,
         "name": failure.name,
+        "attempt": failure.attempt,
         "endDate": failure.ended,
         "fault": failure.blame,
         "evidence": failure.evidence,

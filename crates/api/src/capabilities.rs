@@ -1,8 +1,7 @@
 //! What data processing offers: engines, their versions, parameters and sizes.
 
 use engine::Installed;
-use jiff::{Timestamp, tz::TimeZone};
-use model::{MiB, PARAMETERS, Parameter};
+use model::{MiB, PARAMETERS, Parameter, Region, Retired};
 use serde_json::{Value, json};
 
 use crate::{
@@ -12,18 +11,12 @@ use crate::{
 
 /// The engines.
 pub(crate) async fn list(call: Call) -> Result<Reply, ApiError> {
-    let offered = call.api.engines.offered(today(call.now));
-    let versions: Vec<Value> = call
-        .api
-        .engines
-        .list()
-        .iter()
-        .filter(|engine| offered.contains(&engine.version))
-        .map(|engine| describe_version(engine, &call))
-        .collect();
+    let (offer, region) = (call.api.jobs.offer(call.now).await?, call.region()?);
+    let versions: Vec<Value> = offer.engines.iter().map(|engine| describe_version(engine, region)).collect();
     Reply::json(&json!([{
         "name": "spark",
         "availableVersions": versions,
+        "retiredVersions": offer.retired.iter().map(describe_retired).collect::<Vec<_>>(),
         "parameters": PARAMETERS.iter().map(describe_parameter).collect::<Vec<_>>(),
         "templates": TEMPLATES.iter().zip(1..).map(describe_template).collect::<Vec<_>>(),
     }]))
@@ -34,19 +27,20 @@ pub(crate) async fn no_notebooks(_call: Call) -> Result<Reply, ApiError> {
     Reply::json(&json!([]))
 }
 
-/// The day, for dates of engine versions.
-pub(crate) fn today(now: Timestamp) -> jiff::civil::Date {
-    now.to_zoned_datetime(TimeZone::UTC).date()
-}
-
-fn describe_version(engine: &Installed, call: &Call) -> Value {
+fn describe_version(engine: &Installed, region: &Region) -> Value {
     json!({
         "name": engine.version,
         "description": engine.description,
-        "availableRegions": call.api.config.regions,
+        "availableRegions": [region],
+        "availableFrom": engine.available.to_string(),
         "endOfSupport": engine.end_of_support.to_string(),
         "endOfLife": engine.end_of_life.to_string(),
     })
+}
+
+/// A version that is installed and cannot be chosen: in no list of the old service, so under a name of its own.
+fn describe_retired(retired: &Retired) -> Value {
+    json!({ "name": retired.version, "reason": retired.why })
 }
 
 fn describe_parameter(parameter: &Parameter) -> Value {

@@ -15,7 +15,7 @@ pub(crate) async fn configuration(call: Call) -> Result<Reply, ApiError> {
     let user = users::find(&call).await?;
     let region = match given(&call, "region") {
         Some(region) => known_region(&call, region)?,
-        None => call.api.config.regions.first().map(ToString::to_string).ok_or_else(ApiError::failed)?,
+        None => call.region()?.to_string(),
     };
     Reply::json(&json!({ "content": clouds_yaml(&Client::new(&call, &user), &region) }))
 }
@@ -170,15 +170,20 @@ fn given<'c>(call: &'c Call, name: &str) -> Option<&'c str> {
     call.query(name).filter(|text| !text.is_empty())
 }
 
-fn known_region(call: &Call, given: &str) -> Result<String, ApiError> {
-    let found = call.api.config.regions.iter().find(|region| region.as_str().eq_ignore_ascii_case(given));
-    found.map(ToString::to_string).ok_or_else(|| unknown_region(call))
+/// The project's region, if that is what is given.
+pub(crate) fn known_region(call: &Call, given: &str) -> Result<String, ApiError> {
+    match call.region_named("region", given)? {
+        Some(home) => Ok(home.to_string()),
+        None => Err(unknown_region(call)),
+    }
 }
 
-/// Says which regions there are.
-pub(crate) fn unknown_region(call: &Call) -> ApiError {
-    let names: Vec<&str> = call.api.config.regions.iter().map(model::Region::as_str).collect();
-    ApiError::bad_field("region", format!("one of {}", names.join(", ")))
+/// Says which region it can be.
+fn unknown_region(call: &Call) -> ApiError {
+    match call.region() {
+        Ok(home) => ApiError::bad_field("region", format!("{home}, the project's region")),
+        Err(fault) => fault,
+    }
 }
 
 #[cfg(test)]

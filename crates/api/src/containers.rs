@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     ApiError,
-    client_files::unknown_region,
+    client_files::known_region,
     public,
     request::{Call, Reply},
     storage::{self, COUNTING, LARGEST_LISTING, LONGEST_EXPIRY, Size},
@@ -42,9 +42,7 @@ pub(crate) async fn create(call: Call) -> Result<Reply, ApiError> {
     }
     let body: Body = call.json()?;
     let name = storage::bucket_name("containerName", &body.name)?;
-    if !call.api.config.regions.iter().any(|region| region.as_str().eq_ignore_ascii_case(&body.region)) {
-        return Err(unknown_region(&call));
-    }
+    known_region(&call, &body.region)?;
     if body.archive == Some(true) {
         return Err(ApiError::bad_field("archive", "false: there are no archives"));
     }
@@ -239,7 +237,7 @@ fn describe(call: &Call, bucket: &Bucket, size: Option<Size>, kind: Option<&str>
     Ok(json!({
         "id": bucket.name,
         "name": bucket.name,
-        "region": call.api.config.regions.first().ok_or_else(ApiError::failed)?,
+        "region": call.region()?,
         "archive": false,
         "containerType": kind,
         "storedBytes": size.map(|size| size.bytes),

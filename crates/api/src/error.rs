@@ -96,6 +96,13 @@ impl ApiError {
         ApiError::bad_request(format!("{field}: {message}")).detail(field, message)
     }
 
+    /// The call is about another region than that of its project.
+    pub fn elsewhere(field: &str, message: impl Into<String>) -> ApiError {
+        let (status, class) = (StatusCode::UNPROCESSABLE_ENTITY, "Client::UnprocessableEntity::odp.region.elsewhere");
+        let message = message.into();
+        ApiError::new(status, class, "UNPROCESSABLE_ENTITY", format!("{field}: {message}")).detail(field, message)
+    }
+
     /// There is no such thing, or none that the caller may know of.
     pub fn not_found(kind: &str, id: &str) -> ApiError {
         let id: String = id.chars().take(120).collect();
@@ -209,15 +216,8 @@ impl ApiError {
     }
 
     /// The service failed; the cause is in its log, found by the query id.
-    pub fn internal(cause: &dyn std::error::Error) -> ApiError {
-        let mut chain = cause.to_string();
-        let mut next = cause.source();
-        while let Some(source) = next {
-            chain.push_str(": ");
-            chain.push_str(&source.to_string());
-            next = source.source();
-        }
-        tracing::error!(cause = chain, "a call failed");
+    pub fn internal(cause: &(dyn std::error::Error + 'static)) -> ApiError {
+        tracing::error!(cause = model::chain(cause), "a call failed");
         ApiError::failed()
     }
 
@@ -338,6 +338,10 @@ impl From<jobs::Error> for ApiError {
         match error {
             jobs::Error::Invalid(faults) => faults.into(),
             jobs::Error::NotFound => ApiError::not_found("jobId", "of this call"),
+            jobs::Error::NoSchedule => ApiError::not_found("scheduleId", "of this call"),
+            cause @ jobs::Error::ScheduleExists(_) => ApiError::conflict(cause.to_string()),
+            cause @ jobs::Error::TooManySchedules => ApiError::too_many(cause.to_string()),
+            cause @ jobs::Error::NoPrincipal => ApiError::refused(cause.to_string()),
             cause @ jobs::Error::KeyReused => ApiError::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "Client::UnprocessableEntity::odp.job.idempotencyKey.reused",

@@ -1,8 +1,9 @@
-//! `/v2/iam/explain`: why a call on what is the account's own is allowed or not.
+//! `/v2/iam/explain`: why a call on what is the account's own, or by its people on a project of which it is a contact, is
+//! allowed or not.
 
 use std::net::IpAddr;
 
-use identity::{Facts, Recorded, Unexplained};
+use identity::{BucketRules, Facts, Recorded, Unexplained, Urn};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -31,7 +32,7 @@ pub(crate) async fn explain(call: Call) -> Result<Reply, ApiError> {
     let body: Body = call.json()?;
     let identity = &call.api.identity;
     let asked = match (body.request_id, body.identity, body.action, body.resource) {
-        (Some(id), None, None, None) => identity.asked_by_request(&id).await?,
+        (Some(id), None, None, None) => identity.asked_by_request(&id, Some(&call.caller()?.account)).await?,
         (None, Some(who), Some(action), Some(resource)) => {
             if body.groups.len() > MOST_GROUPS {
                 return Err(ApiError::bad_field("groups", "at most 100 URNs"));
@@ -44,23 +45,31 @@ pub(crate) async fn explain(call: Call) -> Result<Reply, ApiError> {
             return Err(ApiError::bad_request("The body names identity, action and resource, or a requestId alone"));
         }
     };
+    let account = &call.caller()?.account;
     // What is another account's is not there.
-    if identity.owner_of(&asked.resource).await? != call.caller()?.account {
+    if !identity.may_hear(account, &asked).await? {
         return Err(match asked.recorded {
             Some(_) => ApiError::not_found("requestId", "of this account"),
             None => Unexplained::NoResource { urn: asked.resource }.into(),
         });
     }
-    let told = identity.explain(&asked).await?;
+    let bucket = match Urn::parse(&asked.resource) {
+        Ok(urn) => iam::bucket_rules(&call, &urn)?,
+        Err(_) => BucketRules::default(),
+    };
+    let told = identity.explain(&asked, Some(account), &bucket).await?;
     let mut answer = serde_json::to_value(&told).map_err(|fault| ApiError::internal(&fault))?;
     answer["identities"] = json!(asked.identities);
     answer["action"] = asked.action.as_str().into();
     answer["resource"] = asked.resource.as_str().into();
     answer["at"] = asked.facts.at.to_string().into();
     answer["sourceIp"] = json!(asked.facts.source_ip);
-    answer["recorded"] = asked
-        .recorded
-        .map_or(Value::Null, |Recorded { decision, reason }| json!({ "decision": decision, "reason": reason }));
+    // The reason names policies, which may be another account's.
+    let is_own = identity.owner_of(&asked.resource).await? == *account;
+    answer["recorded"] = asked.recorded.map_or(
+        Value::Null,
+        |Recorded { decision, reason }| json!({ "decision": decision, "reason": reason.filter(|_| is_own) }),
+    );
     Reply::json(&answer)
 }
 
@@ -68,9 +77,10 @@ impl From<Unexplained> for ApiError {
     fn from(fault: Unexplained) -> ApiError {
         match fault {
             Unexplained::NoRequest { .. } => ApiError::not_found("requestId", "of this account"),
-            Unexplained::NotKnown { .. } | Unexplained::NotAsked { .. } => {
+            Unexplained::NotKnown { .. } | Unexplained::NotAsked { .. } | Unexplained::OfStore { .. } => {
                 ApiError::bad_field("requestId", fault.to_string())
             }
+            Unexplained::NotKnownByUrn { .. } => ApiError::bad_field("identity", fault.to_string()),
             Unexplained::NoResource { urn } => ApiError::not_found("resource", &urn),
             Unexplained::NotUrn { kind: "a resource", .. } => ApiError::bad_field("resource", fault.to_string()),
             Unexplained::NotUrn { .. } => ApiError::bad_field("identity", fault.to_string()),

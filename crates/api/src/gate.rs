@@ -327,7 +327,8 @@ pub(crate) fn seen_urls(config: &Config, parts: &Parts) -> Vec<String> {
     urls
 }
 
-/// The address under which the client of a request reaches the service, without path, to build links for it.
+/// The address under which the client of a request reaches the service, without path, to build links for it. Its scheme is
+/// the one that the client used, by which cookies go too.
 pub fn base_url(config: &Config, parts: &Parts) -> String {
     let host = host(parts).unwrap_or_default();
     let named = config.public_urls.iter().find(|base| {
@@ -336,7 +337,7 @@ pub fn base_url(config: &Config, parts: &Parts) -> String {
     });
     match named {
         Some(base) => base.trim_end_matches('/').to_owned(),
-        None if is_loopback(host) => format!("http://{host}"),
+        None if is_loopback(host) => format!("{}://{host}", if config.tls { "https" } else { "http" }),
         None => config.public_urls.first().map(|base| base.trim_end_matches('/').to_owned()).unwrap_or_default(),
     }
 }
@@ -515,6 +516,22 @@ mod tests {
         for host in ["127.0.0.1:8080", "localhost:1", "[::1]:8080"] {
             let urls = seen_urls(&config, &parts(host, "/1.0/me"));
             assert!(urls.contains(&format!("http://{host}/1.0/me")), "{urls:?}");
+        }
+    }
+
+    #[test]
+    fn a_loopback_address_is_reached_by_what_the_listener_speaks_and_another_as_it_is_configured() {
+        let public_urls = vec!["https://api.example.org/".into(), "http://127.0.0.1:8080".into()];
+        for (tls, host, url) in [
+            (false, "localhost:8080", "http://localhost:8080"),
+            (true, "localhost:8080", "https://localhost:8080"),
+            (true, "[::1]:8080", "https://[::1]:8080"),
+            (true, "127.0.0.1:8080", "http://127.0.0.1:8080"),
+            (false, "api.example.org", "https://api.example.org"),
+            (true, "evil.example.org", "https://api.example.org"),
+        ] {
+            let config = Config { public_urls: public_urls.clone(), tls, ..Config::default() };
+            assert_eq!(base_url(&config, &parts(host, "/console")), url, "{tls}, {host}");
         }
     }
 

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use audit::Entry;
 use http::{HeaderName, HeaderValue};
-use identity::{Actions, IamDocument, IamKind, IamResource, Method, Resource, Subject, Urn, UrnKind};
+use identity::{
+    Actions, BucketRules, IamDocument, IamKind, IamResource, Method, Resource, S3_ACTIONS, STORAGE_TYPE, Subject, Urn,
+    UrnKind, s3_action, s3_category, storage_action,
+};
 use model::AccountId;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -158,7 +161,8 @@ pub(crate) async fn check(call: Call) -> Result<Reply, ApiError> {
         identity: Option<String>,
     }
     let wanted: Vec<Wanted> = call.json()?;
-    let pairs: usize = wanted.iter().map(|wanted| wanted.resources.len().saturating_mul(wanted.actions.len())).sum();
+    let pairs: usize =
+        wanted.iter().map(|wanted| wanted.resources.len().max(1).saturating_mul(wanted.actions.len().max(1))).sum();
     if pairs > MOST_CHECKS {
         return Err(ApiError::bad_request(format!("At most {MOST_CHECKS} pairs of resource and action are checked")));
     }
@@ -196,16 +200,18 @@ pub(crate) async fn check_resource(call: Call) -> Result<Reply, ApiError> {
 /// The actions that policies can name; `?resourceType=` narrows it.
 pub(crate) async fn reference_actions(call: Call) -> Result<Reply, ApiError> {
     let kind = call.query("resourceType");
-    let rows = reference()
-        .into_iter()
-        .filter(|(action, _)| kind.is_none_or(|kind| resource_type(action) == kind))
-        .map(|(action, routes)| (action.to_owned(), describe_action(action, &routes)));
-    Page::read(&call)?.reply(rows.collect())
+    let routes = reference().into_iter().map(|(action, routes)| (action.to_owned(), describe_action(action, &routes)));
+    // In the order of their names, which pages go by.
+    let mut rows: BTreeMap<String, Value> = routes.collect();
+    rows.extend(S3_ACTIONS.map(|name| (storage_action(&format!("s3:{name}")), describe_storage_action(name))));
+    rows.retain(|action, _| kind.is_none_or(|kind| resource_type(action) == kind));
+    Page::read(&call)?.reply(rows.into_iter().collect())
 }
 
 /// The types of resources that actions are about.
 pub(crate) async fn reference_types(call: Call) -> Result<Reply, ApiError> {
-    let types: BTreeSet<&str> = reference().into_keys().map(resource_type).collect();
+    let mut types: BTreeSet<&str> = reference().into_keys().map(resource_type).collect();
+    types.insert(STORAGE_TYPE);
     Page::read(&call)?.reply(types.into_iter().map(|name| (name.to_owned(), name.into())).collect())
 }
 
@@ -219,7 +225,8 @@ fn reference() -> BTreeMap<&'static str, Vec<&'static Route>> {
 }
 
 fn actions() -> Actions {
-    Actions::new(reference().into_keys())
+    let of_storage: Vec<String> = S3_ACTIONS.iter().map(|name| storage_action(&format!("s3:{name}"))).collect();
+    Actions::new(reference().into_keys().chain(of_storage.iter().map(String::as_str)))
 }
 
 fn resource_type(action: &str) -> &str {
@@ -241,6 +248,16 @@ fn describe_action(action: &str, routes: &[&Route]) -> Value {
         "categories": categories,
         "description": calls.join(", "),
         "resourceType": resource_type(action),
+    })
+}
+
+/// An action of the object store, by its name in S3.
+fn describe_storage_action(name: &str) -> Value {
+    json!({
+        "action": storage_action(&format!("s3:{name}")),
+        "categories": [s3_category(name)],
+        "description": format!("s3:{name}, by S3 and Swift"),
+        "resourceType": STORAGE_TYPE,
     })
 }
 
@@ -390,8 +407,22 @@ impl Asked {
 async fn rights(call: &Call, asked: &Asked, urn: &Urn, wanted: &[String]) -> Result<Value, ApiError> {
     let (caller, identity) = (call.caller()?, &call.api.identity);
     let (mut may, mut may_not) = (Vec::new(), Vec::new());
+    let in_storage = urn.as_storage().is_some();
+    let bucket = match asked {
+        Asked::Other(_, own)
+            if urn.as_storage().is_some_and(|place| own.contains(Urn::project(&place.project).as_str())) =>
+        {
+            Some(bucket_rules(call, urn)?)
+        }
+        _ => None,
+    };
     for action in wanted {
         let allowed = match (Resource::from_urn(urn), asked) {
+            // Nobody is known to the object store by what the API knows them by.
+            (None, Asked::Other(subject, _)) if in_storage => match &bucket {
+                Some(bucket) => identity.may_s3(subject, action, urn, bucket, call.now).await?,
+                None => false,
+            },
             (None, _) => false,
             (Some(resource), Asked::Caller) => identity.authorize(caller, action, resource, call.now).await?.allowed,
             (Some(resource), Asked::Other(subject, own)) => {
@@ -419,7 +450,8 @@ async fn rights(call: &Call, asked: &Asked, urn: &Urn, wanted: &[String]) -> Res
 
 pub(crate) fn check_actions(place: &str, wanted: &[String]) -> Result<(), ApiError> {
     let known = reference();
-    match wanted.iter().position(|action| !known.contains_key(action.as_str())) {
+    let is_known = |action: &str| known.contains_key(action) || s3_action(action).is_some();
+    match wanted.iter().position(|action| !is_known(action)) {
         Some(index) => {
             let cut: String = wanted[index].chars().take(120).collect();
             let problem =
@@ -427,6 +459,21 @@ pub(crate) fn check_actions(place: &str, wanted: &[String]) -> Result<(), ApiErr
             Err(ApiError::bad_field(&format!("{place}[{index}]"), problem))
         }
         None => Ok(()),
+    }
+}
+
+/// What a bucket adds to decisions about what a URN names; nothing where that is in no bucket.
+pub(crate) fn bucket_rules(call: &Call, urn: &Urn) -> Result<BucketRules, ApiError> {
+    let Some((project, bucket)) = urn.as_storage().and_then(|place| Some((place.project, place.bucket?))) else {
+        return Ok(BucketRules::default());
+    };
+    match call.api.objects.bucket_policy(&project, &bucket) {
+        Ok((text, public_blocked)) => {
+            let policy = text.map(|text| call.api.identity.bucket_policy(&project, &bucket, &text)).transpose();
+            Ok(BucketRules { policy: policy.map_err(|fault| ApiError::internal(&fault))?, public_blocked })
+        }
+        Err(objects::Error::NoSuchBucket { .. }) => Ok(BucketRules { policy: None, public_blocked: true }),
+        Err(fault) => Err(ApiError::internal(&fault)),
     }
 }
 

@@ -6,7 +6,7 @@ use model::{Blame, EndReason, EngineParameter, Faults, Job, JobId, JobRequest, J
 use serde_json::{Map, Value, json};
 
 use crate::{
-    ApiError, capabilities, pagination,
+    ApiError, pagination,
     request::{Call, Reply},
 };
 
@@ -39,10 +39,7 @@ pub(crate) async fn submit(call: Call) -> Result<Reply, ApiError> {
     };
     let (request, faults) = read_request(&body);
     if !faults.0.is_empty() {
-        let rules = SpecRules {
-            regions: call.api.config.regions.clone(),
-            versions: call.api.engines.offered(capabilities::today(call.now)),
-        };
+        let rules = call.api.jobs.rules(call.region()?, call.now).await?;
         return Err(ApiError::from(with_faults_of_values(faults, &request, &rules)));
     }
     let job = match idempotency_key(&call.headers, &body)? {
@@ -55,7 +52,10 @@ pub(crate) async fn submit(call: Call) -> Result<Reply, ApiError> {
 /// The key that the client names this submit by: the header of draft-ietf-httpapi-idempotency-key-header, whose value is
 /// a quoted string, or the field `clientToken` for clients that cannot set headers. Without quotes it is taken too, as many
 /// clients send it.
-fn idempotency_key(headers: &HeaderMap, body: &Map<String, Value>) -> Result<Option<IdempotencyKey>, ApiError> {
+pub(crate) fn idempotency_key(
+    headers: &HeaderMap,
+    body: &Map<String, Value>,
+) -> Result<Option<IdempotencyKey>, ApiError> {
     let mut values = headers.get_all(KEY_HEADER).iter();
     let header = match (values.next(), values.next()) {
         (None, _) => None,
@@ -142,7 +142,7 @@ fn return_code(job: &Job) -> i32 {
 }
 
 /// Takes the body apart. What has another JSON type than it should is a fault of its field, not of the whole.
-fn read_request(body: &Map<String, Value>) -> (JobRequest, Faults) {
+pub(crate) fn read_request(body: &Map<String, Value>) -> (JobRequest, Faults) {
     let mut faults = Faults::default();
     let is_known = |name: &str| FIELDS.contains(&name) || SHOWN_ONLY.contains(&name);
     for (name, value) in body.iter().filter(|(name, _)| !is_known(name.as_str())).take(MOST_UNKNOWN) {
@@ -249,6 +249,7 @@ mod tests {
         let rules = SpecRules {
             regions: vec!["GRA".parse().expect("a region")],
             versions: vec!["3.5.9".parse().expect("a version")],
+            ..SpecRules::default()
         };
         if faults.0.is_empty() {
             return JobSpec::parse(&request, &rules)

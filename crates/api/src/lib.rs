@@ -38,18 +38,20 @@ mod request;
 mod roles;
 mod routes;
 mod s3_keys;
+mod schedules;
 mod second_factors;
 mod security_keys;
 mod setup;
 mod sso;
 mod storage;
 mod tokens;
+mod used;
 mod users;
 mod validation;
 
 pub use error::ApiError;
 pub use gate::{base_url, router, source_ip};
-pub use routes::{Access, ROUTES, Route};
+pub use routes::{Access, CANCEL, ROUTES, Route, SUBMIT};
 
 use std::{sync::Arc, time::Duration};
 
@@ -84,6 +86,8 @@ pub struct Config {
     /// The addresses that clients use, such as `https://api.example.org`: signatures are about them. The loopback
     /// addresses need not be in it. The first is shown to people.
     pub public_urls: Vec<String>,
+    /// Whether the service itself speaks TLS: then a loopback address is reached by HTTPS.
+    pub tls: bool,
     /// The address of the object gate that clients use, for presigned URLs.
     pub objects_url: String,
     /// Proxies whose `X-Forwarded-For` is believed.
@@ -98,6 +102,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             public_urls: Vec::new(),
+            tls: false,
             objects_url: "http://127.0.0.1:9000".to_owned(),
             trusted_proxies: Vec::new(),
             regions: "LOCAL".parse().into_iter().collect(),

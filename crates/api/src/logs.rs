@@ -20,7 +20,7 @@ pub(crate) async fn read(call: Call) -> Result<Reply, ApiError> {
     let id = job_id(&call)?;
     let project = &call.project()?.id;
     let given = call.query("from").filter(|text| !text.is_empty());
-    let from = given.map(|text| parse_from(text, call.now)).transpose()?;
+    let from = given.map(|text| parse_from("from", text, call.now)).transpose()?;
     let after = call.query("after").filter(|text| !text.is_empty()).map(parse_after).transpose()?;
     let node = match call.query("node").filter(|text| !text.is_empty()) {
         None => Some(NodeName::driver()),
@@ -93,9 +93,8 @@ fn parse_last(text: &str) -> Result<usize, ApiError> {
 }
 
 /// A time by RFC 3339, or `now`, or `now-` and a number with `s`, `m`, `h`, `d` or `w`.
-fn parse_from(text: &str, now: Timestamp) -> Result<LogId, ApiError> {
-    let wrong =
-        || ApiError::bad_field("from", "a time by RFC 3339 such as 2024-05-01T12:00:00Z, or one such as now-2h");
+pub(crate) fn parse_from(field: &str, text: &str, now: Timestamp) -> Result<LogId, ApiError> {
+    let wrong = || ApiError::bad_field(field, "a time by RFC 3339 such as 2024-05-01T12:00:00Z, or one such as now-2h");
     let nanoseconds = match text.strip_prefix("now") {
         Some("") => now.as_nanosecond(),
         Some(rest) => {
@@ -189,11 +188,11 @@ mod tests {
             ("1960-01-01T00:00:00Z", 0),
             ("now-4000000000s", 0),
         ] {
-            assert_eq!(parse_from(text, now).map(|id| id.0), Ok(seconds * SECOND), "{text}");
+            assert_eq!(parse_from("from", text, now).map(|id| id.0), Ok(seconds * SECOND), "{text}");
         }
         for text in ["", "yesterday", "now-", "now-h", "now+2h", "now-2y", "now--2h", "now-+2h", "2023-11-14", "now-2é"]
         {
-            assert!(parse_from(text, now).is_err(), "{text}");
+            assert!(parse_from("from", text, now).is_err(), "{text}");
         }
     }
 }

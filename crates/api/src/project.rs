@@ -71,9 +71,9 @@ fn describe(project: &Project, iam: Option<&IamResource>) -> Value {
     })
 }
 
-/// Names of the regions.
+/// Names of the regions in which a project can have something: it has one.
 pub(crate) async fn regions(call: Call) -> Result<Reply, ApiError> {
-    Reply::json(&call.api.config.regions)
+    Reply::json(&[call.region()?])
 }
 
 /// One region.
@@ -93,11 +93,10 @@ pub(crate) async fn region(call: Call) -> Result<Reply, ApiError> {
     }))
 }
 
-/// The region of the path.
+/// The region of the path, which is that of the project.
 pub(crate) fn find_region(call: &Call) -> Result<&Region, ApiError> {
     let given = call.param("regionName")?;
-    let found = call.api.config.regions.iter().find(|region| region.as_str().eq_ignore_ascii_case(given));
-    found.ok_or_else(|| ApiError::not_found("regionName", given))
+    call.region_named("regionName", given)?.ok_or_else(|| ApiError::not_found("regionName", given))
 }
 
 /// Whether the project may use data processing.

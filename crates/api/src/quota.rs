@@ -8,7 +8,7 @@ use crate::{
     request::{Call, Reply},
 };
 
-/// The quota in each region. What has no bound of its own has the service's. An "instance" is a job with an attempt; RAM
+/// The quota in the project's region. What has no bound of its own has the service's. An "instance" is a job with an attempt; RAM
 /// is in MiB, volumes are the jobs' local storage.
 pub(crate) async fn list(call: Call) -> Result<Reply, ApiError> {
     let project = &call.project()?.id;
@@ -22,9 +22,8 @@ pub(crate) async fn list(call: Call) -> Result<Reply, ApiError> {
         storage: own.storage.or(room.storage),
     };
     let gigabytes = |size: MiB| size.0 / 1024;
-    let shown = |region: &model::Region| {
-        json!({
-            "region": region,
+    Reply::json(&[json!({
+            "region": call.region()?,
             "instance": {
                 "maxInstances": most.jobs, "usedInstances": used.jobs,
                 "maxCores": most.cores, "usedCores": used.cores,
@@ -36,7 +35,5 @@ pub(crate) async fn list(call: Call) -> Result<Reply, ApiError> {
                 "maxBackupGigabytes": 0, "usedBackupGigabytes": 0, "maxVolumeBackupCount": 0, "volumeBackupCount": 0,
             },
             "keymanager": null, "keypair": null, "loadbalancer": null, "network": null, "share": null,
-        })
-    };
-    Reply::json(&call.api.config.regions.iter().map(shown).collect::<Vec<_>>())
+    })])
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use identity::{Caller, Project};
 use jiff::Timestamp;
+use model::Region;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -48,6 +49,40 @@ impl Call {
     /// A parameter of the query.
     pub fn query(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A time of the query; `None` where there is none.
+    pub fn time(&self, name: &str) -> Result<Option<Timestamp>, ApiError> {
+        let Some(text) = self.query(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+        // An offset's '+' that was not encoded arrives as a space.
+        let time = text.parse::<Timestamp>().or_else(|_| text.replace(' ', "+").parse());
+        let wrong = |_| ApiError::bad_field(name, "a time by RFC 3339 such as 2026-11-25T08:00:00Z");
+        time.map(Some).map_err(wrong)
+    }
+
+    /// The region of the project; says so where it is none of this service's.
+    pub fn region(&self) -> Result<&Region, ApiError> {
+        let served = &self.api.config.regions;
+        let home = self.project()?.region_among(served).ok_or_else(ApiError::failed)?;
+        match served.contains(home) {
+            true => Ok(home),
+            false => Err(ApiError::elsewhere("region", format!("the project is in {home}, which is not served here"))),
+        }
+    }
+
+    /// The region of the project, which a field of the call names; `None` for a name that no region here has.
+    pub fn region_named(&self, field: &str, given: &str) -> Result<Option<&Region>, ApiError> {
+        let home = self.region()?;
+        if home.as_str().eq_ignore_ascii_case(given) {
+            return Ok(Some(home));
+        }
+        match self.api.config.regions.iter().find(|region| region.as_str().eq_ignore_ascii_case(given)) {
+            Some(other) => {
+                let message = format!("{other} is not the project's region: its data and jobs stay in {home}");
+                Err(ApiError::elsewhere(field, message))
+            }
+            None => Ok(None),
+        }
     }
 
     /// The caller; the gate lets nobody else come to a route that asks for one.

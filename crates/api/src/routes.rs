@@ -8,7 +8,7 @@ use crate::{
     ApiError, audit_views, auth, billing, capabilities, client_files, contacts, containers, explain, iam,
     identity_provider, ip_restrictions, jobs_routes, live, logs, me, oauth2, oidc_provider, people, project, quota,
     request::{Call, Reply},
-    roles, s3_keys, second_factors, security_keys, setup, sso, storage, tokens, users, validation,
+    roles, s3_keys, schedules, second_factors, security_keys, setup, sso, storage, tokens, used, users, validation,
 };
 
 /// Who may come to a route.
@@ -57,7 +57,7 @@ impl std::fmt::Debug for Route {
 }
 
 macro_rules! route {
-    ($access:ident $method:ident $path:literal, $action:literal, $handler:path) => {
+    ($access:ident $method:ident $path:literal, $action:expr, $handler:path) => {
         Route {
             method: Method::$method,
             path: $path,
@@ -67,6 +67,11 @@ macro_rules! route {
         }
     };
 }
+
+/// The action of a submit, which a schedule needs at each of its times.
+pub const SUBMIT: &str = "publicCloudProject:apiovh:dataProcessing/jobs/create";
+/// The action of cancelling a job.
+pub const CANCEL: &str = "publicCloudProject:apiovh:dataProcessing/jobs/delete";
 
 /// The table.
 pub static ROUTES: &[Route] = &[
@@ -182,12 +187,19 @@ pub static ROUTES: &[Route] = &[
     route!(Granted Post "/cloud/project/{serviceName}/dataProcessing/authorization", "publicCloudProject:apiovh:dataProcessing/authorization/create", project::authorize),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/capabilities", "publicCloudProject:apiovh:dataProcessing/capabilities/get", capabilities::list),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/jobs", "publicCloudProject:apiovh:dataProcessing/jobs/get", jobs_routes::list),
-    route!(Granted Post "/cloud/project/{serviceName}/dataProcessing/jobs", "publicCloudProject:apiovh:dataProcessing/jobs/create", jobs_routes::submit),
+    route!(Granted Post "/cloud/project/{serviceName}/dataProcessing/jobs", SUBMIT, jobs_routes::submit),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/jobs/{jobId}", "publicCloudProject:apiovh:dataProcessing/jobs/get", jobs_routes::show),
-    route!(Granted Delete "/cloud/project/{serviceName}/dataProcessing/jobs/{jobId}", "publicCloudProject:apiovh:dataProcessing/jobs/delete", jobs_routes::cancel),
+    route!(Granted Delete "/cloud/project/{serviceName}/dataProcessing/jobs/{jobId}", CANCEL, jobs_routes::cancel),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/jobs/{jobId}/logs", "publicCloudProject:apiovh:dataProcessing/jobs/logs/get", logs::read),
+    route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/jobs/{jobId}/metrics", "publicCloudProject:apiovh:dataProcessing/jobs/metrics/get", used::read),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/notebooks", "publicCloudProject:apiovh:dataProcessing/notebooks/get", capabilities::no_notebooks),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/notebooks/capabilities", "publicCloudProject:apiovh:dataProcessing/notebooks/capabilities/get", capabilities::no_notebooks),
+    route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/schedules", "publicCloudProject:apiovh:dataProcessing/schedules/get", schedules::list),
+    route!(Granted Post "/cloud/project/{serviceName}/dataProcessing/schedules", "publicCloudProject:apiovh:dataProcessing/schedules/create", schedules::create),
+    route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/schedules/{scheduleId}", "publicCloudProject:apiovh:dataProcessing/schedules/get", schedules::show),
+    route!(Granted Put "/cloud/project/{serviceName}/dataProcessing/schedules/{scheduleId}", "publicCloudProject:apiovh:dataProcessing/schedules/edit", schedules::edit),
+    route!(Granted Delete "/cloud/project/{serviceName}/dataProcessing/schedules/{scheduleId}", "publicCloudProject:apiovh:dataProcessing/schedules/delete", schedules::delete),
+    route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/schedules/{scheduleId}/runs", "publicCloudProject:apiovh:dataProcessing/schedules/runs/get", schedules::runs),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/statements", "publicCloudProject:apiovh:dataProcessing/statements/get", billing::statements),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/statements/{month}", "publicCloudProject:apiovh:dataProcessing/statements/get", billing::statement),
     route!(Granted Get "/cloud/project/{serviceName}/dataProcessing/statements/{month}/lines", "publicCloudProject:apiovh:dataProcessing/statements/lines/get", billing::lines),

@@ -28,6 +28,7 @@ pub(crate) async fn create(call: Call) -> Result<Reply, ApiError> {
         "userId": made.handle,
         "userName": made.user,
         "userDisplayName": made.user,
+        "excludeCredentials": made.exclude_credentials(),
     }))
 }
 

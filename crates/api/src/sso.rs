@@ -2,7 +2,9 @@
 //! cookie; the state that it carries is a random text of ours, never an address.
 
 use http::{HeaderValue, StatusCode, header};
-use identity::{NewSession, OidcAnswer, Opener, ProviderKind, SSO_TIME, SsoOutcome, SsoStart, SsoVisitor};
+use identity::{
+    NewSession, OidcAnswer, Opener, ProviderKind, SSO_TIME, SsoOutcome, SsoStart, SsoVisitor, session_cookie,
+};
 
 use crate::{
     ApiError, pages,
@@ -110,7 +112,7 @@ async fn end(call: &Call, visitor: &SsoVisitor<'_>, outcome: SsoOutcome) -> Resu
             return Ok(pages::refusal(StatusCode::FORBIDDEN, "Nobody was logged in", &body));
         }
     };
-    let who = Opener::Federated { name: person.name, groups: person.groups, since: person.since };
+    let who = Opener::Federated { name: person.name, groups: person.groups, since: person.since, until: person.until };
     let new = NewSession {
         account: &person.account,
         who: &who,
@@ -120,7 +122,8 @@ async fn end(call: &Call, visitor: &SsoVisitor<'_>, outcome: SsoOutcome) -> Resu
     };
     let session = call.api.identity.open_session(&new).await?;
     let kept = HeaderValue::from_str(&session_cookie(&call.base_url, &session.secret));
-    let kept = kept.map_err(|fault| ApiError::internal(&fault))?;
+    let mut kept = kept.map_err(|fault| ApiError::internal(&fault))?;
+    kept.set_sensitive(true);
     let back = HeaderValue::from_str(&person.back).map_err(|fault| ApiError::internal(&fault))?;
     let reply = pages::page(TITLE, &format!("<p><a href=\"{}\">Go on</a></p>\n", escape(&person.back)));
     let reply = reply.with_status(StatusCode::SEE_OTHER).with_header(header::LOCATION, back);
@@ -148,14 +151,6 @@ fn cookie(base_url: &str, kind: ProviderKind) -> (&'static str, &'static str) {
         (true, ProviderKind::Oidc) => ("__Host-casemate-sso", "; Path=/; HttpOnly; Secure; SameSite=Lax"),
         (false, ProviderKind::Saml) => ("casemate-sso", "; Path=/; HttpOnly"),
         (false, ProviderKind::Oidc) => ("casemate-sso", "; Path=/; HttpOnly; SameSite=Lax"),
-    }
-}
-
-/// The cookie of a session of the console.
-fn session_cookie(base_url: &str, secret: &str) -> String {
-    match base_url.starts_with("https://") {
-        true => format!("__Host-casemate={secret}; Path=/; HttpOnly; Secure; SameSite=Lax"),
-        false => format!("casemate={secret}; Path=/; HttpOnly; SameSite=Lax"),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     users,
 };
 
-/// The buckets of a region; there is one store, which every region shows.
+/// The buckets of a project, all of which are in its region.
 pub(crate) async fn list(call: Call) -> Result<Reply, ApiError> {
     find_region(&call)?;
     let project = &call.project()?.id;
@@ -251,7 +251,7 @@ pub(crate) async fn signed_url(
         return Err(ApiError::bad_field(field, "a key of 1 to 1024 bytes, without a NUL"));
     }
     let signer = platform_users::signing_key(call).await?;
-    let region = call.api.config.regions.first().ok_or_else(ApiError::failed)?;
+    let region = call.region()?;
     Ok(objects::presign(
         &signer.access,
         &signer.secret,

@@ -33,33 +33,24 @@ pub(crate) async fn storage_access(call: Call) -> Result<Reply, ApiError> {
     let user = platform_users::user(&call, platform_users::HOLDER).await?;
     let made = call.api.identity.make_user_token(project, user, &call.actor()).await?;
     let url = objects::swift_url(&call.api.config.objects_url, project);
-    let endpoints: Vec<Value> =
-        call.api.config.regions.iter().map(|region| json!({ "region": region, "url": url })).collect();
-    Reply::json(&json!({ "token": *made.token, "endpoints": endpoints }))
+    let endpoint = json!({ "region": call.region()?, "url": url });
+    Reply::json(&json!({ "token": *made.token, "endpoints": [endpoint] }))
 }
 
 /// `cloud.authentication.OpenstackToken`: what Keystone says of the same token.
 fn describe(call: &Call, made: &UserToken) -> Result<Value, ApiError> {
-    let project = &call.project()?.id;
+    let (project, region) = (&call.project()?.id, call.region()?);
     let base = &call.api.config.objects_url;
     let service = |name: &str, kind: &str, url: &str| {
-        let endpoints: Vec<Value> = call
-            .api
-            .config
-            .regions
-            .iter()
-            .map(|region| {
-                json!({
-                    "id": format!("{name}-{region}-public"),
-                    "interface": "public",
-                    "legacy_endpoint_id": "",
-                    "region_id": region,
-                    "service_id": name,
-                    "url": url,
-                })
-            })
-            .collect();
-        json!({ "id": name, "type": kind, "endpoints": endpoints })
+        let endpoint = json!({
+            "id": format!("{name}-{region}-public"),
+            "interface": "public",
+            "legacy_endpoint_id": "",
+            "region_id": region,
+            "service_id": name,
+            "url": url,
+        });
+        json!({ "id": name, "type": kind, "endpoints": [endpoint] })
     };
     let domain = json!({ "name": objects::DOMAIN_NAME });
     let roles: Vec<Value> = made.user.roles.iter().map(|role| json!({ "id": role, "name": role })).collect();

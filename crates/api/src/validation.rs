@@ -76,7 +76,8 @@ pub(crate) async fn submit(call: Call) -> Result<Reply, ApiError> {
         }
         Err(cause) => return Err(cause.into()),
     };
-    wish.why = match outcome {
+    wish.why = outcome.told(!given.code.is_empty() || assertion.is_some());
+    match outcome {
         LoggedIn::Done { person, .. } if grant => {
             let expiration = end(call.now, days);
             call.api.identity.validate_as(token, &person, expiration, &call.actor()).await?;
@@ -86,22 +87,9 @@ pub(crate) async fn submit(call: Call) -> Result<Reply, ApiError> {
             call.api.identity.refuse_as(token, &person, &call.actor()).await?;
             return Ok(pages::page("Refused", "<p>The application gets no access.</p>\n"));
         }
-        LoggedIn::Refused => "The login or the password is not right, or may not be used from here.".to_owned(),
-        LoggedIn::CodeWanted(key) => {
-            let has_key = key.is_some();
-            wish.key = key;
-            match (given.code.is_empty() && assertion.is_none(), has_key) {
-                (true, false) => "Give a one-time code too, or a backup code.".to_owned(),
-                (true, true) => "Use your security key too, or give a one-time code or a backup code.".to_owned(),
-                (false, false) => "The code is not right, or was used already.".to_owned(),
-                (false, true) => "The security key or the code is not right, or was used already.".to_owned(),
-            }
-        }
-        LoggedIn::NewPasswordWanted(rule) => {
-            wish.new_password = true;
-            let rule = rule.map(|rule| format!(" It is not good enough: {rule}.")).unwrap_or_default();
-            format!("Your password has to be changed now: give a new one.{rule}")
-        }
+        LoggedIn::Refused => {}
+        LoggedIn::CodeWanted(key) => wish.key = key,
+        LoggedIn::NewPasswordWanted(_) => wish.new_password = true,
         LoggedIn::Enrol(totp) => {
             wish.enrol = format!(
                 "<p>Your account wants one-time codes. Put this secret into an authenticator app, and give a code of it:\
@@ -109,9 +97,8 @@ pub(crate) async fn submit(call: Call) -> Result<Reply, ApiError> {
                 escape(&totp.secret),
                 escape(&totp.uri)
             );
-            "Give a one-time code of the secret below.".to_owned()
         }
-    };
+    }
     again(&call, &pending, StatusCode::FORBIDDEN, &wish).await
 }
 

@@ -174,6 +174,24 @@ async fn users_of_a_contact_may_of_its_part_what_its_policies_allow_and_the_proj
     tx.commit().await.expect("committed");
     let (jobs, usage) = (world.path("/dataProcessing/jobs"), world.path("/usage/current"));
     refused(&world.call_as(&bob, "GET", &jobs, &Value::Null).await, 403, "FORBIDDEN");
+    let (by, project) = ("urn:v1:eu:identity:user:cd5678-casemate/bob", &world.project);
+    let project = format!("urn:v1:eu:resource:publicCloudProject:{project}");
+    let explain = async |keys: &Credentials, identity: &str, action: &str| {
+        let action = format!("publicCloudProject:apiovh:{action}/get");
+        let body = json!({ "identity": identity, "action": action, "resource": project });
+        world.call_as(keys, "POST", "/v2/iam/explain", &body).await
+    };
+    let told = async |keys: &Credentials| {
+        let answer = explain(keys, by, "dataProcessing/jobs").await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        let names = answer.body["deciding"].as_array().expect("a list").iter().map(|one| one["name"].to_string());
+        (answer.body["allowed"] == true, names.collect::<Vec<_>>(), answer.body["change"].to_string())
+    };
+    // Nothing speaks: each account hears what the other could say.
+    let (allowed, names, change) = told(&tech).await;
+    assert!(!allowed && names.is_empty() && change.contains("a policy of ab1234-casemate"), "{change}");
+    let (allowed, names, change) = told(&world.keys).await;
+    assert!(!allowed && names.is_empty() && change.contains("a policy of cd5678-casemate"), "{change}");
     let policy = |name: &str, permissions: Value| {
         json!({
             "name": name, "identities": ["urn:v1:eu:identity:user:cd5678-casemate/bob"],
@@ -186,8 +204,51 @@ async fn users_of_a_contact_may_of_its_part_what_its_policies_allow_and_the_proj
     assert_eq!(made.status, StatusCode::OK, "{made:?}");
     assert_eq!(world.call_as(&bob, "GET", &jobs, &Value::Null).await.status, StatusCode::OK);
     refused(&world.call_as(&bob, "GET", &usage, &Value::Null).await, 403, "FORBIDDEN");
+    // Its own policies decide, and are told to its own account.
+    let (allowed, names, _) = told(&tech).await;
+    assert!(allowed && names == ["\"all\""], "{names:?}");
+    let (allowed, names, change) = told(&world.keys).await;
+    assert!(allowed && names.is_empty() && change.contains("told to that account alone"), "{names:?} {change}");
+    let whole = explain(&world.keys, by, "dataProcessing/jobs").await.text;
+    assert!(!whole.contains("\"all\""), "{whole}");
+    let facts = identity::Facts { at: Timestamp::now(), source_ip: None };
+    let jobs_get = "publicCloudProject:apiovh:dataProcessing/jobs/get";
+    let asked = world.identity.asked(by, &[], jobs_get, &project, facts).await.expect("asked");
+    let of_operator = world.identity.explain(&asked, None, &identity::BucketRules::default()).await.expect("explained");
+    assert_eq!(of_operator.deciding.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["all"]);
+    // Beyond its part its policies say nothing.
+    assert_eq!(explain(&tech, by, "usage/current").await.body["allowed"], false);
+    // The account itself does its part without a policy, and no more.
+    for (action, may) in [("dataProcessing/jobs", true), ("usage/current", false), ("logs", false)] {
+        let answer = explain(&tech, "urn:v1:eu:identity:account:cd5678-casemate", action).await;
+        assert_eq!(answer.body["allowed"], may, "{action}: {answer:?}");
+    }
+    // A contact hears of its own people alone, a stranger of nobody.
+    let stranger = world.other_account("ef9012-casemate").await;
+    let of_admin = "urn:v1:eu:identity:account:ab1234-casemate";
+    for (keys, whom) in [(&tech, of_admin), (&stranger, by), (&stranger, "urn:v1:eu:identity:account:ef9012-casemate")]
+    {
+        refused(&explain(keys, whom, "dataProcessing/jobs").await, 404, "NOT_FOUND");
+    }
+    // Of a call on the object store the administrative contact alone hears what decided.
+    let resource = format!("project/{}/bucket/code", world.project);
+    let mut entry = audit::Entry::new(audit::Actor::system(), "s3:ListBucket", resource);
+    entry.decision = audit::Decision::Refused;
+    entry.request_id = Some("of-the-store".to_owned());
+    entry.detail = json!({ "reason": "IAM: denied by policy 'theirs'" });
+    world.audit.record(entry).await.expect("recorded");
+    let by_id = json!({ "requestId": "of-the-store" });
+    for keys in [&tech, &stranger] {
+        refused(&world.call_as(keys, "POST", "/v2/iam/explain", &by_id).await, 404, "NOT_FOUND");
+    }
+    let heard = world.call_as(&world.keys, "POST", "/v2/iam/explain", &by_id).await;
+    assert!(heard.status == StatusCode::BAD_REQUEST && heard.text.contains("'theirs'"), "{heard:?}");
     let no = json!({ "deny": [{ "action": "*jobs/get" }] });
     world.done("POST", "/v2/iam/policy", &policy("not bob", no)).await;
     refused(&world.call_as(&bob, "GET", &jobs, &Value::Null).await, 403, "FORBIDDEN");
+    let (allowed, names, _) = told(&world.keys).await;
+    assert!(!allowed && names == ["\"not bob\""], "{names:?}");
+    let (allowed, names, change) = told(&tech).await;
+    assert!(!allowed && names.is_empty() && change.contains("policies of ab1234-casemate decide"), "{change}");
     assert_eq!(world.call_as(&bob, "GET", &world.path("/user"), &Value::Null).await.status, StatusCode::OK);
 }

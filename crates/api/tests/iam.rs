@@ -202,9 +202,95 @@ async fn the_reference_lists_hold_the_action_of_every_route_that_asks_for_a_deci
         .find(|row| row["action"] == "publicCloudProject:apiovh:dataProcessing/jobs/create");
     assert_eq!(jobs.expect("an action")["categories"], json!(["CREATE"]));
     let types = world.done("GET", "/v2/iam/reference/resource/type", &Value::Null).await;
-    assert_eq!(types, json!(["account", "publicCloudProject"]));
+    assert_eq!(types, json!(["account", "publicCloudProject", "storageS3"]));
     let some = world.done("GET", "/v2/iam/reference/action?resourceType=account", &Value::Null).await;
     assert!(some.as_array().into_iter().flatten().all(|row| row["resourceType"] == "account"));
+}
+
+#[tokio::test]
+async fn rights_in_the_object_store_are_listed_named_explained_and_checked() {
+    let world = World::new().await;
+    let user = json!({ "description": "etl", "role": "authentication" });
+    let user = world.done("POST", &world.path("/user"), &user).await;
+    let name = user["username"].as_str().expect("a name");
+    let who = format!("urn:v1:eu:identity:publicCloudUser:{}/{name}", world.project);
+    let stored = format!("urn:v1:eu:resource:storageS3:{}", world.project);
+    let get = "storageS3:s3:GetObject";
+    let listed = world.done("GET", "/v2/iam/reference/action?resourceType=storageS3", &Value::Null).await;
+    let listed = listed.as_array().expect("a list");
+    assert_eq!(listed.len(), identity::S3_ACTIONS.len());
+    assert!(listed.iter().any(|row| row["action"] == get && row["categories"] == json!(["READ"])), "{listed:?}");
+
+    let mut sent = policy("reads");
+    sent["identities"] = json!([who]);
+    sent["resources"] = json!([{ "urn": format!("{stored}/data/in/*") }]);
+    sent["permissions"] = json!({ "allow": [{ "action": "storageS3:s3:HeadObject" }] });
+    refused_field(&world.call("POST", "/v2/iam/policy", &sent).await, "permissions.allow[0].action");
+    sent["permissions"] = json!({ "allow": [{ "action": get }] });
+    let made = world.done("POST", "/v2/iam/policy", &sent).await;
+    world
+        .done("POST", &world.path("/storage"), &json!({ "archive": false, "containerName": "open", "region": "GRA" }))
+        .await;
+    world.done("PUT", &world.path("/storage/open"), &json!({ "containerType": "public" })).await;
+
+    let root = format!("urn:v1:eu:identity:publicCloudProject:{}", world.project);
+    let account = "urn:v1:eu:identity:account:ab1234-casemate".to_owned();
+    let body = |who: &str, action: &str, at: &str| json!({ "identity": who, "action": action, "resource": format!("{stored}{at}") });
+    for (who, action, at, allowed, reason) in [
+        (&who, get, "/data/in/a%20b", true, "IAM: allowed by policy 'reads'"),
+        (&who, get, "/data/out", false, "no role of"),
+        (&who, "storageS3:s3:PutObject", "/data/in/a", false, "no role of"),
+        (&who, "storageS3:s3:ListAllMyBuckets", "", false, "no role of"),
+        (&root, "storageS3:s3:PutObject", "/data/in/a", true, "a key of the project itself"),
+        (&account, get, "/data/in/a", false, "the object store knows users of projects"),
+        (&who, "publicCloudProject:apiovh:get", "/data/in/a", false, "is not an action of the object store"),
+    ] {
+        let told = world.done("POST", "/v2/iam/explain", &body(who, action, at)).await;
+        assert_eq!(told["allowed"], allowed, "{told}");
+        assert!(told["reason"].as_str().is_some_and(|words| words.contains(reason)), "{reason}: {told}");
+        let wanted = json!([{ "resourceURNs": [format!("{stored}{at}")], "actions": [action], "identity": who }]);
+        let checked = world.done("POST", "/v2/iam/authorization/check", &wanted).await;
+        let expected = if allowed { json!([action]) } else { json!([]) };
+        assert_eq!(checked[0]["authorizedActions"], expected, "a check and an explanation are one decision: {told}");
+    }
+    // What the API does is for those that it knows, whatever a policy for everybody says.
+    let project = format!("urn:v1:eu:resource:publicCloudProject:{}", world.project);
+    let mut all = policy("all");
+    all["identities"] = json!(["*"]);
+    all["resources"] = json!([{ "urn": project }]);
+    all["permissions"] = json!({ "allow": [{ "action": "publicCloudProject:apiovh:get" }] });
+    world.done("POST", "/v2/iam/policy", &all).await;
+    for who in [&who, &root] {
+        let asked = json!({ "identity": who, "action": "publicCloudProject:apiovh:get", "resource": project });
+        let told = world.done("POST", "/v2/iam/explain", &asked).await;
+        assert_eq!(told["allowed"], false, "{told}");
+        assert!(told["reason"].as_str().is_some_and(|words| words.contains("the API knows accounts")), "{told}");
+        let wanted =
+            json!([{ "resourceURNs": [project], "actions": ["publicCloudProject:apiovh:get"], "identity": who }]);
+        let checked = world.done("POST", "/v2/iam/authorization/check", &wanted).await;
+        assert_eq!(checked[0]["authorizedActions"], json!([]), "{checked}");
+    }
+    let told = world.done("POST", "/v2/iam/explain", &body(&who, get, "/data/in/a")).await;
+    assert_eq!((&told["deciding"][0]["policy"], told.get("steps")), (&made["id"], None), "{told}");
+    let told = world.done("POST", "/v2/iam/explain", &body(&who, get, "/data/out")).await;
+    assert!(told["missed"][0]["because"].as_str().is_some_and(|words| words.contains("`resources`")), "{told}");
+    // The policy of a bucket is read where it is.
+    let told = world.done("POST", "/v2/iam/explain", &body(&who, get, "/open/page")).await;
+    assert_eq!(told["steps"][0]["statement"], "1 (PublicContainer)", "{told}");
+    let job = format!("urn:v1:eu:identity:publicCloudJob:{}/0193a5c2-7f60-7bd2-9d5c-3b1f0a8e4c11", world.project);
+    let absent = format!("urn:v1:eu:identity:publicCloudUser:{}/user-0", world.project);
+    for nobody in [&job, &absent] {
+        refused_field(&world.call("POST", "/v2/iam/explain", &body(nobody, get, "/data/in/a")).await, "identity");
+    }
+    // Who calls the API is nobody to the object store; and what is another account's is not there.
+    let own = json!({ "actions": [get] });
+    let place = with_urn("/v2/iam/resource/{}/authorization/check", &format!("{stored}/data/in/a"));
+    assert_eq!(world.done("POST", &place, &own).await["authorizedActions"], json!([]));
+    let other = world.other_account("cd5678-casemate").await;
+    let answer = world.call_as(&other, "POST", "/v2/iam/explain", &body(&who, get, "/data/in/a")).await;
+    refused(&answer, 404, "NOT_FOUND");
+    let wanted = json!([{ "resourceURNs": [format!("{stored}/data/in/a")], "actions": [get], "identity": who }]);
+    refused_field(&world.call_as(&other, "POST", "/v2/iam/authorization/check", &wanted).await, "[0].identity");
 }
 
 #[tokio::test]

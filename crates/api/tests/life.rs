@@ -5,7 +5,7 @@ mod support;
 
 use audit::Actor;
 use jiff::Timestamp;
-use model::{Cores, EngineParameter, Job, JobId, JobRequest, JobSpec, JobStatus, MiB, Quota, SpecRules};
+use model::{Cores, EngineParameter, Job, JobId, JobRequest, JobSpec, MiB, Quota, SpecRules};
 use serde_json::{Value, json};
 use support::{World, refused, signed};
 use uuid::Uuid;
@@ -15,29 +15,15 @@ async fn waits(world: &World) -> JobId {
     let rules = SpecRules {
         regions: vec!["GRA".parse().expect("a region")],
         versions: vec!["3.5.9".parse().expect("a version")],
+        ..SpecRules::default()
     };
     let parameters = [("job_type", "python"), ("main_application_code", "main.py")]
         .map(|(name, value)| EngineParameter { name: name.into(), value: value.into() })
         .to_vec();
     let request = JobRequest { container_name: Some("code".into()), parameters, ..JobRequest::default() };
     let (id, now) = (JobId(Uuid::now_v7()), Timestamp::now());
-    let job = Job {
-        id,
-        project: world.project.clone(),
-        spec: JobSpec::parse(&request, &rules).expect("a specification"),
-        status: JobStatus::Pending,
-        created: now,
-        started: None,
-        ended: None,
-        return_code: None,
-        reason: None,
-        logs_address: None,
-        attempt: 0,
-        since: now,
-        not_before: now,
-        retried: 0,
-        forgotten: 0,
-    };
+    let spec = JobSpec::parse(&request, &rules).expect("a specification");
+    let job = Job::new(id, world.project.clone(), spec, now);
     let mut tx = world.db.begin().await.expect("a transaction");
     db::jobs::insert(&mut tx, &job).await.expect("a job");
     tx.commit().await.expect("committed");

@@ -196,6 +196,7 @@ async fn a_password_that_another_chose_is_changed_before_anything_else() {
     world.done("POST", "/1.0/me/identity/user", &body).await;
     let name = format!("{}/alice", world.account);
     let asked = ask(&world).await;
+    let before = world.key_of_user("alice").await;
     for (new, told) in [("", "has to be changed"), ("short", "12 characters"), (FIRST, "another than")] {
         let answer = decide(&world, &asked, &[("login", &name), ("password", FIRST), ("new_password", new)]).await;
         assert_eq!(answer.status, StatusCode::FORBIDDEN);
@@ -207,6 +208,10 @@ async fn a_password_that_another_chose_is_changed_before_anything_else() {
     );
     let alice = world.done("GET", "/1.0/me/identity/user/alice", &Value::Null).await;
     assert_eq!(alice["status"], "OK");
+    // What was granted by the password that another knew has ended, as after a reset by a link; the one asked for now has not.
+    refused(&world.call_as(&before, "GET", "/1.0/me", &Value::Null).await, 403, "INVALID_CREDENTIAL");
+    let ended = world.identity.credentials(None).await.expect("listed").iter().map(|key| key.id).max().expect("a key");
+    assert!(world.whole_log().await.contains(&format!("\\\"credentialsEnded\\\":[{ended}]")), "which is in the log");
     let again = ask(&world).await;
     let old = decide(&world, &again, &[("login", &name), ("password", FIRST)]).await;
     assert_eq!(old.status, StatusCode::FORBIDDEN);

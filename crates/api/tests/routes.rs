@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use api::{Access, ROUTES};
 use axum::body::Body;
 use http::{Request, StatusCode};
-use identity::{AccessRule, CredentialRequest, Part};
+use identity::{AccessRule, ClientText, CredentialRequest, NewPerson, Part};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use support::{Credentials, World, refused, signed};
@@ -18,6 +18,7 @@ fn filled(world: &World, path: &str) -> String {
         .replace("{serviceName}", world.project.as_str())
         .replace("{regionName}", "GRA")
         .replace("{jobId}", "0193a5c2-7f60-7bd2-9d5c-3b1f0a8e4c11")
+        .replace("{scheduleId}", "0193a5c2-7f60-7bd2-9d5c-3b1f0a8e4c12")
         .replace("{month}", "2026-02")
         .replace("{usageId}", "2026-02")
         .replace("{name}", "no-such-bucket")
@@ -443,6 +444,43 @@ async fn every_route_refuses_every_kind_of_bad_credential_with_its_class_and_an_
     let (expired, revoked, elsewhere) =
         (with(&expired.consumer_key), with(&revoked.consumer_key), with(&elsewhere.consumer_key));
     let foreign = with(&other.consumer);
+    let text = ClientText { name: "ci".to_owned(), ..ClientText::default() };
+    let client = world.identity.create_client(&world.account, text, &by).await.expect("a service account");
+    let token = async |client: &identity::NewClient| {
+        let issued = world.identity.issue_token(&client.client.id, &client.secret, None).await.expect("asked");
+        format!("Bearer {}", *issued.expect("a token").token)
+    };
+    let good = token(&client).await;
+    let altered_token = format!("{}{}", &good[..good.len() - 1], if good.ends_with('0') { '1' } else { '0' });
+    let revoked_token = token(&client).await;
+    let digest = |token: &str| {
+        let token = token.strip_prefix("Bearer ").expect("a token");
+        aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes()).as_ref().to_vec()
+    };
+    assert!(world.identity.revoke_token(&digest(&revoked_token), &by).await.expect("revoked"));
+    let gone = ClientText { name: "gone".to_owned(), ..ClientText::default() };
+    let gone = world.identity.create_client(&world.account, gone, &by).await.expect("a service account");
+    let orphan_token = token(&gone).await;
+    world.identity.delete_client(&world.account, &gone.client.id, &by).await.expect("removed");
+    let expired_token = format!("Bearer {}", "e".repeat(64));
+    let now = Timestamp::now();
+    let row = db::oauth2::Token {
+        hash: digest(&expired_token),
+        client: client.client.id.clone(),
+        created: now - jiff::SignedDuration::from_hours(1),
+        expires: now - jiff::SignedDuration::from_secs(1),
+        last_use: None,
+    };
+    let mut tx = world.db.begin().await.expect("begun");
+    db::oauth2::insert_token(&mut tx, &row).await.expect("a token");
+    tx.commit().await.expect("committed");
+    let details = Request::builder().uri("/1.0/auth/details").header("authorization", &good);
+    let details = world.send(details.body(Body::empty()).expect("a request")).await;
+    assert_eq!(details.status, StatusCode::OK, "one that is good is let in: {details:?}");
+    let user = NewPerson { login: "gone".to_owned(), group: "ADMIN".to_owned(), ..NewPerson::default() };
+    world.identity.create_person(&world.account, user, &by).await.expect("a user");
+    let disabled = world.key_of_user("gone").await;
+    world.identity.disable_person(&world.account, "gone", &by).await.expect("disabled");
     let altered = |keys: &Credentials, part: fn(&mut Credentials)| {
         let mut keys = keys.clone();
         part(&mut keys);
@@ -465,6 +503,10 @@ async fn every_route_refuses_every_kind_of_bad_credential_with_its_class_and_an_
             ("none", bare(), 403, "INVALID_KEY"),
             ("a malformed token", header(bare(), "authorization", "Bearer x"), 401, "INVALID_CREDENTIAL"),
             ("nobody's token", header(bare(), "authorization", &zeros), 401, "INVALID_CREDENTIAL"),
+            ("an altered token", header(bare(), "authorization", &altered_token), 401, "INVALID_CREDENTIAL"),
+            ("a revoked token", header(bare(), "authorization", &revoked_token), 401, "INVALID_CREDENTIAL"),
+            ("an expired token", header(bare(), "authorization", &expired_token), 401, "INVALID_CREDENTIAL"),
+            ("a token of nobody any more", header(bare(), "authorization", &orphan_token), 401, "INVALID_CREDENTIAL"),
             ("another scheme", header(bare(), "authorization", "Basic eDp5"), 403, "INVALID_KEY"),
             ("nobody's application", sent(&nobody, now), 403, "INVALID_KEY"),
             ("nobody's consumer key", sent(&no_consumer, now), 403, "INVALID_CREDENTIAL"),
@@ -472,6 +514,7 @@ async fn every_route_refuses_every_kind_of_bad_credential_with_its_class_and_an_
             ("another application's key", sent(&foreign, now), 403, "INVALID_CREDENTIAL"),
             ("an expired key", sent(&expired, now), 403, "INVALID_CREDENTIAL"),
             ("a revoked key", sent(&revoked, now), 403, "INVALID_CREDENTIAL"),
+            ("a key of a disabled user", sent(&disabled, now), 403, "INVALID_CREDENTIAL"),
             ("a replay", sent(&world.keys, now - 3600), 403, "INVALID_CREDENTIAL"),
             ("a time to come", sent(&world.keys, now + 3600), 403, "INVALID_CREDENTIAL"),
             ("a malformed time", header(sent(&world.keys, now), "x-ovh-timestamp", "now"), 403, "INVALID_CREDENTIAL"),

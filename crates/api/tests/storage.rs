@@ -187,7 +187,7 @@ async fn a_user_of_a_container_has_that_right_and_no_other() {
                 context: &[],
                 public_blocked: true,
             };
-            identity::decide_s3(Some(&grant), &question).allowed
+            identity::decide_s3(Some(&grant), &question, None).allowed
         };
         assert_eq!((may("s3:GetObject", "shared"), may("s3:PutObject", "shared")), (reads, writes), "{right}");
         assert!(!may("s3:GetObject", "other") && !may("s3:PutObject", "other") && !may("s3:PutBucketPolicy", "shared"));

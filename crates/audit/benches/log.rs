@@ -87,13 +87,14 @@ async fn check(db: &Db, log: &Path, key: &VerifierKey) {
     println!("{} bytes an entry in {} files", found.bytes / size.max(1), found.segments);
 }
 
-/// As a call of the API leaves it.
+/// As a call of the API leaves it: on one of a thousand projects, each in the views of one of a hundred accounts.
 fn entry(number: u64) -> Entry {
     let mut actor = Actor::anonymous(Some("192.0.2.17".parse().expect("an address")));
+    actor.account = Some(format!("ab{:04}-casemate", number % 100).parse().expect("an account"));
     actor.identity = format!("credential/{}", number % 100);
     actor.request_id = Some(format!("req-{number:016x}"));
-    let mut entry =
-        Entry::new(actor, "publicCloudProject:apiovh:dataProcessing/jobs/get", format!("project/{number:032x}"));
+    let resource = format!("urn:v1:eu:resource:publicCloudProject:{:032x}", number % 1000);
+    let mut entry = Entry::new(actor, "publicCloudProject:apiovh:dataProcessing/jobs/get", resource);
     entry.decision = audit::Decision::Allowed;
     entry.result = "200".to_owned();
     entry

@@ -18,6 +18,7 @@ mod files;
 #[cfg(test)]
 mod log_tests;
 pub mod merkle;
+mod metrics;
 pub mod note;
 pub mod prove;
 mod record;
@@ -34,8 +35,11 @@ mod writer;
 pub use db::audit::{Query, Row, Span, View};
 pub use entry::{Actor, Decision, Entry};
 pub use files::Limits;
+pub use metrics::Metrics;
 pub use record::raw as entry_of;
 pub use sealer::{CUT, Error as SealError, Options, Sealer};
+
+use std::sync::Arc;
 
 use db::{Db, Tx};
 use writer::Writer;
@@ -45,28 +49,32 @@ use writer::Writer;
 pub struct Audit {
     db: Db,
     writer: Writer,
+    metrics: Arc<Metrics>,
 }
 
 impl Audit {
     /// The log kept in `db`. Needs a Tokio runtime; its writer ends when the last handle is dropped.
     pub fn new(db: Db) -> Audit {
-        Audit { writer: Writer::start(db.clone()), db }
+        Audit { writer: Writer::start(db.clone()), db, metrics: Arc::default() }
     }
 
     /// Writes an entry into the transaction of the change that it tells of.
     pub async fn record_in(&self, tx: &mut Tx, entry: &Entry) -> Result<(), Error> {
         db::audit::append(tx, &entry.row()).await?;
+        self.metrics.count(entry);
         Ok(())
     }
 
     /// Writes an entry together with those of other callers; returns when it is durable.
     pub async fn record(&self, entry: Entry) -> Result<(), Error> {
+        self.metrics.count(&entry);
         self.writer.write(entry.row()).await
     }
 
     /// Hands an entry over to be written soon, and returns without waiting until it is durable: for what changes
     /// nothing and is not refused. Waits while very many are queued, so none is dropped.
     pub async fn note(&self, entry: Entry) -> Result<(), Error> {
+        self.metrics.count(&entry);
         self.writer.enqueue(entry.row()).await
     }
 
@@ -78,10 +86,16 @@ impl Audit {
         let through = u64::try_from(db::audit::through(&mut tx, source).await?).unwrap_or(0);
         let new = entries.iter().filter(|(number, _)| *number > through);
         let rows: Vec<Row> = new.clone().map(|(_, entry)| entry.row()).collect();
+        new.clone().for_each(|(_, entry)| self.metrics.count(entry));
         let Some(last) = new.map(|(number, _)| *number).max() else { return Ok(()) };
         db::audit::append_all(&mut tx, &rows.iter().collect::<Vec<_>>()).await?;
         db::audit::set_through(&mut tx, source, i64::try_from(last).unwrap_or(i64::MAX)).await?;
         Ok(tx.commit().await?)
+    }
+
+    /// What operators see of the log; call [`Metrics::measure`] before reading.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Reads entries, newest first.

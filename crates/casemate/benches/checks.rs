@@ -3,6 +3,7 @@
 //! one as soon as it has heard of the one before. Each try comes from another address, as those of a network of robots do.
 #![allow(missing_docs, reason = "a program, not a library")]
 
+mod caller;
 #[path = "report.rs"]
 mod report;
 #[path = "../tests/support/mod.rs"]
@@ -13,10 +14,11 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
-use reqwest::{RequestBuilder, StatusCode};
+use caller::Caller;
+use reqwest::{Method, RequestBuilder, StatusCode};
 use support::Stack;
 
 const CLIENTS: usize = 32;
@@ -88,7 +90,7 @@ async fn measure(client: &Arc<Client>, attack: Attack) -> [f64; 2] {
     for (index, name) in ["time", "me"].into_iter().enumerate() {
         let mut times = Vec::with_capacity(MEASURED);
         for number in 0..MEASURED + MEASURED / 10 {
-            let call = if index == 0 { client.time() } else { client.me(&client.secret) };
+            let call = if index == 0 { client.time() } else { client.me(&client.caller.secret) };
             let begun = Instant::now();
             let answer = call.send().await.expect("an answer");
             assert!(answer.status().is_success(), "{}", answer.status());
@@ -108,47 +110,29 @@ async fn measure(client: &Arc<Client>, attack: Attack) -> [f64; 2] {
 }
 
 struct Client {
-    http: reqwest::Client,
-    api: String,
-    application: String,
-    secret: String,
-    consumer: String,
+    caller: Caller,
 }
 
 impl Client {
     fn new(stack: &Stack) -> Client {
-        Client {
-            http: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().expect("client"),
-            api: format!("{}/1.0", stack.text("api")),
-            application: stack.profile("application_key"),
-            secret: stack.profile("application_secret"),
-            consumer: stack.profile("consumer_key"),
-        }
+        Client { caller: Caller::new(stack) }
     }
 
     fn time(&self) -> RequestBuilder {
-        self.http.get(format!("{}/auth/time", self.api))
+        self.caller.http.get(format!("{}/auth/time", self.caller.api))
     }
 
     fn me(&self, secret: &str) -> RequestBuilder {
-        let url = format!("{}/me", self.api);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-        let signed = format!("{secret}+{}+GET+{url}++{now}", self.consumer);
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, signed.as_bytes());
-        self.http
-            .get(&url)
-            .header("X-Ovh-Application", &self.application)
-            .header("X-Ovh-Consumer", &self.consumer)
-            .header("X-Ovh-Timestamp", now.to_string())
-            .header("X-Ovh-Signature", format!("$1${}", hex::encode(digest)))
+        self.caller.call(secret, Method::GET, &format!("{}/me", self.caller.api), "")
     }
 
     /// The page on which a user grants what an application asks for.
     async fn page(&self) -> String {
         let asked = self
+            .caller
             .http
-            .post(format!("{}/auth/credential", self.api))
-            .header("X-Ovh-Application", &self.application)
+            .post(format!("{}/auth/credential", self.caller.api))
+            .header("X-Ovh-Application", &self.caller.application)
             .header("Content-Type", "application/json")
             .body(r#"{"accessRules":[{"method":"GET","path":"/*"}]}"#);
         let answer = asked.send().await.expect("an answer").text().await.expect("a body");
@@ -157,7 +141,8 @@ impl Client {
     }
 
     fn wrong_password(&self, page: &str) -> RequestBuilder {
-        self.http
+        self.caller
+            .http
             .post(format!("{page}/login"))
             .header("Content-Type", "application/x-www-form-urlencoded")
             .body("login=ab1234-casemate%2Fnobody&password=wrong&days=30&decision=grant")

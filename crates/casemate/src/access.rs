@@ -5,6 +5,7 @@ use std::{any::Any, net::IpAddr, sync::Arc};
 use async_trait::async_trait;
 use audit::Actor;
 use identity::{Identity, S3Grant, S3Question};
+use jiff::Timestamp;
 use model::{BucketName, ProjectId};
 use objects::{
     Access, BoxError, Grant, LoggedIn, NotLoggedIn, PolicyKind, Question, Refusal, RoleWish, Scope, TemporaryKey,
@@ -61,7 +62,7 @@ impl Access for KeyAccess {
         Ok(())
     }
 
-    fn decide(&self, caller: Option<&Grant>, question: &Question<'_>) -> Verdict {
+    async fn decide(&self, caller: Option<&Grant>, question: &Question<'_>) -> Verdict {
         let refused = |reason: &str| Verdict { allowed: false, reason: reason.to_owned() };
         let caller = match caller.map(holder) {
             Some(None) => return refused("the key is not of this service"),
@@ -80,19 +81,22 @@ impl Access for KeyAccess {
             }
             _ => None,
         };
-        let verdict = identity::decide_s3(
-            caller,
-            &S3Question {
-                project: question.project,
-                action: question.action,
-                bucket: question.bucket,
-                key: question.key,
-                bucket_policy: policy.as_deref(),
-                context: question.context,
-                public_blocked: question.public_blocked,
-            },
-        );
-        Verdict { allowed: verdict.allowed, reason: verdict.reason }
+        let question = S3Question {
+            project: question.project,
+            action: question.action,
+            bucket: question.bucket,
+            key: question.key,
+            bucket_policy: policy.as_deref(),
+            context: question.context,
+            public_blocked: question.public_blocked,
+        };
+        match self.0.decide_s3(caller, &question, Timestamp::now()).await {
+            Ok(verdict) => Verdict { allowed: verdict.allowed, reason: verdict.reason },
+            Err(cause) => {
+                tracing::error!(?cause, "a call to the object store could not be decided");
+                refused("the account's policies cannot be evaluated")
+            }
+        }
     }
 
     fn check_policy(&self, project: &ProjectId, bucket: &BucketName, text: &str) -> Result<PolicyKind, String> {
@@ -126,6 +130,7 @@ fn grant_of(grant: Arc<S3Grant>) -> Grant {
         },
         session_token: grant.session_token.clone(),
         plain: grant.is_plain(),
+        asks_tags: grant.asks_tags(),
         holder: grant as Arc<dyn Any + Send + Sync>,
     }
 }
@@ -154,5 +159,33 @@ fn refusal(cause: identity::Error) -> Refusal {
         identity::Error::Policy(cause) => Refusal::MalformedPolicy(cause.to_string()),
         identity::Error::Invalid { .. } | identity::Error::TooMany { .. } => Refusal::Invalid(cause.to_string()),
         cause => Refusal::Failed(cause.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    /// The names of actions that stand in the sources of a directory as texts.
+    fn named(dir: &Path, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(dir).expect("a directory").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                named(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a source");
+                let texts = text.split('"').filter(|text| identity::is_s3_action(text));
+                found.extend(texts.filter_map(|text| text.strip_prefix("s3:")).map(str::to_owned));
+            }
+        }
+    }
+
+    /// A new operation of the object store has to be one that policies of accounts can name.
+    #[test]
+    fn policies_of_accounts_can_name_each_action_that_the_object_store_asks_about() {
+        let mut asked = BTreeSet::new();
+        named(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../objects/src"), &mut asked);
+        let listed: BTreeSet<String> = identity::S3_ACTIONS.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(asked, listed);
     }
 }

@@ -41,6 +41,8 @@ pub struct Config {
     pub environments: EnvironmentSettings,
     /// The audit log.
     pub audit: AuditSettings,
+    /// The endpoint for operators; there is none when not given.
+    pub metrics: Option<MetricsSettings>,
     /// What the warden needs to know.
     pub warden: WardenSettings,
 }
@@ -70,6 +72,50 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
+/// The endpoint for operators, `GET /metrics`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsSettings {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Certificate and key. Without them the listener must be on loopback.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+    /// File of the bearer token that callers must have; may be left out on loopback.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+}
+
+impl MetricsSettings {
+    /// As a listener.
+    pub fn listener(&self) -> Listener {
+        Listener { listen: self.listen, public_urls: Vec::new(), tls: self.tls.clone() }
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        self.listener().check("metrics")?;
+        if self.token_file.is_none() && !self.listen.ip().is_loopback() {
+            return Err(Failure::new(format!("metrics.listen is {}, and everybody could read it", self.listen))
+                .help("set metrics.token_file, or listen on 127.0.0.1"));
+        }
+        Ok(())
+    }
+
+    /// The token that callers must have; reads its file.
+    pub fn token(&self) -> Result<Option<zeroize::Zeroizing<String>>, Failure> {
+        let Some(file) = &self.token_file else { return Ok(None) };
+        let place = format!("metrics.token_file {}", file.display());
+        let text = std::fs::read_to_string(file).map(zeroize::Zeroizing::new);
+        let text = text.map_err(|cause| Failure::new(format!("cannot read {place}")).cause(cause))?;
+        let token = zeroize::Zeroizing::new(text.trim().to_owned());
+        match token.len() < SHORTEST_TOKEN {
+            true => Err(Failure::new(format!("{place} holds less than {SHORTEST_TOKEN} characters"))
+                .help("such as the output of `openssl rand -hex 32`")),
+            false => Ok(Some(token)),
+        }
+    }
+}
+
 /// An S3 service elsewhere that keeps the buckets of some projects, sealed by this service (OBJ-1).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +127,10 @@ pub struct ExternalS3 {
     /// The region that it expects.
     #[serde(default = "first_region")]
     pub region: String,
+    /// The region of `regions` in which what it keeps counts as being; the first when not given. Projects of other regions
+    /// do not use it.
+    #[serde(default)]
+    pub located: Option<Region>,
     /// The access key of this service there.
     pub access_key: String,
     /// File of its secret key, which only the service may read.
@@ -108,7 +158,9 @@ fn is_private(url: &url::Url) -> bool {
     let loopback = match url.host() {
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
         Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        _ => false,
+        // RFC 6761, section 6.3.
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
     };
     url.scheme() == "https" || (url.scheme() == "http" && loopback)
 }
@@ -128,8 +180,18 @@ impl ExternalS3 {
         Ok(())
     }
 
-    /// As the object store takes it; reads the files that it names.
-    pub fn open(&self) -> Result<objects::ExternalConfig, Failure> {
+    /// The region of this service in which it is.
+    pub fn located(&self, regions: &[Region]) -> Result<Region, Failure> {
+        match self.located.as_ref().or_else(|| regions.first()) {
+            Some(region) if regions.contains(region) => Ok(region.clone()),
+            Some(region) => Err(Failure::new(format!("external_s3 '{}': located is {region}", self.name))
+                .help("one of `regions`: what it keeps is of projects of that region")),
+            None => Err(Failure::new("regions is empty")),
+        }
+    }
+
+    /// As the object store takes it, in a service of these regions; reads the files that it names.
+    pub fn open(&self, regions: &[Region]) -> Result<objects::ExternalConfig, Failure> {
         let read = |path: &Path| {
             std::fs::read(path).map_err(|cause| {
                 Failure::new(format!("external_s3 '{}': cannot read {}", self.name, path.display())).cause(cause)
@@ -144,6 +206,7 @@ impl ExternalS3 {
             name: self.name.clone(),
             endpoint: self.endpoint.clone(),
             region: self.region.clone(),
+            located: self.located(regions)?,
             access_key: self.access_key.clone(),
             secret_key: secret,
             bucket_prefix: self.bucket_prefix.clone(),
@@ -398,6 +461,7 @@ impl Default for Config {
             jobs: JobLimits::default(),
             environments: EnvironmentSettings::default(),
             audit: AuditSettings::default(),
+            metrics: None,
             warden: WardenSettings::default(),
         }
     }
@@ -444,6 +508,18 @@ impl Listener {
             return Err(Failure::new(format!("{name}.listen is {}, and there is no certificate for it", self.listen))
                 .help(format!("set {name}.tls.certificate and {name}.tls.key, or listen on 127.0.0.1")));
         }
+        for url in &self.public_urls {
+            let place = format!("{name}.public_urls has {url}");
+            let parsed = url::Url::parse(url).map_err(|cause| Failure::new(place.clone()).cause(cause))?;
+            if !is_private(&parsed) {
+                return Err(Failure::new(place).help(
+                    "an https:// URL, or http:// with an address of loopback: over another, passwords could be read",
+                ));
+            }
+            if self.tls.is_some() && parsed.scheme() != "https" {
+                return Err(Failure::new(format!("{place}, and the listener speaks TLS")).help("an https:// URL"));
+            }
+        }
         Ok(())
     }
 }
@@ -476,6 +552,7 @@ impl Config {
         }
         self.environments.check()?;
         self.audit.check(&self.external_s3)?;
+        self.metrics.as_ref().map_or(Ok(()), MetricsSettings::check)?;
         if !UID_BASES.contains(&self.warden.uid_base) {
             return Err(Failure::new(format!("warden.uid_base is {}", self.warden.uid_base)).help(format!(
                 "a number from {} to {}: sandboxes get user ids from there on, which nobody else may have",
@@ -486,7 +563,13 @@ impl Config {
         if self.regions.is_empty() {
             return Err(Failure::new("regions is empty").help("name at least one region, such as regions = [\"GRA\"]"));
         }
-        Ok(())
+        for (at, region) in self.regions.iter().enumerate() {
+            // Clients sign for a region in lower case, and mean the same.
+            if self.regions[..at].iter().any(|other| other.as_str().eq_ignore_ascii_case(region.as_str())) {
+                return Err(Failure::new(format!("regions names {region} twice")).help("capitals make no difference"));
+            }
+        }
+        self.external_s3.iter().try_for_each(|external| external.located(&self.regions).map(drop))
     }
 
     /// Directory of the engines.
@@ -556,6 +639,8 @@ impl Service {
     }
 }
 
+const SHORTEST_TOKEN: usize = 16;
+
 /// Of object lock.
 const MOST_LOCK_DAYS: u32 = 36_500;
 
@@ -606,6 +691,25 @@ mod tests {
         assert!(twice.check().expect_err("refused").to_string().contains("'hook'"));
         let unsafe_one = read(entry("hook", "http://example.org/"));
         assert!(unsafe_one.check().expect_err("refused").to_string().contains("webhook 'hook'"));
+    }
+
+    #[test]
+    fn public_urls_say_what_is_spoken_there() {
+        let tls = "tls = { certificate = '/c.pem', key = '/k.pem' }\n";
+        for (url, tls, good) in [
+            ("https://jobs.example.org", "", true),
+            ("http://127.0.0.1:8443", "", true),
+            ("http://localhost:8443", "", true),
+            ("http://s3.localhost:8443", "", true),
+            ("https://jobs.example.org", tls, true),
+            ("http://jobs.example.org", "", false),
+            ("jobs.example.org", "", false),
+            ("http://127.0.0.1:8443", tls, false),
+        ] {
+            let text = format!("[api]\nlisten = '127.0.0.1:0'\npublic_urls = ['{url}']\n{tls}");
+            let config: Config = toml::from_str(&text).expect("a configuration");
+            assert_eq!(config.check().is_ok(), good, "{text}");
+        }
     }
 
     #[test]
@@ -667,6 +771,28 @@ mod tests {
         for unknown in ["send_to = [{ kind = 'pigeon' }]", "send_to = [{ kind = 'file', path = '/a', mode = 1 }]"] {
             assert!(read(&format!("[audit]\n{unknown}\n")).is_err(), "{unknown}");
         }
+    }
+
+    #[test]
+    fn who_is_not_on_this_machine_needs_a_token_for_the_metrics() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let token = dir.path().join("token");
+        let read = |text: String| toml::from_str::<Config>(&text).expect("a configuration");
+        read("[metrics]\nlisten = '127.0.0.1:9464'\n".to_owned()).check().expect("good");
+        let tls = "[metrics.tls]\ncertificate = '/c'\nkey = '/k'\n";
+        for (listen, more, what) in [("0.0.0.0:9464", "", "metrics.tls"), ("0.0.0.0:9464", tls, "metrics.token_file")] {
+            let config = read(format!("[metrics]\nlisten = '{listen}'\n{more}"));
+            let fault = config.check().expect_err("refused").to_string();
+            assert!(fault.contains(what), "{fault}");
+        }
+        let config = read(format!("[metrics]\nlisten = '[::]:1'\ntoken_file = '{}'\n{tls}", token.display()));
+        config.check().expect("good");
+        let settings = config.metrics.expect("settings");
+        assert!(settings.token().is_err(), "there is no file");
+        std::fs::write(&token, "short\n").expect("written");
+        assert!(settings.token().expect_err("too short").to_string().contains("16"));
+        std::fs::write(&token, "0123456789abcdef\n").expect("written");
+        assert_eq!(settings.token().expect("a token").expect("one").as_str(), "0123456789abcdef");
     }
 
     #[test]

@@ -22,6 +22,12 @@ impl Failure {
         self
     }
 
+    /// Adds an error with all that caused it.
+    pub fn because(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
+        self.causes.extend(model::causes(error).map(ToString::to_string));
+        self
+    }
+
     /// What is wrong, without the causes.
     pub fn what(&self) -> &str {
         &self.what

@@ -224,8 +224,8 @@ impl AsyncWrite for Bounded {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.in_order = true;
         let result = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.in_order = matches!(result, Poll::Ready(Ok(())));
         self.wrote(result, context)
     }
 }

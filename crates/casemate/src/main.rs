@@ -8,6 +8,7 @@ mod failure;
 mod faults;
 mod inherited;
 mod listener;
+mod metrics;
 mod operator;
 mod privileges;
 mod processes;

@@ -2,7 +2,7 @@
 
 use std::{fs::DirBuilder, net::SocketAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 
-use audit::{Audit, Sealer};
+use audit::{Actor, Audit, Sealer};
 use axum::{Router, extract::ConnectInfo};
 use db::Db;
 use engine::Engines;
@@ -21,9 +21,10 @@ use tower::ServiceExt as _;
 
 use crate::{
     access::KeyAccess,
-    config::{AuditTarget, Config, ExternalS3, WebhookSettings},
+    config::{AuditTarget, Config, WebhookSettings},
     failure::{Doing, Failure},
     listener::{self, Connection},
+    metrics,
     wiring::{self, Wiring},
 };
 
@@ -60,6 +61,8 @@ pub async fn run(
         Arc::new(Wiring::new(rooms.identity.clone(), rooms.store.clone(), gate.clone(), halt.child_token()));
     let engines = Arc::new(Engines::open(&config.engines()).doing("cannot read the engines")?);
     let objects_url = config.s3.public_urls(s3_address).swap_remove(0);
+    let metrics_listener =
+        config.metrics.as_ref().map(|settings| listener::bind(&settings.listener(), None)).transpose()?;
     let jobs = Jobs::new(jobs::Parts {
         db: rooms.db.clone(),
         audit: rooms.audit.clone(),
@@ -71,6 +74,7 @@ pub async fn run(
     });
     let api_config = Arc::new(api::Config {
         public_urls: config.api.public_urls(api_address),
+        tls: config.api.tls.is_some(),
         objects_url,
         trusted_proxies: config.trusted_proxies.clone(),
         regions: config.regions.clone(),
@@ -87,8 +91,13 @@ pub async fn run(
         }),
         rooms.identity.clone(),
         api_config,
-        config.api.tls.is_some(),
     );
+
+    let calls = metrics::Calls::new();
+    let router = match &config.metrics {
+        Some(_) => calls.count(router),
+        None => router,
+    };
 
     let key = rooms.keys.signing_key(audit::KEY).doing("cannot open the key of the audit log")?;
     let sealer = Sealer::new(rooms.db.clone(), &config.data.join("audit"), key, config.audit.options());
@@ -127,6 +136,25 @@ pub async fn run(
         async move { db.run_checkpoints(stop.cancelled()).await }
     });
     let expiring = tokio::spawn(remove_expired(rooms.identity.clone(), halt.child_token()));
+    let telling_operators = match (&config.metrics, metrics_listener) {
+        (Some(settings), Some(listener)) => {
+            let sources = metrics::Sources {
+                jobs: jobs.clone(),
+                store: rooms.store.clone(),
+                audit: rooms.audit.clone(),
+                db: rooms.db.clone(),
+                data: config.data.clone(),
+                token: settings.token()?,
+            };
+            let endpoint = metrics::router(sources, &calls);
+            let serve = move |stream, peer, stop| serve_http(endpoint.clone(), stream, peer, stop);
+            let address = listener.local_addr().doing("cannot tell the address of the metrics")?;
+            tracing::info!(metrics = %address, "operators are told");
+            let tls = listener::acceptor(settings.tls.as_ref())?;
+            Some(tokio::spawn(listener::accept(listener, tls, halt.child_token(), serve)))
+        }
+        _ => None,
+    };
     let runner = tokio::spawn({
         let (jobs, stop) = (jobs, halt.child_token());
         async move { jobs.run(stop).await }
@@ -145,6 +173,9 @@ pub async fn run(
     halt.cancel();
     for (name, task) in [("the API", api), ("the object store", s3)] {
         task.await.doing(format!("{name} ended badly"))??;
+    }
+    if let Some(task) = telling_operators {
+        task.await.doing("the metrics ended badly")??;
     }
     runner.await.doing("the scheduler ended badly")?;
     keeping.await.doing("the lifecycle rules ended badly")?;
@@ -184,7 +215,13 @@ impl Rooms {
         make_private(&config.data.join("jobs"))?;
         let store =
             Store::open(&config.data.join("objects"), Arc::clone(&keys)).await.doing("cannot open the object store")?;
-        let externals = config.external_s3.iter().map(ExternalS3::open).collect::<Result<Vec<_>, Failure>>()?;
+        let externals = config
+            .external_s3
+            .iter()
+            .map(|external| external.open(&config.regions))
+            .collect::<Result<Vec<_>, Failure>>()?;
+        check_homes(config, &identity).await?;
+        store.know_homes(wiring::homes(&identity)).doing("cannot prepare the object store")?;
         store.attach(externals).doing("cannot prepare the external object stores")?;
         let webhooks = config.webhook.iter().map(WebhookSettings::open).collect::<Result<Vec<_>, Failure>>()?;
         store.attach_webhooks(webhooks).doing("cannot prepare the webhooks")?;
@@ -198,6 +235,26 @@ impl Rooms {
         self.db.close().await;
         Ok(())
     }
+}
+
+/// Gives projects of before regions the first one, and refuses an S3 service elsewhere for a project of another region.
+async fn check_homes(config: &Config, identity: &Identity) -> Result<(), Failure> {
+    let first = config.regions.first().ok_or_else(|| Failure::new("regions is empty"))?;
+    identity.settle_regions(first, &Actor::system()).await.doing("cannot give the projects a region")?;
+    for external in &config.external_s3 {
+        let located = external.located(&config.regions)?;
+        for project in external.projects.iter().flatten() {
+            let home = identity.region_of(project).await.doing("cannot look up the region of a project")?;
+            if let Some(home) = home.filter(|home| *home != located) {
+                return Err(Failure::new(format!(
+                    "external_s3 '{}' is in {located}, and project {project} is in {home}",
+                    external.name
+                ))
+                .help("the data of a project stay in its region: take the project out of `projects`"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The rooms that an operator's command needs, which may run beside the service.
@@ -269,13 +326,11 @@ async fn remove_expired(identity: Identity, stop: CancellationToken) {
     }
 }
 
-/// The API with the console beside it, which calls it in this process. Whether a browser used HTTPS, the listener knows, or else
-/// the public address of a proxy in front.
-fn with_console(api: Router, identity: Identity, config: Arc<api::Config>, tls: bool) -> Router {
-    let seen = move |parts: &http::request::Parts| {
-        let base_url = api::base_url(&config, parts);
-        let secure = tls || base_url.starts_with("https://");
-        console::Seen { source_ip: api::source_ip(&config, parts), base_url, secure }
+/// The API with the console beside it, which calls it in this process.
+fn with_console(api: Router, identity: Identity, config: Arc<api::Config>) -> Router {
+    let seen = move |parts: &http::request::Parts| console::Seen {
+        source_ip: api::source_ip(&config, parts),
+        base_url: api::base_url(&config, parts),
     };
     let pages = console::router(console::Console {
         identity,
@@ -320,3 +375,47 @@ const OWN_MEMORY: MiB = MiB::gib(1);
 const EXPIRY_PAUSE: Duration = Duration::from_secs(600);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_HEADERS: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn data_of_a_project_do_not_go_to_a_service_in_another_region() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut config: Config = toml::from_str(
+            "regions = ['GRA', 'SBG']\n[[external_s3]]\nname = 'far'\nendpoint = 'https://s3.example.org'\n\
+             access_key = 'a'\nsecret_key_file = '/x'\n",
+        )
+        .expect("a configuration");
+        config.data = dir.path().to_owned();
+        let (db, _, _, identity) = open_identity(&config).await.expect("rooms");
+        let (account, by) = ("ab1234-casemate".parse().expect("an account"), Actor::operator());
+        identity.create_account(&account, "", "", &by).await.expect("an account");
+        let there =
+            identity.create_project_in(&account, "there", Some(&config.regions[1]), &by).await.expect("made").id;
+        let old = identity.create_project(&account, "old", &by).await.expect("made").id;
+        for (projects, located, right) in [
+            (None, None, true),
+            (Some(vec![old.clone()]), None, true),
+            (Some(vec![there.clone()]), None, false),
+            (Some(vec![old.clone(), there.clone()]), Some(1), false),
+            (Some(vec![there.clone()]), Some(1), true),
+        ] {
+            config.external_s3[0].located = located.map(|at: usize| config.regions[at].clone());
+            config.external_s3[0].projects = projects;
+            config.check().expect("each is a region of the service");
+            let outcome = check_homes(&config, &identity).await;
+            assert_eq!(outcome.is_ok(), right, "{:?}", config.external_s3);
+            if let Err(fault) = outcome {
+                assert!(fault.to_string().contains("external_s3 'far' is in"), "{fault}");
+            }
+        }
+        assert_eq!(identity.region_of(&old).await.expect("read").as_ref(), config.regions.first(), "it got the first");
+        config.external_s3[0].located = Some("MARS".parse().expect("a region"));
+        assert!(config.check().expect_err("refused").to_string().contains("located is MARS"));
+        config.regions[1] = "gra".parse().expect("a region");
+        assert!(config.check().expect_err("refused").to_string().contains("twice"));
+        db.close().await;
+    }
+}

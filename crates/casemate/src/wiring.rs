@@ -16,9 +16,9 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use identity::Identity;
 use jiff::{SignedDuration, Timestamp};
-use jobs::{BoxError, JobKeys, S3Pair, Surroundings};
-use model::{BucketName, JobSpec, ProjectId, SandboxId};
-use objects::{Gate, NewBucket, Store, Via};
+use jobs::{BoxError, JobKeys, Permission, S3Pair, Surroundings};
+use model::{AccountId, BucketName, JobSpec, Principal, ProjectId, SandboxId};
+use objects::{Gate, Homes, NewBucket, Store, Via};
 use tokio::sync::mpsc::Receiver;
 use tokio_util::{io::ReaderStream, sync::CancellationToken, task::TaskTracker};
 
@@ -121,6 +121,9 @@ impl Surroundings for Wiring {
         let pieces = futures::stream::unfold(pieces, |mut pieces| async move { Some((pieces.recv().await?, pieces)) });
         Ok(self.store.write_own(project, &BucketName::logs(), key, size, pieces).await?)
     }
+    async fn read_log(&self, project: &ProjectId, key: &str, most: u64) -> Result<Option<Vec<u8>>, BoxError> {
+        Ok(self.store.read_small(project, &BucketName::logs(), key, most).await?)
+    }
 
     async fn open_keys(&self, project: &ProjectId, sandbox: SandboxId, spec: &JobSpec) -> Result<JobKeys, BoxError> {
         let policy = spec.storage_access.as_deref().map(|accesses| identity::job_policy(&spec.bucket, accesses));
@@ -161,6 +164,39 @@ impl Surroundings for Wiring {
             gate.cancel();
         }
     }
+
+    async fn may_submit(
+        &self,
+        who: &Principal,
+        project: &ProjectId,
+        cancels: bool,
+        at: Timestamp,
+    ) -> Result<Permission, BoxError> {
+        if cancels
+            && let Some(refused) = self.identity.may(who, api::CANCEL, project, at).await?.filter(|may| !may.allowed)
+        {
+            return Ok(Permission::Refused(refused.reason));
+        }
+        Ok(match self.identity.may(who, api::SUBMIT, project, at).await? {
+            None => Permission::Gone,
+            Some(decision) if decision.allowed => Permission::Allowed(decision.reason),
+            Some(decision) => Permission::Refused(decision.reason),
+        })
+    }
+
+    async fn tell(&self, tx: &mut db::Tx, account: &AccountId, subject: &str, body: &str) -> Result<(), BoxError> {
+        self.identity.notify_in(tx, account, subject, body).await?;
+        Ok(())
+    }
+}
+
+/// Tells the object store the regions of projects.
+pub fn homes(identity: &Identity) -> Homes {
+    let identity = identity.clone();
+    Homes(Arc::new(move |project| {
+        let identity = identity.clone();
+        Box::pin(async move { Ok(identity.region_of(&project).await?) })
+    }))
 }
 
 /// Of a file that becomes an object, read at once.

@@ -25,7 +25,7 @@ fn every_job_ends_in_a_true_state_whatever_is_killed() {
     for round in 0..KILLS {
         chaos.submit();
         chaos.cancel_one_in(20);
-        std::thread::sleep(Duration::from_millis(1_000 + chaos.dice.below(4_000)));
+        std::thread::sleep(Duration::from_millis(2_000 + chaos.dice.below(4_000)));
         let victim = chaos.kill();
         println!("{round} {} of {}", victim.kind, victim.job.as_deref().unwrap_or("all"));
         chaos.killed.push(victim);
@@ -169,14 +169,14 @@ impl Chaos {
             if !cgroup.contains(&self.instance) {
                 continue;
             }
-            let node = cgroup.lines().find_map(|line| line.rsplit_once('/').map(|(_, node)| node.to_owned()));
+            // Not every hierarchy has the groups of sandboxes.
+            let mut ours = cgroup.lines().filter(|line| line.contains(&self.instance));
+            let node = ours.find_map(|line| line.rsplit_once('/')).map_or("", |(_, node)| node);
             let is = match kind {
                 "shim" => command.contains(" shim --sandbox "),
                 "monitor" => command.contains(" monitor --bundle "),
-                "driver" => {
-                    node.as_deref() == Some("driver") && command.contains("org.apache.spark.deploy.SparkSubmit")
-                }
-                _ => node.is_some_and(|node| node.starts_with("executor-")) && command.contains("java"),
+                "driver" => node == "driver" && command.contains("org.apache.spark.deploy.SparkSubmit"),
+                _ => node.starts_with("executor-") && command.contains("java"),
             };
             let job = self.asked.values().find(|job| cgroup.contains(&job.id)).map(|job| job.id.clone());
             if is && job.is_some() {

@@ -2,23 +2,30 @@
 
 mod support;
 
-use std::{fs, time::Duration};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use support::{Stack, file, jar, program, text, versions};
 
-#[test]
-fn python_and_java_jobs_run_on_each_engine_version() {
+/// A stack with a bucket for tables.
+fn with_tables() -> Stack {
     let stack = Stack::start();
     let made = stack.run(&["bucket", "create", "tables"]);
     assert!(made.status.success(), "{}", text(&made.stderr));
+    stack
+}
+
+/// Submits a job that writes a table of 1,000 rows and reads it again.
+fn write_table(stack: &Stack, version: &str, placement: &str) -> String {
+    let program = program("table.py");
+    let place = ["--engine-version", version, "--placement", placement];
+    stack.submit(&[&[program.to_str().expect("path")], &place[..], &["tables", "1000"]].concat())
+}
+
+#[test]
+fn python_and_java_jobs_run_on_each_engine_version() {
+    let stack = with_tables();
     for version in versions() {
-        let id = stack.submit(&[
-            program("table.py").to_str().expect("path"),
-            "--engine-version",
-            &version,
-            "tables",
-            "1000",
-        ]);
+        let id = write_table(&stack, &version, "cluster");
         let jar = jar(&stack.dir, "Trivial", &version);
         let java = stack.submit(&[
             jar.to_str().expect("path"),
@@ -57,19 +64,9 @@ fn python_and_java_jobs_run_on_each_engine_version() {
 
 #[test]
 fn a_job_in_one_container_gives_the_same_results() {
-    let stack = Stack::start();
-    let made = stack.run(&["bucket", "create", "tables"]);
-    assert!(made.status.success(), "{}", text(&made.stderr));
+    let stack = with_tables();
     for version in versions() {
-        let id = stack.submit(&[
-            program("table.py").to_str().expect("path"),
-            "--engine-version",
-            &version,
-            "--placement",
-            "auto",
-            "tables",
-            "1000",
-        ]);
+        let id = write_table(&stack, &version, "auto");
         let job = stack.wait(&id);
         let log = stack.logs(&id);
         assert_eq!((&job["status"], &job["placement"]), (&"COMPLETED".into(), &"single".into()), "{job} {log}");
@@ -159,6 +156,43 @@ fn a_gibibyte_of_output_loses_no_line() {
     assert_eq!(next, lines);
 }
 
+/// Spark's own copying of a Python program's output ends with the JVM, read or not.
+#[test]
+fn the_last_words_of_a_python_program_are_heard_however_late_they_are_read() {
+    let stack = Stack::start();
+    let id = stack.submit(&[program("last_words.py").to_str().expect("path")]);
+    let find = |group: &str, words: &str| {
+        let mut found = None;
+        support::wait_for(words, Duration::from_secs(90), || {
+            found = support::process(&id, group, words);
+            found.is_some()
+        });
+        found.expect("waited for")
+    };
+    let python = find("/driver", "python3 /work/last_words.py");
+    let java = find("/driver", "org.apache.spark.deploy.SparkSubmit");
+    let shim = find("/platform", " shim ");
+    let signal = |sign: &str| {
+        let sent = Command::new("kill").args([sign, &shim.to_string()]).status().expect("kill");
+        assert!(sent.success());
+    };
+    signal("-STOP");
+    fs::write(format!("/proc/{python}/root/tmp/go"), "").expect("the word to go on");
+    let mut blocked = 0;
+    support::wait_for("the program to end unheard or to wait", Duration::from_secs(60), || {
+        let call = fs::read_to_string(format!("/proc/{python}/syscall")).unwrap_or_default();
+        // `write` of its standard output.
+        blocked = if ["1 0x1 ", "64 0x1 "].iter().any(|call_of| call.starts_with(call_of)) { blocked + 1 } else { 0 };
+        blocked >= 10 || !PathBuf::from(format!("/proc/{java}/exe")).exists()
+    });
+    signal("-CONT");
+    let job = stack.wait(&id);
+    assert_eq!((&job["status"], &job["returnCode"]), (&"FAILED".into(), &3.into()), "{job}");
+    let log = stack.logs(&id);
+    let lines = log.lines().filter(|line| line.contains("a line of many")).count();
+    assert!(lines == 3000 && log.contains("the last words"), "{lines} lines");
+}
+
 #[test]
 fn what_is_wrong_with_a_submit_is_told_at_once_and_leaves_nothing() {
     let stack = Stack::start();
@@ -223,9 +257,10 @@ fn twenty_jobs_at_once_all_end_right_with_four_running() {
     assert!((2..=4).contains(&most), "{most} jobs ran at once");
     for (number, id) in ids.iter().enumerate() {
         let job = stack.job(id);
-        let expected = if number % 2 == 0 { "COMPLETED" } else { "FAILED" };
-        assert_eq!(job["status"], expected, "{job}");
-        assert!(stack.logs(id).contains(&format!("number {number}")), "{number}");
+        let expected = if number % 2 == 0 { ("COMPLETED", 0) } else { ("FAILED", 1) };
+        assert_eq!((&job["status"], &job["returnCode"]), (&expected.0.into(), &expected.1.into()), "{job}");
+        let read = stack.run(&["job", "logs", id]);
+        assert!(text(&read.stdout).contains(&format!("number {number}")), "{number}: {read:?} {job}");
     }
 }
 

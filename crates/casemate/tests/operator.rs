@@ -366,3 +366,43 @@ fn all_that_is_good_is_listed_and_any_of_it_ended() {
     let expected = [("credential.expired", ended.as_str()), ("credential.revoked", &alice.replace(':', "/"))];
     assert_eq!(desk.acts(before), pairs(&expected));
 }
+
+#[test]
+fn an_engine_is_withdrawn_with_a_reason_and_restored() {
+    let desk = Desk::with_account();
+    for version in ["3.5.9", "4.3.0"] {
+        let home = desk.data().join(format!("engines/spark-{version}"));
+        std::fs::create_dir_all(&home).expect("a directory");
+        let manifest = json!({ "engine": {
+            "version": version, "scala": "2.13", "hadoop": "3.4.1", "description": "Spark", "available": "2026-01-01",
+            "end_of_support": "2126-10-01", "end_of_life": "2127-01-01", "java_home": "/usr", "jars": [], "archives": false,
+        }, "files": {} });
+        std::fs::write(home.join("manifest.json"), manifest.to_string()).expect("a manifest");
+    }
+    let shown = || -> Vec<Value> {
+        let list = desk.done(&["engine", "list"]);
+        list.as_array().expect("a list").iter().map(|engine| engine["withdrawn"]["reason"].clone()).collect()
+    };
+    assert_eq!(shown(), [Value::Null, Value::Null]);
+    desk.misused(&["engine", "withdraw", "3.5.9"], "--reason");
+    let absent = desk.run(&["engine", "withdraw", "3.5.1", "--reason", "x"]);
+    assert!(absent.0 == Some(1) && absent.2.starts_with("error: Spark 3.5.1 is not installed in "), "{absent:?}");
+    let (code, said, errors) = desk.run(&["engine", "withdraw", "3.5.9", "--reason", "CVE-2026-1"]);
+    assert_eq!(
+        (code, said.as_str(), errors.as_str()),
+        (Some(0), "Spark 3.5.9 is withdrawn; jobs are told to use 4.3.0\n", "")
+    );
+    assert_eq!(shown(), [json!("CVE-2026-1"), Value::Null]);
+    desk.refused(
+        &["engine", "withdraw", "3.5.9", "--reason", "again"],
+        "error: cannot withdraw Spark 3.5.9\ncause: the version is withdrawn already",
+    );
+    desk.done(&["engine", "restore", "3.5.9"]);
+    desk.refused(
+        &["engine", "restore", "3.5.9"],
+        "error: cannot take back the withdrawal of Spark 3.5.9\ncause: the version is not withdrawn",
+    );
+    assert_eq!(shown(), [Value::Null, Value::Null]);
+    let actions: Vec<Value> = desk.entries().iter().map(|entry| entry["action"].clone()).collect();
+    assert!(actions.ends_with(&[json!("engine.withdrawn"), json!("engine.restored")]), "{actions:?}");
+}

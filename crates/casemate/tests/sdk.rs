@@ -128,6 +128,43 @@ fn users_that_the_python_sdk_makes_may_do_what_was_granted_and_no_more() {
         .env("SECRET_KEY", stack.s3("secret_key"));
     let output = client(&stack, &mut command).output().expect("python runs");
     succeeded(&output, "users may do what was granted", &stack);
+    // Each call has the policy that decided in its entry.
+    let listed = Command::new(support::CASEMATE)
+        .args(["audit", "list", "--action", "s3:GetObject", "--limit", "1000", "--output", "json", "--data"])
+        .arg(stack.dir.join("data"))
+        .output()
+        .expect("casemate runs");
+    assert!(listed.status.success(), "{}", text(&listed.stderr));
+    for reason in ["IAM: allowed by policy 'iam of storage'", "IAM: denied by policy 'not there'"] {
+        assert!(text(&listed.stdout).contains(reason), "{reason}: {}", text(&listed.stdout));
+    }
+    // The operator sees what was so before the policies were removed.
+    let left: Value = serde_json::from_str(text(&output.stdout).lines().last().unwrap_or_default()).expect("JSON");
+    let explain = |key: &str, more: &[&str]| {
+        let resource = format!("{}/{key}", left["stored"].as_str().expect("a URN"));
+        Command::new(support::CASEMATE)
+            .args(["iam", "explain", "--output", "json", "--action", "storageS3:s3:GetObject", "--resource", &resource])
+            .args(["--identity", left["identity"].as_str().expect("a URN")])
+            .args(more)
+            .arg("--data")
+            .arg(stack.dir.join("data"))
+            .output()
+            .expect("casemate runs")
+    };
+    let at = ["--policy", "none", "--at", left["at"].as_str().expect("a time")];
+    for (key, at, allowed, reason) in [
+        ("iam/a", &at[..], true, "IAM: allowed by policy 'iam of storage'"),
+        ("iam/no/a", &at[..], false, "IAM: denied by policy 'not there'"),
+        ("iam/a", &at[..2], false, "no role of "),
+    ] {
+        let told = explain(key, at);
+        assert!(told.status.success(), "{}", text(&told.stderr));
+        let told: Value = serde_json::from_slice(&told.stdout).expect("JSON");
+        assert_eq!(told["allowed"], allowed, "{told}");
+        assert!(told["reason"].as_str().is_some_and(|words| words.starts_with(reason)), "{told}");
+    }
+    let busy = explain("iam/a", &[]);
+    assert!(!busy.status.success() && text(&busy.stderr).contains("the service runs"), "{}", text(&busy.stderr));
 }
 
 /// A key that was disabled by the API is one that the operator can end all the same.

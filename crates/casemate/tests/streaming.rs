@@ -264,22 +264,11 @@ fn uploads(stack: &Stack) -> Vec<String> {
 
 /// The driver's JVM, as the machine sees it.
 fn driver(job: &str) -> u64 {
-    process(job, "/driver", "org.apache.spark.deploy.SparkSubmit")
+    support::process(job, "/driver", "org.apache.spark.deploy.SparkSubmit").expect("a driver")
 }
 
 fn shim(job: &str) -> u64 {
-    process(job, "/platform", "\0shim\0")
-}
-
-/// A process of a job, by the end of its control group's path and by its command line.
-fn process(job: &str, group: &str, command: &str) -> u64 {
-    let found = fs::read_dir("/proc").expect("processes").flatten().find(|process| {
-        let read = |name: &str| text(&fs::read(process.path().join(name)).unwrap_or_default());
-        read("cgroup").lines().any(|line| line.contains(job) && line.ends_with(group))
-            && read("cmdline").contains(command)
-    });
-    let found = found.unwrap_or_else(|| panic!("job {job} has no {command}"));
-    found.file_name().to_string_lossy().parse().expect("pid")
+    support::process(job, "/platform", " shim ").expect("a shim")
 }
 
 /// A file that the tests here give to a job.

@@ -13,7 +13,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, Limited};
-use identity::Refusal;
+use identity::{Refusal, session_cookie, session_cookie_name};
 use url::form_urlencoded;
 
 use crate::{
@@ -116,7 +116,7 @@ pub(crate) async fn find_session(
     seen: &Seen,
     now: jiff::Timestamp,
 ) -> Result<Option<Session>, Stop> {
-    let Some(secret) = cookie(&parts.headers, cookie_name(seen)) else { return Ok(None) };
+    let Some(secret) = cookie(&parts.headers, session_cookie_name(&seen.base_url)) else { return Ok(None) };
     match console.identity.authenticate_session(secret, seen.source_ip, now).await {
         Ok(caller) => Ok(Some(Session { caller, token: form_token(secret) })),
         Err(Refusal::SourceIp { .. }) => {
@@ -194,19 +194,9 @@ pub(crate) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> 
     found
 }
 
-/// The name of the session's cookie. With the prefix, browsers take it by HTTPS from this host alone, for all paths
-/// (RFC 6265bis, section 4.1.3.2); by plain HTTP, which is for loopback addresses, they would not take it at all.
-pub(crate) fn cookie_name(seen: &Seen) -> &'static str {
-    if seen.secure { "__Host-casemate" } else { "casemate" }
-}
-
 /// What sets the cookie of a session; an empty secret takes it away.
 pub(crate) fn set_cookie(seen: &Seen, secret: &str) -> Option<HeaderValue> {
-    let name = cookie_name(seen);
-    let secure = if seen.secure { "; Secure" } else { "" };
-    let end = if secret.is_empty() { "; Max-Age=0" } else { "" };
-    let text = format!("{name}={secret}; Path=/; HttpOnly; SameSite=Lax{secure}{end}");
-    let mut value = HeaderValue::from_str(&text).ok()?;
+    let mut value = HeaderValue::from_str(&session_cookie(&seen.base_url, secret)).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
@@ -303,15 +293,5 @@ mod tests {
         assert_eq!(cookie(&headers(&["casemate=x", "casemate=y"]), "casemate"), None);
         assert_eq!(cookie(&headers(&["xcasemate=x; casemate"]), "casemate"), None);
         assert_eq!(cookie(&headers(&["casemate=x"]), "__Host-casemate"), None);
-    }
-
-    #[test]
-    fn the_cookie_is_bound_to_https_and_this_host_where_there_is_https() {
-        let seen = |secure| Seen { source_ip: None, base_url: String::new(), secure };
-        let text =
-            |secure, secret| set_cookie(&seen(secure), secret).expect("a header").to_str().expect("text").to_owned();
-        assert_eq!(text(true, "s"), "__Host-casemate=s; Path=/; HttpOnly; SameSite=Lax; Secure");
-        assert_eq!(text(false, "s"), "casemate=s; Path=/; HttpOnly; SameSite=Lax");
-        assert_eq!(text(true, ""), "__Host-casemate=; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=0");
     }
 }

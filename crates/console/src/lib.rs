@@ -41,6 +41,4 @@ pub struct Seen {
     pub source_ip: Option<IpAddr>,
     /// Scheme, host and port that the browser used, such as `https://console.example.org`.
     pub base_url: String,
-    /// Whether the browser used HTTPS.
-    pub secure: bool,
 }

@@ -56,6 +56,8 @@ pub static PAGES: &[Page] = &[
     page!(Session "GET" "/console/projects/{project}", projects::page),
     page!(Session "GET" "/console/projects/{project}/jobs", projects::jobs),
     page!(Session "GET" "/console/projects/{project}/jobs/{job}", projects::job),
+    page!(Session "GET" "/console/projects/{project}/schedules", projects::schedules),
+    page!(Session "GET" "/console/projects/{project}/schedules/{schedule}", projects::schedule),
     page!(Session "GET" "/console/iam", iam::policies),
     page!(Session "GET" "/console/iam/policies/{policy}", iam::policy),
     page!(Session "GET" "/console/iam/explain", iam::explain),

@@ -4,221 +4,18 @@
 #[path = "../../api/tests/support/mod.rs"]
 mod support;
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-};
+mod site;
 
-use axum::{body::Body, extract::ConnectInfo};
-use console::{Access, Console, PAGES, Page, Seen};
-use http::{Request, StatusCode, header};
-use identity::{AccessRule, CredentialRequest, CredentialStatus, IpRule, NewPerson, NewSession, Opener, SESSION_IDLE};
+use std::net::SocketAddr;
+
+use axum::body::Body;
+use console::{Access, PAGES};
+use http::{StatusCode, header};
+use identity::{CredentialStatus, IpRule, SESSION_IDLE};
 use jiff::{SignedDuration, Timestamp};
-use model::{EngineParameter, Job, JobId, JobRequest, JobSpec, JobStatus, SpecRules};
 use serde_json::{Value, json};
-use support::{Answer, BASE, World, encoded};
-use uuid::Uuid;
-use zeroize::Zeroizing;
-
-/// The API with the console, and a clock that a test owns.
-struct Site {
-    world: World,
-    later: Arc<Mutex<SignedDuration>>,
-}
-
-impl Site {
-    async fn new() -> Site {
-        Site::at(BASE).await
-    }
-
-    /// The same, reached by this address.
-    async fn at(url: &str) -> Site {
-        let mut world = World::at(url).await;
-        let base_url = url.to_owned();
-        let later: Arc<Mutex<SignedDuration>> = Arc::default();
-        let ahead = Arc::clone(&later);
-        let seen = move |parts: &http::request::Parts| Seen {
-            source_ip: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip()),
-            secure: base_url.starts_with("https://"),
-            base_url: base_url.clone(),
-        };
-        let pages = console::router(Console {
-            identity: world.identity.clone(),
-            api: world.router.clone(),
-            seen: Arc::new(seen),
-            clock: Arc::new(move || Timestamp::now() + *ahead.lock().expect("a clock")),
-        });
-        world.router = world.router.clone().merge(pages);
-        let site = Site { world, later };
-        site.user("root", "ADMIN").await;
-        site
-    }
-
-    /// Makes a user with the password of all.
-    async fn user(&self, login: &str, group: &str) {
-        let (identity, account, by) = (&self.world.identity, &self.world.account, audit::Actor::operator());
-        let new = NewPerson { login: login.to_owned(), group: group.to_owned(), ..NewPerson::default() };
-        identity.create_person(account, new, &by).await.expect("a user");
-        self.set_password(login, PASSWORD).await;
-    }
-
-    async fn set_password(&self, login: &str, password: &str) {
-        let (identity, by) = (&self.world.identity, audit::Actor::operator());
-        let link = identity.create_setup(&self.world.account, login, &by).await.expect("a link");
-        identity.use_setup(&link.token, Zeroizing::new(password.to_owned()), &by).await.expect("a password");
-    }
-
-    fn browser(&self) -> Browser<'_> {
-        Browser { site: self, cookie: None, agent: "test".to_owned() }
-    }
-
-    async fn logged_in(&self, login: &str) -> Browser<'_> {
-        let mut browser = self.browser();
-        let answer = browser.log_in(login, "").await;
-        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{answer:?}");
-        browser
-    }
-
-    /// One that a provider vouched for, in the group of administrators.
-    async fn federated(&self) -> Browser<'_> {
-        let account = &self.world.account;
-        let (kind, at) = ("OIDC".to_owned(), Timestamp::now());
-        let provider =
-            db::sso::Provider { account: account.clone(), kind, disable_users: false, created: at, updated: at };
-        if db::sso::find(&self.world.db, account.as_str()).await.expect("read").is_none() {
-            let mut tx = self.world.db.begin().await.expect("a transaction");
-            db::sso::insert(&mut tx, &provider).await.expect("a provider");
-            tx.commit().await.expect("committed");
-        }
-        let groups = vec!["ADMIN".to_owned()];
-        let who = Opener::Federated { name: "eve".to_owned(), groups, since: Timestamp::now() };
-        let new = NewSession { account, who: &who, factor: None, from: None, user_agent: "test" };
-        let session = self.world.identity.open_session(&new).await.expect("opened");
-        Browser { cookie: Some(format!("{COOKIE}={}", *session.secret)), ..self.browser() }
-    }
-
-    fn wait(&self, time: SignedDuration) {
-        *self.later.lock().expect("a clock") += time;
-    }
-
-    /// A consumer key that an application of this name asked for: the token of its page, and the key.
-    async fn asked(&self, name: &str) -> (String, String) {
-        let (identity, by) = (&self.world.identity, audit::Actor::operator());
-        let made = identity.create_application(&self.world.account, name, "", &by).await.expect("an application");
-        let request = CredentialRequest { rules: AccessRule::everything(), ..CredentialRequest::default() };
-        let pending = identity.request_credential(&made.application, &request, &by).await.expect("asked");
-        (pending.token.to_string(), pending.consumer_key.to_string())
-    }
-
-    /// A job of the project.
-    async fn job(&self, name: &str) -> String {
-        let rules = SpecRules {
-            regions: vec!["GRA".parse().expect("a region")],
-            versions: vec!["3.5.9".parse().expect("a version")],
-        };
-        let parameters = [("job_type", "python"), ("main_application_code", "a.py"), ("arguments", HOSTILE)];
-        let parameter = |(name, value): (&str, &str)| EngineParameter { name: name.into(), value: value.into() };
-        let request = JobRequest {
-            name: Some(name.to_owned()),
-            region: Some("GRA".to_owned()),
-            engine: Some("spark".to_owned()),
-            engine_version: Some("3.5.9".to_owned()),
-            container_name: Some("code".to_owned()),
-            parameters: parameters.map(parameter).into(),
-            ..JobRequest::default()
-        };
-        let job = Job {
-            id: JobId(Uuid::now_v7()),
-            project: self.world.project.clone(),
-            spec: JobSpec::parse(&request, &rules).expect("a specification"),
-            status: JobStatus::Pending,
-            created: Timestamp::now(),
-            since: Timestamp::now(),
-            not_before: Timestamp::now(),
-            retried: 0,
-            forgotten: 0,
-            started: None,
-            ended: None,
-            return_code: None,
-            reason: None,
-            logs_address: None,
-            attempt: 0,
-        };
-        let mut tx = self.world.db.begin().await.expect("a transaction");
-        db::jobs::insert(&mut tx, &job).await.expect("a job");
-        tx.commit().await.expect("committed");
-        job.id.to_string()
-    }
-
-    /// The path of a page with something in each parameter.
-    fn filled(&self, page: &Page, job: &str, policy: &str, token: &str) -> String {
-        let filled = page.path.replace("{project}", self.world.project.as_str()).replace("{job}", job);
-        let filled = filled.replace("{policy}", policy).replace("{token}", token);
-        assert!(!filled.contains('{'), "a parameter that this test does not know: {filled}");
-        filled
-    }
-}
-
-/// A browser as far as it matters: it keeps the cookie.
-struct Browser<'s> {
-    site: &'s Site,
-    cookie: Option<String>,
-    agent: String,
-}
-
-impl Browser<'_> {
-    fn request(&self, method: &str, path: &str) -> http::request::Builder {
-        let request = Request::builder().method(method).uri(path).header("host", "api.example.org");
-        let request = request.header("user-agent", &self.agent);
-        match &self.cookie {
-            Some(cookie) => request.header("cookie", cookie),
-            None => request,
-        }
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        self.site.world.send(self.request("GET", path).body(Body::empty()).expect("a request")).await
-    }
-
-    /// Sends a form as a page of the console does.
-    async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
-        self.post_with(path, fields, &[("sec-fetch-site", "same-origin"), ("origin", BASE)]).await
-    }
-
-    async fn post_with(&mut self, path: &str, fields: &[(&str, &str)], headers: &[(&str, &str)]) -> Answer {
-        let text: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
-        let mut request = self.request("POST", path).header("content-type", "application/x-www-form-urlencoded");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let answer = self.site.world.send(request.body(Body::from(text.join("&"))).expect("a request")).await;
-        if let Some(set) = answer.headers.get(header::SET_COOKIE) {
-            let pair = set.to_str().expect("text").split(';').next().expect("a pair").to_owned();
-            self.cookie = (!pair.ends_with('=')).then_some(pair);
-        }
-        answer
-    }
-
-    async fn log_in(&mut self, login: &str, next: &str) -> Answer {
-        let name = format!("{}/{login}", self.site.world.account);
-        self.post("/console/login", &[("login", &name), ("password", PASSWORD), ("code", ""), ("next", next)]).await
-    }
-
-    /// The token of the forms of this session.
-    async fn token(&self) -> String {
-        let answer = self.get("/console").await;
-        let (_, rest) = answer.text.split_once("name=\"token\" value=\"").expect("a form");
-        rest.split('"').next().expect("a value").to_owned()
-    }
-
-    async fn is_logged_in(&self) -> bool {
-        self.get("/console").await.status == StatusCode::OK
-    }
-}
-
-fn location(answer: &Answer) -> &str {
-    answer.headers.get(header::LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default()
-}
+use site::{COOKIE, HOSTILE, PASSWORD, Site, location};
+use support::{Answer, BASE, encoded};
 
 /// A page without what passkeys are asked for, which is another in each.
 fn without_challenge(page: &str) -> String {
@@ -253,6 +50,11 @@ async fn a_person_registers_a_security_key_and_logs_in_by_it() {
     chromium.wait_for("A new security key").await;
     chromium.click("button[name=register]").await;
     chromium.wait_for("Disable key").await;
+    // An authenticator that holds a key of the user makes no second (WebAuthn Level 3, section 6.3.2, step 3).
+    chromium.click(&does("key-create")).await;
+    chromium.wait_for("A new security key").await;
+    chromium.click("button[name=register]").await;
+    chromium.wait_for("InvalidStateError").await;
 
     // Beside the password.
     chromium.click(log_out).await;
@@ -730,8 +532,5 @@ async fn a_right_is_explained_now_and_by_request() {
     }
 }
 
-const PASSWORD: &str = "correct horse battery staple";
-const COOKIE: &str = "__Host-casemate";
 const FORM: &str = "application/x-www-form-urlencoded";
-const HOSTILE: &str = "<script>alert(1)</script>\"onload='x'&amp;";
 const HOSTILE_ID: &str = "%3Cscript%3Ealert(1)%3C%2Fscript%3E";

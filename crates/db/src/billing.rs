@@ -2,10 +2,10 @@
 //! not decided here.
 
 use jiff::Timestamp;
-use model::{AttemptNo, Cores, EndReason, JobId, JobStatus, MiB, ProjectId};
+use model::{AttemptNo, Cores, EndReason, JobId, MiB, ProjectId};
 use sqlx::{Row as _, sqlite::SqliteRow};
 
-use crate::{Db, Error, Tx, micros, number, parse, time};
+use crate::{Db, Error, Tx, json_list, micros, number, parse, time};
 
 /// A row of the price list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Run {
     pub started: Timestamp,
     /// When it ended; `None` while it runs.
     pub ended: Option<Timestamp>,
+    /// Why it ended. Not known of some that ended before this was written down.
+    pub reason: Option<EndReason>,
 }
 
 /// A job that failed.
@@ -102,62 +104,33 @@ pub async fn insert_price(tx: &mut Tx, price: &Price, at: Timestamp) -> Result<(
 
 /// The runs of a project that took time between two moments, by job and attempt. `to` itself is not between them.
 pub async fn runs(db: &Db, project: &ProjectId, from: Timestamp, to: Timestamp) -> Result<Vec<Run>, Error> {
-    // Each part of the union has an index of its own: a project's past costs nothing.
-    let rows = sqlx::query(
-        "SELECT attempts.job, attempts.number, attempts.started, attempts.ended,
-                jobs.name, jobs.region, jobs.cores, jobs.memory
-         FROM (
-             SELECT job, number FROM attempts WHERE started >= ?2 AND started < ?3
-             UNION SELECT job, number FROM attempts
-                 WHERE started IS NOT NULL AND ended IS NOT NULL AND ended >= ?2 AND started < ?3
-             UNION SELECT job, number FROM attempts WHERE started IS NOT NULL AND ended IS NULL AND started < ?3
-         ) AS run
-         JOIN attempts ON attempts.job = run.job AND attempts.number = run.number
-         JOIN jobs ON jobs.id = run.job
-         WHERE jobs.project = ?1 ORDER BY attempts.job, attempts.number",
-    )
-    .bind(project.as_str())
-    .bind(micros(from))
-    .bind(micros(to))
-    .fetch_all(db.readers())
-    .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Run {
-                job: parse("attempts.job", row.try_get("job")?)?,
-                name: row.try_get("name")?,
-                region: row.try_get("region")?,
-                attempt: AttemptNo(number("attempts.number", row.try_get("number")?)?),
-                cores: Cores(number("jobs.cores", row.try_get("cores")?)?),
-                memory: MiB(number("jobs.memory", row.try_get("memory")?)?),
-                started: time("attempts.started", row.try_get("started")?)?,
-                ended: row.try_get::<Option<i64>, _>("ended")?.map(|at| time("attempts.ended", at)).transpose()?,
-            })
-        })
-        .collect()
+    let rows =
+        sqlx::query(RUNS).bind(project.as_str()).bind(micros(from)).bind(micros(to)).fetch_all(db.readers()).await?;
+    rows.iter().map(run).collect()
+}
+
+/// All runs of these jobs that have ended, by job and attempt.
+pub async fn ended_runs(db: &Db, jobs: &[JobId]) -> Result<Vec<Run>, Error> {
+    let ids: Vec<String> = jobs.iter().map(ToString::to_string).collect();
+    let rows = sqlx::query(ENDED_RUNS)
+        .bind(json_list(&ids.iter().map(String::as_str).collect::<Vec<_>>()))
+        .fetch_all(db.readers())
+        .await?;
+    rows.iter().map(run).collect()
 }
 
 /// The jobs of a project that failed between two moments, by their end. `to` itself is not between them.
 pub async fn failed(db: &Db, project: &ProjectId, from: Timestamp, to: Timestamp) -> Result<Vec<Failed>, Error> {
-    let rows = sqlx::query(
-        "SELECT id, name, attempt, ended, reason FROM jobs
-         WHERE project = ? AND status = ? AND ended >= ? AND ended < ? ORDER BY ended, id",
-    )
-    .bind(project.as_str())
-    .bind(JobStatus::Failed.as_str())
-    .bind(micros(from))
-    .bind(micros(to))
-    .fetch_all(db.readers())
-    .await?;
+    let rows =
+        sqlx::query(FAILED).bind(project.as_str()).bind(micros(from)).bind(micros(to)).fetch_all(db.readers()).await?;
     rows.iter()
         .map(|row| {
-            let reason = row.try_get::<Option<&str>, _>("reason")?.map(serde_json::from_str).transpose();
             Ok(Failed {
                 job: parse("jobs.id", row.try_get("id")?)?,
                 name: row.try_get("name")?,
                 attempt: number("jobs.attempt", row.try_get("attempt")?)?,
                 ended: time("jobs.ended", row.try_get("ended")?)?,
-                reason: reason.map_err(|_| Error::Damaged { column: "jobs.reason" })?,
+                reason: reason(row, "jobs.reason")?,
             })
         })
         .collect()
@@ -165,13 +138,7 @@ pub async fn failed(db: &Db, project: &ProjectId, from: Timestamp, to: Timestamp
 
 /// When the first run of a project started.
 pub async fn first_run(db: &Db, project: &ProjectId) -> Result<Option<Timestamp>, Error> {
-    let row = sqlx::query(
-        "SELECT MIN(attempts.started) AS first FROM jobs JOIN attempts ON attempts.job = jobs.id
-         WHERE jobs.project = ? AND attempts.started IS NOT NULL",
-    )
-    .bind(project.as_str())
-    .fetch_one(db.readers())
-    .await?;
+    let row = sqlx::query(FIRST_RUN).bind(project.as_str()).fetch_one(db.readers()).await?;
     row.try_get::<Option<i64>, _>("first")?.map(|at| time("attempts.started", at)).transpose()
 }
 
@@ -218,6 +185,25 @@ pub async fn insert_correction(
     Ok(done.last_insert_rowid())
 }
 
+fn run(row: &SqliteRow) -> Result<Run, Error> {
+    Ok(Run {
+        job: parse("attempts.job", row.try_get("job")?)?,
+        name: row.try_get("name")?,
+        region: row.try_get("region")?,
+        attempt: AttemptNo(number("attempts.number", row.try_get("number")?)?),
+        cores: Cores(number("jobs.cores", row.try_get("cores")?)?),
+        memory: MiB(number("jobs.memory", row.try_get("memory")?)?),
+        started: time("attempts.started", row.try_get("started")?)?,
+        ended: row.try_get::<Option<i64>, _>("ended")?.map(|at| time("attempts.ended", at)).transpose()?,
+        reason: reason(row, "attempts.reason")?,
+    })
+}
+
+fn reason(row: &SqliteRow, column: &'static str) -> Result<Option<EndReason>, Error> {
+    let reason = row.try_get::<Option<&str>, _>("reason")?.map(serde_json::from_str).transpose();
+    reason.map_err(|_| Error::Damaged { column })
+}
+
 fn price(row: &SqliteRow) -> Result<Price, Error> {
     Ok(Price {
         since: time("prices.since", row.try_get("since")?)?,
@@ -225,4 +211,59 @@ fn price(row: &SqliteRow) -> Result<Price, Error> {
         core_minute: row.try_get("core_minute")?,
         gib_minute: row.try_get("gib_minute")?,
     })
+}
+
+// Each part of the union has an index of its own, so that a month costs what ran in it: what started in it, what was begun
+// before and ended in a later month than it was begun in (an index that holds such runs alone), and what still runs.
+const RUNS: &str = "SELECT attempts.job, attempts.number, attempts.started, attempts.ended, attempts.reason,
+        jobs.name, jobs.region, jobs.cores, jobs.memory
+     FROM (
+         SELECT job, number FROM attempts WHERE project = ?1 AND started >= ?2 AND started < ?3
+         UNION SELECT job, number FROM attempts INDEXED BY attempts_over_months
+             WHERE project = ?1 AND started IS NOT NULL AND ended IS NOT NULL
+               AND strftime('%Y-%m', started / 1000000, 'unixepoch') <> strftime('%Y-%m', ended / 1000000, 'unixepoch')
+               AND ended >= ?2 AND started < ?3
+         UNION SELECT job, number FROM attempts
+             WHERE project = ?1 AND started IS NOT NULL AND ended IS NULL AND started < ?3
+     ) AS run
+     JOIN attempts ON attempts.job = run.job AND attempts.number = run.number
+     JOIN jobs ON jobs.id = run.job
+     ORDER BY attempts.job, attempts.number";
+const ENDED_RUNS: &str = "SELECT attempts.job, attempts.number, attempts.started, attempts.ended, attempts.reason,
+        jobs.name, jobs.region, jobs.cores, jobs.memory
+     FROM json_each(?1) AS wanted JOIN attempts ON attempts.job = wanted.value JOIN jobs ON jobs.id = attempts.job
+     WHERE attempts.started IS NOT NULL AND attempts.ended IS NOT NULL
+     ORDER BY attempts.job, attempts.number";
+const FAILED: &str = "SELECT id, name, attempt, ended, reason FROM jobs
+     WHERE project = ? AND status = 'FAILED' AND ended >= ? AND ended < ? ORDER BY ended, id";
+const FIRST_RUN: &str = "SELECT MIN(started) AS first FROM attempts WHERE project = ? AND started IS NOT NULL";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_month_is_read_by_indexes_and_no_past_or_later_one_with_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = Db::open(&dir.path().join("casemate.sqlite")).await.expect("a database");
+        for (statement, indexes) in [
+            (RUNS, &["attempts_of_project_by_start", "attempts_over_months", "attempts_of_project_that_run"][..]),
+            (ENDED_RUNS, &["sqlite_autoindex_attempts_1"][..]),
+            (FAILED, &["jobs_that_failed"][..]),
+            (FIRST_RUN, &["attempts_of_project_by_start"][..]),
+        ] {
+            let explained = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+            let rows = sqlx::query(explained).fetch_all(db.readers()).await.expect("a plan");
+            let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+            for index in indexes {
+                let used = plan.iter().any(|step| {
+                    step.contains(&format!("USING INDEX {index} ("))
+                        || step.contains(&format!("USING COVERING INDEX {index} ("))
+                });
+                assert!(used, "{index}: {plan:#?}");
+            }
+            let scans = |step: &&String| step.starts_with("SCAN") && !step.contains("run") && !step.contains("wanted");
+            assert_eq!(plan.iter().find(scans), None, "{plan:#?}");
+        }
+    }
 }

@@ -262,6 +262,20 @@ pub async fn refuse(tx: &mut Tx, id: i64) -> Result<bool, Error> {
     Ok(done.rows_affected() > 0)
 }
 
+/// Whether a credential is good at that time, and bound to these addresses (a JSON list; `None` allows all).
+pub async fn is_good(tx: &mut Tx, id: i64, allowed_ips: Option<&str>, at: Timestamp) -> Result<bool, Error> {
+    let found: Option<i64> = sqlx::query_scalar(
+        "SELECT id FROM credentials
+         WHERE id = ? AND status = 'validated' AND (expiration IS NULL OR expiration > ?) AND allowed_ips IS ?",
+    )
+    .bind(id)
+    .bind(micros(at))
+    .bind(allowed_ips)
+    .fetch_optional(tx.connection())
+    .await?;
+    Ok(found.is_some())
+}
+
 /// Binds a credential to other addresses (a JSON list; `None` allows all); whether it is there and usable.
 pub async fn set_allowed_ips(tx: &mut Tx, id: i64, allowed_ips: Option<&str>) -> Result<bool, Error> {
     let done = sqlx::query("UPDATE credentials SET allowed_ips = ? WHERE id = ? AND status = 'validated'")

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use model::{Attempt, AttemptNo, Cores, Job, JobId, JobStatus, MiB, ProjectId, Quota, SandboxId, Usage};
+use model::{Attempt, AttemptNo, Cores, EndReason, Job, JobId, JobStatus, MiB, ProjectId, Quota, SandboxId, Usage};
 use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 
 use crate::{Db, Error, Tx, micros, number, parse, time};
@@ -229,7 +229,7 @@ pub async fn heads(db: &Db, now: Timestamp) -> Result<Vec<Waiting>, Error> {
         "SELECT head.id, head.project, head.cores AS asked_cores, head.memory AS asked_memory,
                 head.storage AS asked_storage, quota.jobs, quota.cores, quota.memory, quota.storage
          FROM projects LEFT JOIN project_quotas AS quota ON quota.project = projects.id JOIN jobs AS head ON head.id = (
-             SELECT waiting.id FROM jobs AS waiting
+             SELECT waiting.id FROM jobs AS waiting INDEXED BY jobs_that_wait
              WHERE waiting.project = projects.id AND waiting.status = 'PENDING' AND waiting.not_before <= ?
                AND waiting.after IS NULL
                AND (quota.cores IS NULL OR waiting.cores <= quota.cores)
@@ -257,6 +257,72 @@ pub async fn heads(db: &Db, now: Timestamp) -> Result<Vec<Waiting>, Error> {
             })
         })
         .collect()
+}
+
+/// How many jobs have not ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Census {
+    /// That wait for room, for a time or for another job.
+    pub pending: u64,
+    /// Of these, that are tried again later.
+    pub paused: u64,
+    /// Of these, that wait for the end of another one.
+    pub held: u64,
+    /// Of these, that could start but are larger than the whole quota of their project.
+    pub oversized: u64,
+    /// Whose sandbox is being built.
+    pub submitted: u64,
+    /// That run.
+    pub running: u64,
+    /// That are asked to end.
+    pub cancelling: u64,
+    /// When the oldest of those that could start was accepted.
+    pub oldest: Option<Timestamp>,
+}
+
+/// Counts jobs that have not ended, by indexes of these alone, so that those that have cost nothing.
+pub async fn census(db: &Db, now: Timestamp) -> Result<Census, Error> {
+    let waiting = sqlx::query(
+        "SELECT COUNT(*), COALESCE(SUM(not_before > ?1 AND after IS NULL), 0), COALESCE(SUM(after IS NOT NULL), 0),
+                MIN(CASE WHEN after IS NULL AND not_before <= ?1 THEN created END)
+         FROM jobs WHERE status = 'PENDING'",
+    )
+    .bind(micros(now))
+    .fetch_one(db.readers())
+    .await?;
+    let mut census = Census {
+        pending: number("jobs", waiting.try_get(0)?)?,
+        paused: number("jobs.not_before", waiting.try_get(1)?)?,
+        held: number("jobs.after", waiting.try_get(2)?)?,
+        oldest: waiting.try_get::<Option<i64>, _>(3)?.map(|at| time("jobs.created", at)).transpose()?,
+        ..Census::default()
+    };
+    let oversized = sqlx::query(
+        "SELECT COUNT(*) FROM jobs JOIN project_quotas AS quota ON quota.project = jobs.project
+         WHERE jobs.status = 'PENDING' AND jobs.after IS NULL AND jobs.not_before <= ?
+           AND (jobs.cores > quota.cores OR jobs.memory > quota.memory OR jobs.storage > quota.storage)",
+    )
+    .bind(micros(now))
+    .fetch_one(db.readers())
+    .await?;
+    census.oversized = number("jobs", oversized.try_get(0)?)?;
+    let standing = sqlx::query(
+        "SELECT jobs.status, COUNT(DISTINCT jobs.id) FROM attempts JOIN jobs ON jobs.id = attempts.job
+         WHERE attempts.closed IS NULL GROUP BY jobs.status",
+    )
+    .fetch_all(db.readers())
+    .await?;
+    for row in &standing {
+        let count = number("jobs", row.try_get(1)?)?;
+        match row.try_get(0)? {
+            "SUBMITTED" => census.submitted = count,
+            "RUNNING" => census.running = count,
+            "CANCELLING" => census.cancelling = count,
+            // It waits again, or has ended, and its last sandbox is being removed.
+            _ => {}
+        }
+    }
+    Ok(census)
 }
 
 /// What the attempts that still stand take, by project.
@@ -291,9 +357,13 @@ pub async fn wait_for(tx: &mut Tx, id: JobId, other: JobId) -> Result<(), Error>
     Ok(())
 }
 
-/// Lets a job wait for room only.
-pub async fn release(tx: &mut Tx, id: JobId) -> Result<(), Error> {
-    sqlx::query("UPDATE jobs SET after = NULL WHERE id = ?").bind(id.to_string()).execute(tx.connection()).await?;
+/// Lets a job wait for room only, from a time on.
+pub async fn release(tx: &mut Tx, id: JobId, at: Timestamp) -> Result<(), Error> {
+    sqlx::query("UPDATE jobs SET after = NULL, since = ? WHERE id = ?")
+        .bind(micros(at))
+        .bind(id.to_string())
+        .execute(tx.connection())
+        .await?;
     Ok(())
 }
 
@@ -312,16 +382,18 @@ pub async fn followers(tx: &mut Tx, id: JobId) -> Result<Vec<Job>, Error> {
 
 /// How many jobs of a project wait for the end of another one.
 pub async fn held(tx: &mut Tx, project: &ProjectId) -> Result<u64, Error> {
-    let row = sqlx::query("SELECT COUNT(*) AS total FROM jobs WHERE project = ? AND after IS NOT NULL")
-        .bind(project.as_str())
-        .fetch_one(tx.connection())
-        .await?;
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS total FROM jobs WHERE project = ? AND after IS NOT NULL AND status = 'PENDING'",
+    )
+    .bind(project.as_str())
+    .fetch_one(tx.connection())
+    .await?;
     number("jobs", row.try_get("total")?)
 }
 
 /// Whether a job waits for the end of another one.
 pub async fn is_held(db: &Db, id: JobId) -> Result<bool, Error> {
-    let row = sqlx::query("SELECT 1 FROM jobs WHERE id = ? AND after IS NOT NULL")
+    let row = sqlx::query("SELECT 1 FROM jobs WHERE id = ? AND after IS NOT NULL AND status = 'PENDING'")
         .bind(id.to_string())
         .fetch_optional(db.readers())
         .await?;
@@ -331,7 +403,8 @@ pub async fn is_held(db: &Db, id: JobId) -> Result<bool, Error> {
 /// How many jobs of the same project wait and are older than this one.
 pub async fn waiting_before(db: &Db, project: &ProjectId, id: JobId) -> Result<u64, Error> {
     let row = sqlx::query(
-        "SELECT COUNT(*) AS total FROM jobs WHERE project = ? AND status = 'PENDING' AND after IS NULL AND id < ?",
+        "SELECT COUNT(*) AS total FROM jobs INDEXED BY jobs_that_wait
+         WHERE project = ? AND status = 'PENDING' AND after IS NULL AND id < ?",
     )
     .bind(project.as_str())
     .bind(id.to_string())
@@ -363,7 +436,9 @@ pub async fn waiting_since(db: &Db, before: Timestamp, limit: u32) -> Result<Vec
 
 /// Adds an attempt with the wrapped key of its log.
 pub async fn insert_attempt(tx: &mut Tx, attempt: &Attempt, wrapped_log_key: &[u8]) -> Result<(), Error> {
-    sqlx::query("INSERT INTO attempts (job, number, log_key, created) VALUES (?, ?, ?, ?)")
+    let statement = "INSERT INTO attempts (job, number, log_key, created, project)
+         VALUES (?1, ?2, ?3, ?4, (SELECT project FROM jobs WHERE id = ?1))";
+    sqlx::query(statement)
         .bind(attempt.job.to_string())
         .bind(i64::from(attempt.number.0))
         .bind(wrapped_log_key)
@@ -389,10 +464,17 @@ pub async fn attempt_started(tx: &mut Tx, id: SandboxId, at: Timestamp) -> Resul
     write_time(tx, statement, id, at).await
 }
 
-/// Writes when an attempt ended.
-pub async fn attempt_ended(tx: &mut Tx, id: SandboxId, at: Timestamp) -> Result<(), Error> {
-    let statement = "UPDATE attempts SET ended = ?3 WHERE job = ?1 AND number = ?2 AND ended IS NULL";
-    write_time(tx, statement, id, at).await
+/// Writes when and why an attempt ended; the first time counts.
+pub async fn attempt_ended(tx: &mut Tx, id: SandboxId, at: Timestamp, reason: Option<&EndReason>) -> Result<(), Error> {
+    let reason = reason.map(serde_json::to_string).transpose();
+    sqlx::query("UPDATE attempts SET ended = ?3, reason = ?4 WHERE job = ?1 AND number = ?2 AND ended IS NULL")
+        .bind(id.job.to_string())
+        .bind(i64::from(id.attempt.0))
+        .bind(micros(at))
+        .bind(reason.map_err(|_| Error::Damaged { column: "attempts.reason" })?)
+        .execute(tx.connection())
+        .await?;
+    Ok(())
 }
 
 /// Writes when nothing of an attempt stood any more; it takes no room from then on.

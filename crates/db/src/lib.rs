@@ -9,6 +9,7 @@ pub mod audit;
 pub mod billing;
 pub mod contacts;
 pub mod credentials;
+pub mod engines;
 pub mod iam;
 pub mod idempotency;
 pub mod ip_restrictions;
@@ -20,8 +21,10 @@ pub mod oidc;
 pub mod people;
 pub mod project_users;
 pub mod quotas;
+mod readers;
 pub mod s3_keys;
 pub mod saml;
+pub mod schedules;
 pub mod second_factors;
 pub mod sessions;
 pub mod sso;
@@ -32,6 +35,7 @@ pub mod webauthn;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use readers::Readers;
 use sqlx::{
     Sqlite, SqliteConnection, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -42,7 +46,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Clone)]
 pub struct Db {
     writer: SqlitePool,
-    readers: SqlitePool,
+    readers: Readers,
     /// For what brings the log into the file.
     checkpointer: SqlitePool,
     told: Arc<Told>,
@@ -70,20 +74,15 @@ impl Db {
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .min_connections(1)
+            // It is a thread of this process: there is nothing to test before each use.
+            .test_before_acquire(false)
             .acquire_timeout(ACQUIRE)
             .idle_timeout(None)
             .max_lifetime(None)
             .connect_with(options.clone())
             .await?;
         sqlx::migrate!("./migrations").run(&writer).await?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .min_connections(1)
-            .acquire_timeout(ACQUIRE)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(options.clone().pragma("query_only", "ON"))
-            .await?;
+        let readers = Readers::open(options.clone().pragma("query_only", "ON")).await?;
         let checkpointer = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options);
         Ok(Db { writer, readers, checkpointer, told: Arc::default() })
     }
@@ -108,7 +107,7 @@ impl Db {
     }
 
     /// The connections for reading, for the resource files of this crate.
-    pub(crate) fn readers(&self) -> &SqlitePool {
+    pub(crate) fn readers(&self) -> &Readers {
         &self.readers
     }
 }
@@ -201,4 +200,3 @@ pub(crate) fn parse<T: std::str::FromStr>(column: &'static str, text: &str) -> R
 /// Another process (an operator's command) may hold the write lock for a moment.
 const BUSY: Duration = Duration::from_secs(10);
 const ACQUIRE: Duration = Duration::from_secs(30);
-const READERS: u32 = 4;

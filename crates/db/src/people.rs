@@ -153,6 +153,15 @@ pub async fn set_password(tx: &mut Tx, id: i64, hash: &str, now: Timestamp) -> R
     Ok(done.rows_affected() > 0)
 }
 
+/// When the password of a user was set, as this transaction sees it; `None`: there is no such user, or it is disabled.
+pub async fn password_set_in(tx: &mut Tx, id: i64) -> Result<Option<Timestamp>, Error> {
+    let at: Option<i64> = sqlx::query_scalar("SELECT password_updated FROM people WHERE id = ? AND enabled = 1")
+        .bind(id)
+        .fetch_optional(tx.connection())
+        .await?;
+    at.map(|at| time("people.password_updated", at)).transpose()
+}
+
 /// Removes a user; whether it was there. Its credentials are ended by [`crate::credentials::expire_of_person`].
 pub async fn delete(tx: &mut Tx, id: i64) -> Result<bool, Error> {
     let done = sqlx::query("DELETE FROM people WHERE id = ?").bind(id).execute(tx.connection()).await?;

@@ -73,34 +73,34 @@ mod tests {
     async fn longest_log(db: &Db, path: &std::path::Path, commits: u32) -> u64 {
         let mut longest = 0;
         for number in 0..commits {
-            let mut tx = db.begin().await.unwrap();
+            let mut tx = db.begin().await.expect("done");
             sqlx::query("INSERT INTO filler (number, bytes) VALUES (?, zeroblob(65536))")
                 .bind(number)
                 .execute(tx.connection())
                 .await
-                .unwrap();
-            tx.commit().await.unwrap();
-            longest = longest.max(std::fs::metadata(path).unwrap().len());
+                .expect("done");
+            tx.commit().await.expect("done");
+            longest = longest.max(std::fs::metadata(path).expect("done").len());
         }
         longest
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_log_stays_short_under_commits_without_a_pause_and_nothing_is_lost() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().expect("done");
         let file = dir.path().join("casemate.sqlite");
         let log = dir.path().join("casemate.sqlite-wal");
-        let db = Db::open(&file).await.unwrap();
+        let db = Db::open(&file).await.expect("done");
         sqlx::query("CREATE TABLE filler (number INTEGER PRIMARY KEY, bytes BLOB) STRICT")
             .execute(&db.writer)
             .await
-            .unwrap();
-        db.set_automatic(0).await.unwrap();
+            .expect("done");
+        db.set_automatic(0).await.expect("done");
         let without = longest_log(&db, &log, 2000).await;
         assert!(without > 120 << 20, "nothing else keeps it short: {without}");
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&db.writer).await.unwrap();
-        sqlx::query("DELETE FROM filler").execute(&db.writer).await.unwrap();
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&db.writer).await.unwrap();
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&db.writer).await.expect("done");
+        sqlx::query("DELETE FROM filler").execute(&db.writer).await.expect("done");
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&db.writer).await.expect("done");
 
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         let running = tokio::spawn({
@@ -111,11 +111,15 @@ mod tests {
         let with = longest_log(&db, &log, 6000).await;
         assert!(with < 192 << 20, "{with}");
         drop(end);
-        running.await.unwrap();
+        running.await.expect("done");
         db.close().await;
-        let db = Db::open(&file).await.unwrap();
-        let rows: i64 =
-            sqlx::query("SELECT COUNT(*) FROM filler").fetch_one(db.readers()).await.unwrap().try_get(0).unwrap();
+        let db = Db::open(&file).await.expect("done");
+        let rows: i64 = sqlx::query("SELECT COUNT(*) FROM filler")
+            .fetch_one(db.readers())
+            .await
+            .expect("done")
+            .try_get(0)
+            .expect("done");
         assert_eq!(rows, 6000);
     }
 }

@@ -6,8 +6,8 @@ use std::{
     time::SystemTime,
 };
 
-use jiff::civil::Date;
-use model::EngineVersion;
+use jiff::{civil::Date, tz::TimeZone};
+use model::{EngineVersion, Retired, RetiredBy, Withdrawal};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, file_error};
@@ -17,6 +17,29 @@ use crate::{Error, file_error};
 pub struct Engines {
     dir: PathBuf,
     seen: Mutex<Seen>,
+}
+
+/// What a job may choose, and what it may not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Those available, not withdrawn and not past their end of life, oldest version first; the newest that is available
+    /// and not withdrawn is never past it.
+    pub engines: Vec<Installed>,
+    /// The other installed ones, each with the version to use instead.
+    pub retired: Vec<Retired>,
+}
+
+impl Offer {
+    /// The versions that are offered, oldest first.
+    pub fn versions(&self) -> Vec<EngineVersion> {
+        self.engines.iter().map(|engine| engine.version.clone()).collect()
+    }
+
+    /// Which of them to use instead of a version: the next newer one, else the newest.
+    pub fn instead_of(&self, version: &EngineVersion) -> Option<&EngineVersion> {
+        let newer = self.engines.iter().find(|engine| order(&engine.version) > order(version));
+        newer.or(self.engines.last()).map(|engine| &engine.version)
+    }
 }
 
 /// What the last scan saw, and what it found.
@@ -69,10 +92,9 @@ impl Engines {
         self.list().into_iter().find(|engine| engine.version == *version)
     }
 
-    /// Versions that a job may choose on that day, oldest first: those available and not past their end of life; the
-    /// newest of all is never past it.
-    pub fn offered(&self, today: Date) -> Vec<EngineVersion> {
-        offered(&self.list(), today)
+    /// What a job may choose on that day, without what is withdrawn.
+    pub fn offer(&self, today: Date, withdrawn: &[Withdrawal]) -> Offer {
+        offer(self.list(), today, withdrawn)
     }
 
     /// The directory of a version, whether it is installed or not.
@@ -100,14 +122,35 @@ pub(crate) fn home(dir: &Path, version: &EngineVersion) -> PathBuf {
     dir.join(format!("spark-{version}"))
 }
 
-fn offered(engines: &[Installed], today: Date) -> Vec<EngineVersion> {
-    let newest = engines.iter().filter(|engine| engine.available <= today).map(|engine| order(&engine.version)).max();
-    engines
-        .iter()
-        .filter(|engine| engine.available <= today)
-        .filter(|engine| today < engine.end_of_life || Some(order(&engine.version)) == newest)
-        .map(|engine| engine.version.clone())
-        .collect()
+fn offer(engines: Vec<Installed>, today: Date, withdrawn: &[Withdrawal]) -> Offer {
+    let reason = |engine: &Installed| withdrawn.iter().find(|one| one.version == engine.version);
+    let usable = |engine: &&Installed| engine.available <= today && reason(engine).is_none();
+    let newest = engines.iter().filter(usable).map(|engine| order(&engine.version)).max();
+    let (offered, others): (Vec<Installed>, Vec<Installed>) = engines
+        .into_iter()
+        .partition(|engine| usable(&engine) && (today < engine.end_of_life || Some(order(&engine.version)) == newest));
+    let mut offer = Offer { engines: offered, retired: Vec::new() };
+    offer.retired = others
+        .into_iter()
+        .map(|engine| {
+            let (cause, why) = match reason(&engine) {
+                Some(withdrawal) => {
+                    let day = withdrawal.at.to_zoned_datetime(TimeZone::UTC).date();
+                    (RetiredBy::Withdrawal, format!("it was withdrawn on {day}: {}", withdrawal.reason))
+                }
+                None if engine.available > today => {
+                    (RetiredBy::NotYet, format!("it is available from {}", engine.available))
+                }
+                None => (RetiredBy::EndOfLife, format!("its life ended on {}", engine.end_of_life)),
+            };
+            let why = match offer.instead_of(&engine.version) {
+                Some(version) => format!("{why}; use {version}"),
+                None => format!("{why}; no version is offered now"),
+            };
+            Retired { version: engine.version, cause, why }
+        })
+        .collect();
+    offer
 }
 
 /// Versions sort by their numbers: 3.10 comes after 3.9.
@@ -157,7 +200,40 @@ mod tests {
     }
 
     fn versions(engines: &[Installed], today: Date) -> Vec<String> {
-        offered(engines, today).iter().map(ToString::to_string).collect()
+        offer(engines.to_vec(), today, &[]).versions().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_withdrawn_version_is_not_offered_and_the_next_newer_one_is_named() {
+        let engines =
+            [engine("3.5.9", date(2026, 1, 1)), engine("4.1.4", date(2026, 2, 1)), engine("4.3.0", date(2026, 6, 1))];
+        let withdrawal = |version: &str| Withdrawal {
+            version: version.parse().expect("a version"),
+            reason: "CVE-2026-1".to_owned(),
+            at: "2026-06-02T10:00:00Z".parse().expect("a time"),
+        };
+        let told = |today: Date, withdrawn: &[&str]| {
+            let withdrawn: Vec<Withdrawal> = withdrawn.iter().map(|version| withdrawal(version)).collect();
+            let offer = offer(engines.to_vec(), today, &withdrawn);
+            let retired: Vec<String> =
+                offer.retired.iter().map(|one| format!("{}: {}", one.version, one.why)).collect();
+            let offered: Vec<String> = offer.versions().iter().map(ToString::to_string).collect();
+            format!("{} | {}", offered.join(" "), retired.join("; "))
+        };
+        assert_eq!(
+            told(date(2026, 6, 3), &["3.5.9"]),
+            "4.1.4 4.3.0 | 3.5.9: it was withdrawn on 2026-06-02: CVE-2026-1; use 4.1.4"
+        );
+        assert_eq!(
+            told(date(2026, 6, 3), &["4.3.0"]),
+            "3.5.9 4.1.4 | 4.3.0: it was withdrawn on 2026-06-02: CVE-2026-1; use 4.1.4"
+        );
+        assert_eq!(told(date(2026, 5, 3), &[]), "3.5.9 4.1.4 | 4.3.0: it is available from 2026-06-01; use 4.1.4");
+        assert_eq!(told(date(2027, 1, 1), &[]), "4.1.4 4.3.0 | 3.5.9: its life ended on 2027-01-01; use 4.1.4");
+        let all = told(date(2027, 7, 1), &["4.3.0", "4.1.4", "3.5.9"]);
+        assert!(all.starts_with(" | ") && all.contains("no version is offered now"), "{all}");
+        // The newest that can be used lives on.
+        assert!(told(date(2027, 7, 1), &["4.3.0"]).starts_with("4.1.4 | "));
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod java;
 pub mod pods;
 pub mod spark;
 
-pub use engines::{Engines, Installed};
+pub use engines::{Engines, Installed, Offer};
 pub use java::find_home as find_java_home;
 
 use std::path::{Path, PathBuf};

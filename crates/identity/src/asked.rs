@@ -4,7 +4,12 @@ use audit::{Query, Row};
 use model::AccountId;
 use serde_json::Value;
 
-use crate::{Error, Explanation, Facts, Group, GroupRole, Identity, Question, Resource, Urn, UrnKind, group_urn};
+use crate::{
+    BucketRules, ContactKind, Contacts, Error, Explanation, Facts, Group, GroupRole, Identity, Part, Question,
+    Resource, Urn, UrnKind,
+    decision::{ONLY_OF_STORE, is_of_store},
+    group_urn,
+};
 
 /// A call to explain.
 #[derive(Debug, Clone)]
@@ -55,6 +60,20 @@ pub enum Unexplained {
         /// Why.
         why: String,
     },
+    /// It was one to the object store, which is recorded in other words.
+    #[error("request {id} was one to the object store; what decided: {why}")]
+    OfStore {
+        /// Which.
+        id: String,
+        /// What decided.
+        why: String,
+    },
+    /// There is nobody of whom the URN alone says what policies it has in the object store.
+    #[error("{urn} is not the URN of a user of a project or of a project; a job is explained by its access key")]
+    NotKnownByUrn {
+        /// As it was given.
+        urn: String,
+    },
     /// There is no such resource.
     #[error("there is no resource {urn}")]
     NoResource {
@@ -97,8 +116,10 @@ impl Identity {
         Ok(Asked { identities, action, resource, facts, recorded: None })
     }
 
-    /// The call of that request id, as the audit log has it.
-    pub async fn asked_by_request(&self, id: &str) -> Result<Asked, Unexplained> {
+    /// The call of that request id, as the audit log has it, for the account `to`; `None` is the operator. Of a call that
+    /// cannot be explained only the account is told that made it, and of one on the object store the project's
+    /// administrative contact: to all others there is none.
+    pub async fn asked_by_request(&self, id: &str, to: Option<&AccountId>) -> Result<Asked, Unexplained> {
         let cut: String = id.chars().take(80).collect();
         let query = Query { request_id: Some(id.to_owned()), limit: 1000, ..Query::default() };
         let rows = self.audit.list(&query).await.map_err(Error::from)?;
@@ -107,8 +128,24 @@ impl Identity {
         };
         let detail: Value = serde_json::from_str(&row.detail).unwrap_or_default();
         let why = |name: &str, otherwise: &str| detail[name].as_str().unwrap_or(otherwise).to_owned();
+        if ["s3:", "swift:", "sts:"].iter().any(|service| row.action.starts_with(service)) {
+            let project = row.resource.strip_prefix("project/").and_then(|rest| rest.split('/').next()?.parse().ok());
+            let contacts = match project {
+                Some(project) => self.contacts(&project).await?,
+                None => None,
+            };
+            let hears = |to: &AccountId| contacts.is_some_and(|contacts| contacts.admin == *to);
+            return Err(match to.is_none_or(hears) {
+                true => Unexplained::OfStore { id: cut, why: why("reason", "no policy was asked") },
+                false => Unexplained::NoRequest { id: cut },
+            });
+        }
+        let is_theirs = to.is_none_or(|to| row.account.as_deref() == Some(to.as_str()));
         let identities = detail["identities"].as_array().into_iter().flatten();
         let identities: Vec<String> = identities.filter_map(Value::as_str).map(str::to_owned).collect();
+        if (identities.is_empty() || Urn::parse(&row.resource).is_err()) && !is_theirs {
+            return Err(Unexplained::NoRequest { id: cut });
+        }
         if identities.is_empty() {
             return Err(Unexplained::NotKnown { id: cut, why: why("class", "its credential was not valid") });
         }
@@ -135,32 +172,107 @@ impl Identity {
         let owner = match Resource::from_urn(&urn) {
             Some(Resource::Account(id)) => self.account(&id).await?.map(|_| id),
             Some(Resource::Project(id)) => self.contacts(&id).await?.map(|contacts| contacts.admin),
-            None => None,
+            None => match urn.as_storage() {
+                Some(place) => self.contacts(&place.project).await?.map(|contacts| contacts.admin),
+                None => None,
+            },
         };
         owner.ok_or_else(|| Unexplained::NoResource { urn: cut() })
     }
 
-    /// Explains by the policies of whom the resource belongs to, as they were at that time.
-    pub async fn explain(&self, asked: &Asked) -> Result<Explanation, Unexplained> {
-        let owner = self.owner_of(&asked.resource).await?;
-        if asked.identities.first().is_some_and(|identity| *identity == Urn::account_identity(&owner).to_string()) {
-            return Ok(Explanation::unbounded("an account may do everything on what is its own"));
+    /// Whether an account may hear why a call is allowed or not: the one that the resource belongs to, and, about its own
+    /// people, each contact of a project.
+    pub async fn may_hear(&self, account: &AccountId, asked: &Asked) -> Result<bool, Unexplained> {
+        if self.owner_of(&asked.resource).await? == *account {
+            return Ok(true);
         }
-        for identity in &asked.identities {
-            if let Some(group) = self.group_of_urn(identity).await?
-                && group.account == owner
-                && group.role == GroupRole::Admin.as_str()
-            {
-                return Ok(Explanation::unbounded(
-                    "a user in a group of the role ADMIN may do all that its account may",
-                ));
+        let contacts = self.contacts_asked_for(asked).await?;
+        Ok(contacts.is_some_and(|contacts| contacts.has(account)) && account_of(asked).as_ref() == Some(account))
+    }
+
+    /// Explains by contacts and groups as they are now, and by policies as they were at that time, in the way of
+    /// [`Identity::decide_for`]. Of the policies that decide, those of another account than `to` are not told; `None` is the
+    /// operator, who hears of all. `bucket`: what the bucket adds, where the resource is in the object store.
+    pub async fn explain(
+        &self,
+        asked: &Asked,
+        to: Option<&AccountId>,
+        bucket: &BucketRules,
+    ) -> Result<Explanation, Unexplained> {
+        let owner = self.owner_of(&asked.resource).await?;
+        if let Some(place) = Urn::parse(&asked.resource).ok().and_then(|urn| urn.as_storage()) {
+            let told = self.explain_storage(asked, &owner, &place, bucket).await?;
+            return Ok(told_to(to, &owner, told));
+        }
+        if is_of_store(&asked.identities) {
+            return Ok(Explanation::unreachable(ONLY_OF_STORE.to_owned()));
+        }
+        let (account, contacts) = (account_of(asked), self.contacts_asked_for(asked).await?);
+        let kind = account.as_ref().and_then(|account| match &contacts {
+            Some(contacts) => contacts.kind_for(account, Part::of_action(&asked.action)),
+            None => (*account == owner).then_some(ContactKind::Admin),
+        });
+        if let (Some(account), Some(kind)) = (&account, kind) {
+            let what = match &contacts {
+                Some(_) => format!("the account is {}, whose part the action is", kind.as_str()),
+                None => "an account may do everything on what is its own".to_owned(),
+            };
+            if asked.identities.first().is_some_and(|first| *first == Urn::account_identity(account).to_string()) {
+                return Ok(Explanation::unbounded(&what));
+            }
+            for identity in &asked.identities {
+                if let Some(group) = self.group_of_urn(identity).await?
+                    && group.account == *account
+                    && group.role == GroupRole::Admin.as_str()
+                {
+                    return Ok(Explanation::unbounded(&format!(
+                        "a user in a group of the role ADMIN may do all that its account may, and {what}"
+                    )));
+                }
             }
         }
-        let iam = self.iam_at(&owner, asked.facts.at).await?;
+        let of_project = self.explained_by(&owner, asked).await?;
+        let contact = account.filter(|account| kind.is_some() && *account != owner);
+        let (by, told) = match contact {
+            None => (owner, of_project),
+            Some(contact) => {
+                let own = self.explained_by(&contact, asked).await?;
+                let own_decides = is_denied(&own) || own.allowed && !is_denied(&of_project);
+                if own_decides {
+                    (contact, own)
+                } else if of_project.allowed || is_denied(&of_project) {
+                    (owner, of_project)
+                } else {
+                    // Neither speaks: what each nearly says is told to each.
+                    let theirs = format!("or a policy of {contact}, a contact of the project, must allow it");
+                    let ours = format!("or a policy of {owner}, its administrative contact, must allow it");
+                    let (by, mut told, other) = match to.is_some_and(|to| *to == contact) {
+                        true => (contact, own, ours),
+                        false => (owner, of_project, theirs),
+                    };
+                    told.change.push(other);
+                    (by, told)
+                }
+            }
+        };
+        Ok(told_to(to, &by, told))
+    }
+
+    /// The contacts of the project that a call is about; `None`: it is about an account.
+    async fn contacts_asked_for(&self, asked: &Asked) -> Result<Option<Contacts>, Error> {
+        match Urn::parse(&asked.resource).ok().and_then(|urn| Resource::from_urn(&urn)) {
+            Some(Resource::Project(id)) => self.contacts(&id).await,
+            Some(Resource::Account(_)) | None => Ok(None),
+        }
+    }
+
+    /// What the policies of an account say of a call.
+    async fn explained_by(&self, account: &AccountId, asked: &Asked) -> Result<Explanation, Error> {
+        let iam = self.iam_at(account, asked.facts.at).await?;
         let identities: Vec<&str> = asked.identities.iter().map(String::as_str).collect();
         let question =
             Question { identities: &identities, action: &asked.action, resource: &asked.resource, facts: asked.facts };
-        Ok(iam.explain(&question).map_err(Error::from)?)
+        Ok(iam.explain(&question)?)
     }
 
     /// The group that a URN names, or that the user is in now whom it names.
@@ -177,6 +289,28 @@ impl Identity {
             _ => Ok(None),
         }
     }
+}
+
+/// The account that who calls belongs to.
+fn account_of(asked: &Asked) -> Option<AccountId> {
+    let urn = Urn::parse(asked.identities.first()?).ok()?;
+    urn.id().split('/').next()?.parse().ok()
+}
+
+/// Whether policies refuse, and not only allow nothing.
+/// Without policies of another account than the one that is told; `by`: whose policies decided. `to`: `None` is the operator.
+fn told_to(to: Option<&AccountId>, by: &AccountId, told: Explanation) -> Explanation {
+    match to {
+        Some(to) if to != by => {
+            let change = vec![format!("policies of {by} decide, which are told to that account alone")];
+            Explanation { deciding: Vec::new(), spoke: Vec::new(), missed: Vec::new(), change, ..told }
+        }
+        _ => told,
+    }
+}
+
+fn is_denied(told: &Explanation) -> bool {
+    !told.allowed && !told.deciding.is_empty()
 }
 
 fn address(row: &Row) -> Option<std::net::IpAddr> {

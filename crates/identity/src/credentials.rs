@@ -8,7 +8,12 @@ use jiff::Timestamp;
 use model::AccountId;
 use zeroize::Zeroizing;
 
-use crate::{AccessRule, Caller, Error, Identity, Person, Proof, accounts::dangling, people::person_identity, random};
+use crate::{
+    AccessRule, Caller, Error, Identity, Person, Proof,
+    accounts::dangling,
+    people::{changed_meanwhile, is_as_proved, person_identity},
+    random,
+};
 
 /// An application, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -313,7 +318,7 @@ impl Identity {
             }
             None => None,
         };
-        self.grant(pending, account, person, expiration, by).await
+        self.grant(pending, account, person, Granter::Operator, expiration, by).await
     }
 
     /// Grants the credential of a token for a user who logged in for it.
@@ -325,7 +330,8 @@ impl Identity {
         by: &Actor,
     ) -> Result<i64, Error> {
         let pending = self.pending(token).await?.ok_or_else(no_pending)?;
-        self.grant(pending, person.account.clone(), Some(person.id), expiration, &as_person(person, by)).await
+        let by = as_person(person, by);
+        self.grant(pending, person.account.clone(), Some(person.id), Granter::Person(person), expiration, &by).await
     }
 
     /// Refuses the credential of a token for a user who logged in for it.
@@ -353,7 +359,7 @@ impl Identity {
             return Err(Error::AccessDenied { what: "a consumer key is granted by a consumer key only".to_owned() });
         };
         let own = self.credential(credential).await?.ok_or_else(no_pending)?;
-        pending.allowed_ips = match (own.allowed_ips, pending.allowed_ips) {
+        pending.allowed_ips = match (own.allowed_ips.clone(), pending.allowed_ips) {
             (Some(own), Some(asked)) => {
                 if let Some(block) = asked.iter().find(|block| !own.iter().any(|mine| mine.contains(*block))) {
                     return Err(Error::Exceeds { what: format!("the address block {block}") });
@@ -366,7 +372,7 @@ impl Identity {
             (Some(own), Some(asked)) => Some(own.min(asked)),
             (own, asked) => asked.or(own),
         };
-        self.grant(pending, caller.account.clone(), own.person, expiration, by).await
+        self.grant(pending, caller.account.clone(), own.person, Granter::Key(&own), expiration, by).await
     }
 
     async fn grant(
@@ -374,6 +380,7 @@ impl Identity {
         pending: Credential,
         account: AccountId,
         person: Option<i64>,
+        granter: Granter<'_>,
         expiration: Option<Timestamp>,
         by: &Actor,
     ) -> Result<i64, Error> {
@@ -384,6 +391,21 @@ impl Identity {
             account: account.clone(),
         };
         let mut tx = self.db.begin().await?;
+        match granter {
+            Granter::Operator => {}
+            Granter::Person(person) => {
+                if !is_as_proved(&mut tx, person.id, person.password_updated).await? {
+                    return Err(changed_meanwhile());
+                }
+            }
+            Granter::Key(own) => {
+                let addresses = blocks_to_json(own.allowed_ips.as_deref().unwrap_or_default())?;
+                if !db::credentials::is_good(&mut tx, own.id, addresses.as_deref(), Timestamp::now()).await? {
+                    let what = "the consumer key that grants has ended, or is bound to other addresses now".to_owned();
+                    return Err(Error::AccessDenied { what });
+                }
+            }
+        }
         let granted = db::credentials::grant(&mut tx, pending.id, &grant)
             .await
             .map_err(|fault| dangling(fault, "account", account.as_str()))?;
@@ -527,6 +549,13 @@ fn too_old(created: Timestamp, now: Timestamp) -> bool {
 }
 
 /// One answer for a token that never was, was used, or is too old.
+/// Who grants a credential, as it was when it proved itself for this.
+enum Granter<'a> {
+    Operator,
+    Person(&'a Person),
+    Key(&'a Credential),
+}
+
 fn no_pending() -> Error {
     Error::NotFound { kind: "pending credential", id: "of this token".to_owned() }
 }

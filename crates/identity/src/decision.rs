@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use model::{AccountId, ProjectId};
 
 use crate::{
-    AccessRule, Error, Facts, GroupRole, Identity, Method, Part, Project, Question, Urn, UrnKind, Verdict, client_urn,
-    group_urn,
+    AccessRule, Error, Facts, GroupRole, Iam, Identity, Method, Part, Project, Question, Urn, UrnKind, Verdict,
+    client_urn, group_urn,
     people::person_identity,
     service_accounts::{client_identity, token_id},
     sessions::federated_identity,
@@ -203,6 +203,19 @@ pub struct Subject {
     pub source_ip: Option<IpAddr>,
 }
 
+/// Whether somebody of these identities can be known to the object store alone.
+pub(crate) fn is_of_store(identities: &[String]) -> bool {
+    identities.first().and_then(|first| Urn::parse(first).ok()).is_some_and(|urn| is_of_store_urn(&urn))
+}
+
+fn is_of_store_urn(urn: &Urn) -> bool {
+    urn.kind() == UrnKind::Identity && urn.subtype().starts_with("publicCloud")
+}
+
+/// Why such a one may nothing by the API, whatever a policy for all says.
+pub(crate) const ONLY_OF_STORE: &str = "users of projects, jobs and projects themselves are known to the object store; the \
+                                        API knows accounts, their users, groups and service accounts";
+
 impl Identity {
     /// Decides whether `caller` may do `action` on `resource`, at the time `at`; the caller records the decision with the
     /// call that it is about. As [`Identity::decide_for`].
@@ -240,6 +253,7 @@ impl Identity {
             Resource::Project(id) => self.project(id).await?,
         };
         let (allowed, reason) = match &resource {
+            _ if is_of_store(&subject.identities) => (false, ONLY_OF_STORE.to_owned()),
             Resource::Account(id) if *id == subject.account && subject.is_admin => {
                 (true, "the account's own account".to_owned())
             }
@@ -266,8 +280,7 @@ impl Identity {
 
     /// What the policies of an account say. A question that needs much of Cedar is judged apart, few at once, so that
     /// no other call waits for it.
-    async fn verdict(&self, owner: &AccountId, question: &Question<'_>) -> Result<Arc<Verdict>, Error> {
-        let iam = self.iam(owner).await?;
+    pub(crate) async fn verdict(&self, iam: Arc<Iam>, question: &Question<'_>) -> Result<Arc<Verdict>, Error> {
         let prepared = iam.prepare(question);
         if !prepared.is_large() {
             return Ok(iam.judge(&prepared, question)?);
@@ -300,7 +313,8 @@ impl Identity {
         let identities: Vec<&str> = subject.identities.iter().map(String::as_str).collect();
         let urn = resource.to_string();
         let facts = Facts { at, source_ip: subject.source_ip };
-        self.verdict(owner, &Question { identities: &identities, action, resource: &urn, facts }).await
+        let iam = self.iam(owner).await?;
+        self.verdict(iam, &Question { identities: &identities, action, resource: &urn, facts }).await
     }
 
     /// Somebody named by a URN, calling from `source_ip`; `None` for a URN that names nobody. Only of `asking`, whose users are
@@ -313,6 +327,13 @@ impl Identity {
     ) -> Result<Option<Subject>, Error> {
         if urn.kind() != UrnKind::Identity {
             return Ok(None);
+        }
+        if is_of_store_urn(urn) {
+            let Some(grant) = self.grant_of_urn(urn).await? else { return Ok(None) };
+            let admin = self.contacts(&grant.project).await?.map(|contacts| contacts.admin);
+            let account = admin.filter(|admin| admin == asking);
+            let identities = vec![urn.to_string()];
+            return Ok(account.map(|account| Subject { account, identities, is_admin: false, source_ip }));
         }
         let (account, name) = urn.id().split_once('/').unwrap_or((urn.id(), ""));
         let Ok(account) = account.parse::<AccountId>() else { return Ok(None) };

@@ -76,6 +76,7 @@ mod tests {
             user: None,
             user_policy: None,
             session_policies: vec![Arc::new(S3Policy::parse_user(&policy).expect("a policy"))],
+            account_policies: None,
         };
         let may = |action: &str, bucket: &str, key: Option<&str>, context: &[(&str, &str)]| {
             let question = S3Question {
@@ -87,7 +88,7 @@ mod tests {
                 context,
                 public_blocked: true,
             };
-            decide_s3(Some(&grant), &question).allowed
+            decide_s3(Some(&grant), &question, None).allowed
         };
         assert!(may("s3:GetObject", "code", Some("main.py"), &[]));
         assert!(!may("s3:PutObject", "code", Some("main.py"), &[]));

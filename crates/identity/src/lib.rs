@@ -6,7 +6,7 @@
 //! alone signs nothing.
 //!
 //! Who is not the account itself may what its policies say: [`Iam::decide`].
-//! For the object store: [`Identity::find_s3_key`] (whose key is it?) and [`decide_s3`] (may it?).
+//! For the object store: [`Identity::find_s3_key`] (whose key is it?) and [`Identity::decide_s3`] (may it?).
 
 mod accounts;
 mod asked;
@@ -23,9 +23,11 @@ mod job_policy;
 mod last_use;
 mod live;
 mod mailbox;
+mod object_store;
 mod passwords;
 mod people;
 mod policy;
+mod principal;
 mod random;
 mod roles;
 mod rules;
@@ -50,26 +52,30 @@ pub use decision::{Caller, Decision, Proof, Resource, Subject, Who};
 pub use iam::{
     Actions, Body, Condition, Draft, Effect, Explanation, Facts, Failed, Iam, IamDocument, IamResource,
     InvalidDocument, InvalidUrn, Kind as IamKind, Leaf, Missed, Pattern, Permissions, Policy, Question, ResourceGroup,
-    Ruling, URN_PREFIX, Urn, UrnKind, Verdict,
+    Ruling, S3_ACTIONS, STORAGE_TYPE, StoragePlace, URN_PREFIX, Urn, UrnKind, Verdict, s3_action, s3_category,
+    storage_action,
 };
 pub use ip_restrictions::{IpRestriction, IpRestrictions, IpRule};
 pub use job_policy::job_policy;
 pub use live::Live;
 pub use mailbox::Notification;
+pub use object_store::BucketRules;
 pub use people::{
     Assertion, Attestation, BackupCodes, Factor, FactorChange, Group, GroupChange, GroupRole, KeyFault, KeyRequest,
     LogIn, LoggedIn, NewPerson, NewSecurityKey, NewTotp, Person, PersonChange, PersonStatus, RelyingParty,
     SecurityKeyInfo, Setup, SetupLink, TotpInfo, group_urn, user_urn,
 };
 pub use policy::{
-    CONDITION_KEYS, PolicyError, S3Policy, S3Question, S3Step, S3Verdict, decide_s3, explain_s3, is_condition_key,
-    is_s3_action,
+    CONDITION_KEYS, PolicyError, S3Policy, S3Question, S3Step, S3Verdict, decide_s3, is_condition_key, is_s3_action,
+    s3_action_named,
 };
 pub use roles::{USER_ROLES, UserRole};
 pub use rules::{AccessRule, InvalidRule, Method};
 pub use s3::{GrantUser, NewS3Key, S3Grant, S3KeyInfo, SandboxKeys, Scope};
 pub use service_accounts::{AccessToken, Client, ClientText, NewClient, client_urn};
-pub use sessions::{NewSession, OpenSession, Opener, SESSION_IDLE, SESSION_LONGEST, SessionInfo};
+pub use sessions::{
+    NewSession, OpenSession, Opener, SESSION_IDLE, SESSION_LONGEST, SessionInfo, session_cookie, session_cookie_name,
+};
 pub use signature::{Refusal, SignedRequest, WINDOW};
 #[cfg(fuzzing)]
 pub use sso::saml_response as fuzz_saml_response;
@@ -82,12 +88,16 @@ pub use sts::{CallerIdentity, TemporaryKey};
 pub use tokens::UserToken;
 pub use users::{NewUser, User};
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, RwLock},
+};
 
 use audit::Audit;
 use db::Db;
 use jiff::Timestamp;
 use keys::Keys;
+use model::{ProjectId, Region};
 use tokio::sync::Semaphore;
 
 use cache::Cache;
@@ -114,6 +124,7 @@ pub struct Identity {
     oidc: Arc<sso::OidcClient>,
     challenges: Arc<Challenges>,
     relying_party: Option<Arc<RelyingParty>>,
+    regions: Arc<RwLock<HashMap<ProjectId, Region>>>,
 }
 
 impl Identity {
@@ -134,6 +145,7 @@ impl Identity {
             oidc: Arc::default(),
             challenges: Arc::default(),
             relying_party: None,
+            regions: Arc::default(),
         }
     }
 

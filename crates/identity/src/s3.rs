@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use model::{ProjectId, SandboxId};
 use zeroize::Zeroizing;
 
-use crate::{Error, Identity, S3Policy, accounts::dangling, cache::Known, random, roles};
+use crate::{Error, Iam, Identity, S3Policy, accounts::dangling, cache::Known, random, roles};
 
 /// A new S3 access key: its secret can be asked for again by the project.
 #[derive(Debug)]
@@ -68,6 +68,8 @@ pub struct S3Grant {
     pub user_policy: Option<Arc<S3Policy>>,
     /// What narrows it: allowed is only what each of these allows too.
     pub session_policies: Vec<Arc<S3Policy>>,
+    /// The policies of the project's account (IAM), if one may speak of the holder in the object store.
+    pub account_policies: Option<Arc<Iam>>,
 }
 
 /// The user behind a grant.
@@ -84,9 +86,15 @@ pub struct GrantUser {
 impl S3Grant {
     /// Nothing but the scope bounds it: a gate need not ask for a decision where the bucket has no policy either.
     pub fn is_plain(&self) -> bool {
-        self.user_policy.is_none()
+        self.account_policies.is_none()
+            && self.user_policy.is_none()
             && self.session_policies.is_empty()
             && self.user.as_ref().is_none_or(|user| user.storage)
+    }
+
+    /// Whether a policy that goes with it may ask for the tags that an object has.
+    pub fn asks_tags(&self) -> bool {
+        self.user_policy.is_some() || !self.session_policies.is_empty()
     }
 
     /// Whether it has ended by `now`.
@@ -225,7 +233,10 @@ impl Identity {
         let grant = match self.cache.find(access, read) {
             Known::Fresh(grant) => Some(grant),
             Known::Unknown(changes) => {
-                let grant = self.read_grant(access).await?.map(Arc::new);
+                let grant = match self.read_grant(access).await? {
+                    Some(grant) => Some(Arc::new(self.with_account_policies(grant).await?)),
+                    None => None,
+                };
                 self.cache.keep(access, grant.as_ref(), read, changes);
                 grant
             }
@@ -240,7 +251,7 @@ impl Identity {
         let (identity, principal) = (format!("user/{}", user.username), user_arn(&user.project, &user.username));
         let holder = Holder { id: user.id, username: user.username, roles: user.roles, policy };
         let (holder, user_policy) = read_holder(Some(holder))?;
-        Ok(Some(S3Grant {
+        let grant = S3Grant {
             access: None,
             secret: Zeroizing::default(),
             project: user.project,
@@ -252,7 +263,32 @@ impl Identity {
             user: holder,
             user_policy,
             session_policies: Vec::new(),
-        }))
+            account_policies: None,
+        };
+        Ok(Some(self.with_account_policies(grant).await?))
+    }
+
+    /// What a key of the project itself, which is of none of its users, may do: for explanations. `None` if there is no
+    /// such project.
+    pub async fn grant_of_project(&self, project: &ProjectId) -> Result<Option<S3Grant>, Error> {
+        if self.project(project).await?.is_none() {
+            return Ok(None);
+        }
+        let grant = S3Grant {
+            access: None,
+            secret: Zeroizing::default(),
+            project: project.clone(),
+            identity: format!("project/{project}"),
+            scope: Scope::Project,
+            session_token: None,
+            expires: None,
+            principal: root_arn(project),
+            user: None,
+            user_policy: None,
+            session_policies: Vec::new(),
+            account_policies: None,
+        };
+        Ok(Some(self.with_account_policies(grant).await?))
     }
 
     /// Notes that a key was used just now, once its signature was found right. Costs no query; written some seconds
@@ -307,6 +343,7 @@ impl Identity {
             user,
             user_policy,
             session_policies,
+            account_policies: None,
         })
     }
 

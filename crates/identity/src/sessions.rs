@@ -12,8 +12,11 @@ use model::AccountId;
 use zeroize::Zeroizing;
 
 use crate::{
-    AccessRule, Caller, Error, Factor, GroupRole, Identity, Proof, Refusal, Who, accounts::dangling,
-    people::person_identity, random, sso::no_provider,
+    AccessRule, Caller, Error, Factor, GroupRole, Identity, Proof, Refusal, Who,
+    accounts::dangling,
+    people::{changed_meanwhile, is_as_proved, person_identity},
+    random,
+    sso::no_provider,
 };
 
 /// How long a session may go without a use (OWASP ASVS 5.0, 7.3.1).
@@ -31,6 +34,9 @@ pub enum Opener {
         id: i64,
         /// Its name.
         login: String,
+        /// When the password was set that it has. If it was set anew after that, or the user was disabled, no session is
+        /// opened.
+        password_set: Timestamp,
     },
     /// A person that the account's provider of single sign-on vouches for.
     Federated {
@@ -40,6 +46,8 @@ pub enum Opener {
         groups: Vec<String>,
         /// When the provider's answer came. If the provider was changed or removed after that, no session is opened.
         since: Timestamp,
+        /// Until when the session may last by the provider's word; `None`: it said nothing of that.
+        until: Option<Timestamp>,
     },
 }
 
@@ -112,11 +120,12 @@ impl Identity {
             expires: now + SESSION_LONGEST,
         };
         let identity = match new.who {
-            Opener::User { id, login } => {
+            Opener::User { id, login, .. } => {
                 row.person = Some(*id);
                 person_identity(login)
             }
-            Opener::Federated { name, groups, .. } => {
+            Opener::Federated { name, groups, until, .. } => {
+                row.expires = until.map_or(row.expires, |until| row.expires.min(until));
                 row.federated = Some(name.clone());
                 row.groups = Some(serde_json::to_string(groups).map_err(|_| damaged())?);
                 "UNKNOWN".clone_into(&mut row.factor);
@@ -125,10 +134,17 @@ impl Identity {
         };
         let by = Actor { account: Some(row.account.clone()), identity, source_ip: new.from, request_id: None };
         let mut tx = self.db.begin().await?;
-        if let Opener::Federated { since, .. } = new.who {
-            let provider = db::sso::find_in(&mut tx, new.account).await?;
-            if provider.is_none_or(|provider| provider.updated > *since) {
-                return Err(no_provider(new.account));
+        match new.who {
+            Opener::User { id, password_set, .. } => {
+                if !is_as_proved(&mut tx, *id, *password_set).await? {
+                    return Err(changed_meanwhile());
+                }
+            }
+            Opener::Federated { since, .. } => {
+                let provider = db::sso::find_in(&mut tx, new.account).await?;
+                if provider.is_none_or(|provider| provider.updated > *since) {
+                    return Err(no_provider(new.account));
+                }
             }
         }
         let replaced = sessions::delete_oldest(&mut tx, &row, MOST_OF_HOLDER - 1).await?;
@@ -272,6 +288,25 @@ impl std::fmt::Debug for OpenSession {
     }
 }
 
+/// The name of the cookie that holds a session's secret, where browsers reach the service by `base_url`. With the prefix,
+/// browsers take it by HTTPS from this host alone, for all paths (RFC 6265bis, section 4.1.3.2); by plain HTTP, which is for
+/// loopback addresses, they would not take it at all.
+pub fn session_cookie_name(base_url: &str) -> &'static str {
+    if is_https(base_url) { "__Host-casemate" } else { "casemate" }
+}
+
+/// What sets that cookie, as `Set-Cookie` has it; an empty secret takes it away.
+pub fn session_cookie(base_url: &str, secret: &str) -> String {
+    let name = session_cookie_name(base_url);
+    let secure = if is_https(base_url) { "; Secure" } else { "" };
+    let end = if secret.is_empty() { "; Max-Age=0" } else { "" };
+    format!("{name}={secret}; Path=/; HttpOnly; SameSite=Lax{secure}{end}")
+}
+
+fn is_https(base_url: &str) -> bool {
+    base_url.starts_with("https://")
+}
+
 /// One that a provider vouches for, as the audit log names it.
 pub(crate) fn federated_identity(name: &str) -> String {
     format!("federated/{name}")
@@ -296,3 +331,21 @@ fn damaged() -> Error {
 }
 
 const MOST_OF_HOLDER: i64 = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cookie_is_bound_to_https_and_this_host_where_there_is_https() {
+        let (by_https, by_http) = ("https://console.example.org", "http://localhost:8080");
+        let text = session_cookie(by_https, "s");
+        assert_eq!(text, "__Host-casemate=s; Path=/; HttpOnly; SameSite=Lax; Secure");
+        assert_eq!(session_cookie(by_http, "s"), "casemate=s; Path=/; HttpOnly; SameSite=Lax");
+        let text = session_cookie(by_https, "");
+        assert_eq!(text, "__Host-casemate=; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=0");
+        for url in [by_https, by_http] {
+            assert!(session_cookie(url, "s").starts_with(&format!("{}=s;", session_cookie_name(url))));
+        }
+    }
+}

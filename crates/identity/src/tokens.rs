@@ -95,7 +95,10 @@ impl Identity {
         let grant = match self.cache.find(&name, read) {
             Known::Fresh(grant) => Some(grant),
             Known::Unknown(changes) => {
-                let grant = self.read_token(&hash).await?.map(Arc::new);
+                let grant = match self.read_token(&hash).await? {
+                    Some(grant) => Some(Arc::new(self.with_account_policies(grant).await?)),
+                    None => None,
+                };
                 self.cache.keep(&name, grant.as_ref(), read, changes);
                 grant
             }
@@ -136,6 +139,7 @@ impl Identity {
             user,
             user_policy,
             session_policies: Vec::new(),
+            account_policies: None,
         }))
     }
 }

@@ -180,6 +180,26 @@ async fn a_credential_waits_until_somebody_who_may_grants_it() {
     assert_eq!(granted.allowed_ips, Some(narrow.allowed_ips.clone()));
     identity.validate_by(&wide.token, &caller, None, &by).await.expect("one that has everything grants everything");
 
+    // Nothing by a key that was revoked, or bound to other addresses, after its call was let in.
+    let late = identity.request_credential(application, &narrower, &by).await.expect("asked");
+    for change in ["end", "addresses"] {
+        let key = identity.create_credential(application, &everything(), None, &by).await.expect("a key");
+        let caller = call(&world, secret, &key.consumer_key, now, Some("192.0.2.9")).await.expect("a caller");
+        match change {
+            "end" => identity.expire_credential(key.id, &by).await.expect("ended"),
+            _ => identity.set_allowed_ips(key.id, &narrow.allowed_ips, None, &by).await.expect("bound"),
+        }
+        let refused = identity.validate_by(&late.token, &caller, None, &by).await;
+        let bound = identity.credential(key.id).await.expect("read").expect("there").allowed_ips;
+        match change {
+            "end" => assert!(matches!(refused, Err(Error::AccessDenied { .. })), "{refused:?}"),
+            _ => {
+                let granted = identity.credential(refused.expect("granted")).await.expect("read").expect("there");
+                assert_eq!(granted.allowed_ips, bound, "what is granted has them too");
+            }
+        }
+    }
+
     let refused = identity.request_credential(application, &everything(), &by).await.expect("asked");
     let id = identity.refuse(&refused.token, &by).await.expect("refused");
     let status = identity.credential(id).await.expect("read").expect("there").status;

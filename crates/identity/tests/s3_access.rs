@@ -69,7 +69,7 @@ fn may(grant: &S3Grant, action: &str, key: &str) -> bool {
         context: &[],
         public_blocked: false,
     };
-    decide_s3(Some(grant), &question).allowed
+    decide_s3(Some(grant), &question, None).allowed
 }
 
 const READS: &str = r#"{"Version":"2012-10-17","Statement":

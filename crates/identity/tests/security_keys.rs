@@ -454,6 +454,24 @@ async fn a_key_that_is_disabled_removed_or_reset_is_good_no_more() {
 }
 
 #[tokio::test]
+async fn an_authenticator_that_holds_a_key_of_the_user_is_asked_for_no_second() {
+    let world = World::new().await;
+    let (alice, bob) = (world.user("alice").await, world.user("bob").await);
+    let (one, two) = (world.enabled(alice, Kind::Es256).await, world.enabled(alice, Kind::Ed25519).await);
+    world.identity.change_security_key(alice, one.number, FactorChange::Disable, &world.by).await.expect("disabled");
+    // One that was begun and never made is none; a disabled one is one still.
+    world.identity.create_security_key(alice, &world.by).await.expect("begun");
+    let begun = world.identity.create_security_key(alice, &world.by).await.expect("begun");
+    let ids = [&one, &two].map(|device| BASE64.encode(&device.id));
+    assert_eq!(begun.excluded, ids);
+    let listed = begun.exclude_credentials();
+    assert_eq!(listed[1], serde_json::json!({ "type": "public-key", "id": ids[1] }));
+    assert_eq!(listed.as_array().map(Vec::len), Some(2));
+    let of_bob = world.identity.create_security_key(bob, &world.by).await.expect("begun");
+    assert!(of_bob.excluded.is_empty(), "another user's keys are nobody's business");
+}
+
+#[tokio::test]
 async fn a_user_has_ten_keys_at_most_and_a_service_without_a_name_none() {
     let world = World::new().await;
     let alice = world.user("alice").await;

@@ -5,8 +5,8 @@ use std::{net::IpAddr, sync::Arc};
 use audit::{Actor, Audit, Query};
 use db::Db;
 use identity::{
-    Caller, Error, Factor, GroupRole, Identity, IpRule, NewPerson, NewSession, OpenSession, Opener, Proof, Refusal,
-    SESSION_IDLE, SESSION_LONGEST, Who,
+    AccessRule, Caller, CredentialRequest, Error, Factor, GroupRole, Identity, IpRule, NewPerson, NewSession,
+    OpenSession, Opener, Proof, Refusal, SESSION_IDLE, SESSION_LONGEST, Who,
 };
 use jiff::{SignedDuration, Timestamp};
 use keys::Keys;
@@ -42,13 +42,19 @@ impl World {
     }
 
     async fn open(&self) -> OpenSession {
-        let id = self.identity.person(&self.account, "eve").await.expect("read").expect("there").id;
-        self.open_as(&Opener::User { id, login: "eve".to_owned() }).await
+        self.open_as(&self.eve().await).await
+    }
+
+    /// The user as one who logged in now.
+    async fn eve(&self) -> Opener {
+        let person = self.identity.person(&self.account, "eve").await.expect("read").expect("there");
+        Opener::User { id: person.id, login: person.login, password_set: person.password_updated }
     }
 
     async fn open_federated(&self, groups: &[&str]) -> OpenSession {
         let groups = groups.iter().map(|&group| group.to_owned()).collect();
-        self.open_as(&Opener::Federated { name: "eve".to_owned(), groups, since: Timestamp::now() }).await
+        let (name, since) = ("eve".to_owned(), Timestamp::now());
+        self.open_as(&Opener::Federated { name, groups, since, until: None }).await
     }
 
     async fn open_as(&self, who: &Opener) -> OpenSession {
@@ -168,9 +174,22 @@ async fn a_session_has_the_rights_of_now_and_passes_the_rules_of_the_account() {
     assert!(!world.used(&session, now).await.expect("good").is_admin(), "rights of now");
     // A provider that was changed after its answer came vouches for nobody.
     let since = Timestamp::now() - SignedDuration::from_hours(1);
-    let who = Opener::Federated { name: "eve".to_owned(), groups: vec!["ADMIN".to_owned()], since };
+    let (name, groups) = ("eve".to_owned(), vec!["ADMIN".to_owned()]);
+    let who = Opener::Federated { name, groups, since, until: None };
     let new = NewSession { account, who: &who, factor: None, from: None, user_agent: "t" };
     assert!(identity.open_session(&new).await.is_err());
+    // The provider may say that it is to end before its longest time, and not that it is to last longer.
+    let by_provider = async |until: Timestamp| {
+        let (name, groups, since) = ("eve".to_owned(), vec!["DEFAULT".to_owned()], Timestamp::now());
+        world.open_as(&Opener::Federated { name, groups, since, until: Some(until) }).await
+    };
+    let (soon, second) = (now + SignedDuration::from_mins(5), SignedDuration::from_secs(1));
+    let session = by_provider(soon).await;
+    assert_eq!(session.expires, soon);
+    world.used(&session, soon - second).await.expect("good to its end");
+    assert!(ended(&world.used(&session, soon).await), "not a moment longer");
+    let late = now + SESSION_LONGEST * 2;
+    assert!(by_provider(late).await.expires < late);
     let nobody = world.open_federated(&["gone"]).await;
     assert!(ended(&world.used(&nobody, now).await));
 
@@ -179,6 +198,36 @@ async fn a_session_has_the_rights_of_now_and_passes_the_rules_of_the_account() {
     identity.add_ip_restriction(account, block, IpRule::Deny, false, ip("203.0.113.1"), by).await.expect("a rule");
     assert!(matches!(world.used(&session, now).await, Err(Refusal::SourceIp { .. })));
     identity.authenticate_session(&session.secret, ip("203.0.113.1"), now).await.expect("from elsewhere");
+}
+
+#[tokio::test]
+async fn what_was_proved_by_a_password_that_was_reset_meanwhile_opens_nothing() {
+    let world = World::new().await;
+    let (identity, account, by) = (&world.identity, &world.account, &world.by);
+    let (who, person) = (world.eve().await, identity.person(account, "eve").await.expect("read").expect("there"));
+    let application = identity.create_application(account, "app", "", by).await.expect("an application").application;
+    let request = CredentialRequest { rules: AccessRule::everything(), ..CredentialRequest::default() };
+    let pending = identity.request_credential(&application, &request, by).await.expect("asked");
+    let link = identity.create_setup(account, "eve", by).await.expect("a link");
+    let chosen = Zeroizing::new("correct horse battery staple".to_owned());
+    identity.use_setup(&link.token, chosen, by).await.expect("a password");
+
+    let new = NewSession { account, who: &who, factor: None, from: None, user_agent: "t" };
+    assert!(matches!(identity.open_session(&new).await, Err(Error::AccessDenied { .. })));
+    let granted = identity.validate_as(&pending.token, &person, None, by).await;
+    assert!(matches!(granted, Err(Error::AccessDenied { .. })), "{granted:?}");
+    assert!(identity.sessions(account, Timestamp::now()).await.expect("listed").is_empty());
+    assert!(identity.pending(&pending.token).await.expect("read").is_some(), "nothing was decided");
+    // By the new one, both are; but not by one who was disabled meanwhile, and not when it is enabled again.
+    let who = world.eve().await;
+    identity.disable_person(account, "eve", by).await.expect("disabled");
+    let new = NewSession { account, who: &who, factor: None, from: None, user_agent: "t" };
+    assert!(matches!(identity.open_session(&new).await, Err(Error::AccessDenied { .. })));
+    identity.enable_person(account, "eve", by).await.expect("enabled");
+    assert!(identity.sessions(account, Timestamp::now()).await.expect("listed").is_empty());
+    world.open().await;
+    let person = identity.person(account, "eve").await.expect("read").expect("there");
+    identity.validate_as(&pending.token, &person, None, by).await.expect("granted");
 }
 
 #[tokio::test]

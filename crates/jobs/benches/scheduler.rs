@@ -16,11 +16,11 @@ use audit::{Actor, Audit};
 use db::Db;
 use engine::Engines;
 use jiff::Timestamp;
-use jobs::{BoxError, Choice, Config, JobKeys, Jobs, Parts, Surroundings, Turns};
+use jobs::{BoxError, Choice, Config, JobKeys, Jobs, Parts, Permission, Surroundings, Turns};
 use keys::Keys;
 use model::{
-    AccountId, BucketName, Cores, EngineParameter, Job, JobId, JobRequest, JobSpec, JobStatus, MiB, ProjectId,
-    SandboxId, SpecRules,
+    AccountId, BucketName, Cores, EngineParameter, Job, JobId, JobRequest, JobSpec, JobStatus, MiB, Principal,
+    ProjectId, SandboxId, SpecRules,
 };
 use uuid::Uuid;
 
@@ -63,6 +63,9 @@ impl Surroundings for Beside {
     ) -> Result<(), BoxError> {
         Err("no job starts here".into())
     }
+    async fn read_log(&self, _: &ProjectId, _: &str, _: u64) -> Result<Option<Vec<u8>>, BoxError> {
+        Ok(None)
+    }
     async fn open_keys(&self, _: &ProjectId, _: SandboxId, _: &JobSpec) -> Result<JobKeys, BoxError> {
         Err("no job starts here".into())
     }
@@ -73,6 +76,12 @@ impl Surroundings for Beside {
         Err("no job starts here".into())
     }
     fn close_gate(&self, _: SandboxId) {}
+    async fn may_submit(&self, _: &Principal, _: &ProjectId, _: bool, _: Timestamp) -> Result<Permission, BoxError> {
+        Ok(Permission::Allowed(String::new()))
+    }
+    async fn tell(&self, _: &mut db::Tx, _: &AccountId, _: &str, _: &str) -> Result<(), BoxError> {
+        Ok(())
+    }
 }
 
 fn main() {
@@ -156,30 +165,18 @@ fn request() -> JobRequest {
 
 /// Writes jobs as they stand after a life of each.
 async fn fill(db: &Db, projects: &[ProjectId], number: usize, status: JobStatus) {
-    let rules = SpecRules { regions: vec![region()], versions: vec!["3.5.9".parse().expect("a version")] };
+    let rules = SpecRules {
+        regions: vec![region()],
+        versions: vec!["3.5.9".parse().expect("a version")],
+        ..SpecRules::default()
+    };
     let spec = JobSpec::parse(&request(), &rules).expect("a specification");
     let mut left = number;
     while left > 0 {
         let mut tx = db.begin().await.expect("a transaction");
         for index in 0..left.min(AT_ONCE) {
             let now = Timestamp::now();
-            let mut job = Job {
-                id: JobId(Uuid::now_v7()),
-                project: projects[index % projects.len()].clone(),
-                spec: spec.clone(),
-                status: JobStatus::Pending,
-                created: now,
-                started: None,
-                ended: None,
-                return_code: None,
-                reason: None,
-                logs_address: None,
-                attempt: 0,
-                since: now,
-                not_before: now,
-                retried: 0,
-                forgotten: 0,
-            };
+            let mut job = Job::new(JobId(Uuid::now_v7()), projects[index % projects.len()].clone(), spec.clone(), now);
             db::jobs::insert(&mut tx, &job).await.expect("a job");
             if status.is_final() {
                 (job.status, job.ended, job.return_code) = (status, Some(now), Some(0));
@@ -207,7 +204,7 @@ async fn open(dir: &Path) -> (Jobs, Db, Vec<ProjectId>) {
     for number in 0..PROJECTS {
         let id: ProjectId = format!("{number:032x}").parse().expect("a project");
         let (account, name) = (account.clone(), String::new());
-        let row = db::accounts::Project { id: id.clone(), account, name, authorized: true, created };
+        let row = db::accounts::Project { id: id.clone(), account, name, authorized: true, region: None, created };
         db::accounts::insert_project(&mut tx, &row).await.expect("a project");
         projects.push(id);
     }

@@ -84,11 +84,13 @@ impl From<Error> for NotReady {
 /// The environments that are being made: whoever needs the same waits.
 #[derive(Debug, Default)]
 pub(crate) struct Makings {
-    turns: Mutex<HashMap<(ProjectId, String), Weak<tokio::sync::Mutex<()>>>>,
+    turns: Mutex<HashMap<(ProjectId, String), Weak<Turn>>>,
 }
 
+type Turn = tokio::sync::Mutex<()>;
+
 impl Makings {
-    fn turn(&self, project: &ProjectId, id: &str) -> Arc<tokio::sync::Mutex<()>> {
+    fn turn(&self, project: &ProjectId, id: &str) -> Arc<Turn> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         turns.retain(|_, turn| turn.strong_count() > 0);
         let place = (project.clone(), id.to_owned());

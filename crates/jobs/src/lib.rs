@@ -7,26 +7,33 @@
 //! | `submit`, `idempotency` | what a job must be to be accepted; the same submit twice is one job |
 //! | `scheduler`, `turns` | which job starts next |
 //! | `quota`, `waiting` | what projects may take at once; why a job waits |
+//! | `versions` | which engine versions jobs may ask for; withdrawals |
+//! | `schedules` | jobs that come again by the clock; what owners of these are told of engine versions |
 //! | `watch` | one attempt: sandbox, start, what its shim says, the end of all that |
 //! | `environment` | what a Python job brings along: made once, kept in its project's bucket |
 //! | `record` | each change of a job, with its audit entry in the same transaction |
 //! | `salvage` | the log of an attempt whose shim died |
 //! | `reconcile` | what an earlier process left behind; spools that are old enough to go |
-//! | `query`, `logs` | reading |
+//! | `query`, `logs`, `used` | reading |
+//! | `history` | what nodes used over time, in a bounded number of points |
+//! | `metrics` | what operators see of all jobs together |
 //! | `billing` | what jobs cost, and what is credited for those that the platform lost |
 //! | `control`, `spool`, `shim` | the other process: its protocol, its files, itself |
 
 mod billing;
 pub mod control;
 mod environment;
+pub mod history;
 mod idempotency;
 mod logs;
+mod metrics;
 mod query;
 mod quota;
 mod reconcile;
 mod record;
 mod salvage;
 mod scheduler;
+pub mod schedules;
 pub mod shim;
 #[cfg(test)]
 mod simulation;
@@ -34,6 +41,8 @@ pub mod spool;
 mod submit;
 mod surroundings;
 mod turns;
+mod used;
+mod versions;
 mod waiting;
 mod watch;
 
@@ -41,9 +50,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use audit::{Actor, Audit};
 use db::Db;
-use engine::Engines;
+use engine::{Engines, Offer};
+use jiff::Timestamp;
 use keys::Keys;
-use model::{Cores, Effect, Faults, IllegalTransition, Job, JobId, JobRequest, MiB, ProjectId, Quota, Region};
+use model::{
+    Cores, Effect, Faults, IllegalTransition, Job, JobId, JobRequest, MiB, ProjectId, Quota, Region, SpecRules,
+};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -55,11 +67,15 @@ pub use control::{JobKeys, S3Pair};
 pub use environment::{Archive, Environment, EnvironmentConfig};
 pub use idempotency::{IdempotencyKey, InvalidKey};
 pub use logs::Logs;
+pub use metrics::Metrics;
 pub use query::{Filter, FilterOp, JobField, ListQuery, Page};
 pub use quota::Quotas;
+pub use schedules::{ScheduleRequest, Schedules};
 pub use spool::Query as LogQuery;
-pub use surroundings::{BoxError, Surroundings};
+pub use surroundings::{BoxError, Permission, Surroundings};
 pub use turns::{Choice, Turns};
+pub use used::Used;
+pub use versions::{InvalidWithdrawal, Versions};
 pub use waiting::Standing;
 
 /// The jobs of this service; a cheap handle.
@@ -89,7 +105,7 @@ pub struct Parts {
 /// Limits and places.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Regions that jobs may ask for. The first is the one that requests to the object gate are signed for.
+    /// Regions of this service. The first is that of projects that have none yet.
     pub regions: Vec<Region>,
     /// How many jobs have a sandbox at once.
     pub max_running: u32,
@@ -124,15 +140,11 @@ impl Config {
 impl Jobs {
     /// Over its parts. Nothing runs before [`Jobs::run`].
     pub fn new(parts: Parts) -> Jobs {
-        Jobs {
-            inner: Arc::new(Inner {
-                parts,
-                wake: Notify::new(),
-                live: watch::Live::default(),
-                aside: scheduler::Aside::default(),
-                environments: environment::Makings::default(),
-            }),
-        }
+        let (wake, schedules_changed) = (Notify::new(), Notify::new());
+        let (live, aside) = (watch::Live::default(), scheduler::Aside::default());
+        let environments = environment::Makings::default();
+        let metrics = Metrics::new();
+        Jobs { inner: Arc::new(Inner { parts, wake, schedules_changed, live, aside, environments, metrics }) }
     }
 
     /// Takes over what runs, schedules what waits and watches over it until `stop`. Jobs that run then go on.
@@ -142,6 +154,8 @@ impl Jobs {
         }
         tokio::join!(
             scheduler::run(&self.inner, &stop),
+            schedules::run(&self.inner, &stop),
+            schedules::tell(&self.inner, &stop),
             reconcile::destroy_orphans(&self.inner, &stop),
             reconcile::sweep_spools(&self.inner, &stop),
         );
@@ -196,6 +210,11 @@ impl Jobs {
         waiting::standing(&self.inner, job).await
     }
 
+    /// Jobs that come again by the clock.
+    pub fn schedules(&self) -> Schedules {
+        Schedules::new(Arc::clone(&self.inner))
+    }
+
     /// What a project may take at once.
     pub fn quotas(&self) -> Quotas {
         Quotas::new(self.inner.parts.db.clone(), self.inner.parts.audit.clone())
@@ -206,9 +225,29 @@ impl Jobs {
         self.inner.parts.config.room()
     }
 
+    /// Withdrawals of engine versions.
+    pub fn versions(&self) -> Versions {
+        Versions::new(self.inner.parts.db.clone(), self.inner.parts.audit.clone())
+    }
+
+    /// The engines that jobs may ask for at a time, and the others with the reason.
+    pub async fn offer(&self, at: Timestamp) -> Result<Offer, Error> {
+        versions::offer(&self.inner, at).await
+    }
+
+    /// What a specification of a project in `home` is checked against at a time.
+    pub async fn rules(&self, home: &Region, at: Timestamp) -> Result<SpecRules, Error> {
+        versions::rules(&self.inner, home.clone(), at).await
+    }
+
     /// What jobs cost.
     pub fn billing(&self) -> Billing {
         Billing::new(self.inner.parts.db.clone(), self.inner.parts.audit.clone())
+    }
+
+    /// What a job used over time, in its newest attempt; `None` where nothing is known of that.
+    pub async fn used_by(&self, project: &ProjectId, id: JobId) -> Result<Option<Used>, Error> {
+        used::read(&self.inner, project, id).await
     }
 
     /// Lines of a job's log.
@@ -228,9 +267,12 @@ struct Inner {
     parts: Parts,
     /// Wakes the scheduler: a job was submitted, or room became free.
     wake: Notify,
+    /// Wakes who waits for the next time of all schedules.
+    schedules_changed: Notify,
     live: watch::Live,
     aside: scheduler::Aside,
     environments: environment::Makings,
+    metrics: Metrics,
 }
 
 /// Why something could not be done with jobs.
@@ -245,6 +287,20 @@ pub enum Error {
     /// There is no such job in the project.
     #[error("there is no such job")]
     NotFound,
+    /// There is no such schedule in the project.
+    #[error("there is no such schedule")]
+    NoSchedule,
+    /// The project has another schedule of that name.
+    #[error("the project has a schedule '{0}' already")]
+    ScheduleExists(String),
+    /// The project has as many schedules as it may.
+    #[error("a project has at most {} schedules", schedules::MOST_SCHEDULES)]
+    TooManySchedules,
+    /// Who asks for a schedule cannot be asked about later.
+    #[error(
+        "who logs in by single sign-on cannot own a schedule: nobody says later what they may; let a service account or a user of the account own it"
+    )]
+    NoPrincipal,
     /// Data processing is not switched on for the project.
     #[error("the project may not use data processing yet")]
     NotAuthorized,
@@ -280,6 +336,9 @@ pub enum Error {
     /// There is no such project.
     #[error("there is no such project")]
     NoProject,
+    /// A withdrawal that cannot be made or taken back.
+    #[error(transparent)]
+    Withdrawal(#[from] InvalidWithdrawal),
     /// A price that cannot be used.
     #[error(transparent)]
     Price(#[from] InvalidPrice),
@@ -293,6 +352,9 @@ pub enum Error {
     #[error("a task ended badly")]
     Task(#[from] tokio::task::JoinError),
 }
+
+/// The same of the times of schedules, which no ordinary job passes.
+pub const SCHEDULE_FAULT_POINTS: &[&str] = &["schedule.asked", "schedule.committed"];
 
 /// Names of the points between durable steps at which tests kill the process that reaches them: those of `serve`,
 /// each of which an ordinary job passes, then those of a shim, which begin with `shim.`.

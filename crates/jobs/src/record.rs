@@ -7,8 +7,8 @@ use audit::{Actor, Entry};
 use db::{Tx, jobs as rows};
 use jiff::Timestamp;
 use model::{
-    After, Attempt, AttemptNo, BucketName, Effect, Faults, IllegalTransition, Job, JobId, JobStatus, LifeEvent,
-    ProjectId, SandboxId,
+    After, Attempt, AttemptNo, BucketName, Effect, EndReason, Faults, IllegalTransition, Job, JobId, JobStatus,
+    LifeEvent, ProjectId, SandboxId, Withdrawal,
 };
 use serde_json::json;
 
@@ -29,17 +29,31 @@ pub(crate) async fn submitted(
     by: &Actor,
 ) -> Result<Option<Job>, Error> {
     let mut tx = jobs.parts.db.begin().await?;
-    rows::insert(&mut tx, job).await?;
+    let earlier = submitted_in(jobs, &mut tx, job, named, by).await?;
+    if earlier.is_none() {
+        tx.commit().await?;
+    }
+    Ok(earlier)
+}
+
+/// The same in a transaction, which must not be committed where there is an earlier one.
+pub(crate) async fn submitted_in(
+    jobs: &Inner,
+    tx: &mut Tx,
+    job: &Job,
+    named: Option<&Named<'_>>,
+    by: &Actor,
+) -> Result<Option<Job>, Error> {
+    rows::insert(tx, job).await?;
     if let Some(named) = named
-        && let Some(earlier) = named.claim(&mut tx, job).await?
+        && let Some(earlier) = named.claim(tx, job).await?
     {
         return Ok(Some(earlier));
     }
     if let Some(after) = &job.spec.after {
-        wait_for(&mut tx, job, after).await?;
+        wait_for(tx, job, after).await?;
     }
-    jobs.parts.audit.record_in(&mut tx, &entry(job, None, by.clone())).await?;
-    tx.commit().await?;
+    jobs.parts.audit.record_in(tx, &entry(job, None, by.clone())).await?;
     Ok(None)
 }
 
@@ -65,7 +79,7 @@ async fn wait_for(tx: &mut Tx, job: &Job, after: &After) -> Result<(), Error> {
     Err(faults.into())
 }
 
-/// Makes the next attempt of a job that waits; `None` where it does not wait any more.
+/// Makes the next attempt of a job that waits; `None` where it does not wait any more. One whose engine was withdrawn ends.
 pub(crate) async fn attempt_made(jobs: &Inner, id: JobId, project: &ProjectId) -> Result<Option<SandboxId>, Error> {
     let log_key = jobs.parts.keys.data_key(project, LOG_KEY)?;
     let mut tx = jobs.parts.db.begin().await?;
@@ -73,6 +87,11 @@ pub(crate) async fn attempt_made(jobs: &Inner, id: JobId, project: &ProjectId) -
         return Ok(None);
     };
     let (from, at) = (job.status, now());
+    if let Some(withdrawal) = db::engines::withdrawal_in(&mut tx, &job.spec.version).await? {
+        advance(jobs, &mut job, &withdrawn_by(&withdrawal), at)?;
+        write(jobs, tx, &job, from, Actor::system()).await?;
+        return Ok(None);
+    }
     advance(jobs, &mut job, &LifeEvent::RoomGiven, at)?;
     let attempt = Attempt { job: id, number: AttemptNo(job.attempt), created: at, started: None, ended: None };
     rows::insert_attempt(&mut tx, &attempt, &log_key.wrapped).await?;
@@ -120,22 +139,31 @@ async fn attempt_over(
     ended: Timestamp,
 ) -> Result<(), Error> {
     let mut tx = jobs.parts.db.begin().await?;
-    if let Some(at) = started {
-        rows::attempt_started(&mut tx, id, at).await?;
-    }
-    rows::attempt_ended(&mut tx, id, ended).await?;
-    let Some(mut job) = rows::find_in(&mut tx, id.job).await? else { return Ok(tx.commit().await?) };
+    let Some(mut job) = rows::find_in(&mut tx, id.job).await? else { return Ok(()) };
     let (from, before) = (job.status, job.life());
     let is_newest = job.attempt == id.attempt.0;
     advance(jobs, &mut job, event, ended)?;
-    if job.life() == before {
+    let is_changed = job.life() != before;
+    let ends_job = is_changed && is_newest && job.status.is_final();
+    if let Some(at) = started {
+        rows::attempt_started(&mut tx, id, at).await?;
+    }
+    // Of a job that was asked to stop that is the cause, whatever became of its program.
+    let reason = job.reason.clone().filter(|_| ends_job).or_else(|| cause(event));
+    rows::attempt_ended(&mut tx, id, ended, reason.as_ref()).await?;
+    if !is_changed {
         return Ok(tx.commit().await?);
     }
-    if is_newest && job.status.is_final() {
+    if ends_job {
         job.started = job.started.or(started.map(|at| at.max(job.created)));
         job.ended = job.ended.max(job.started);
     }
-    write(jobs, tx, &job, from, Actor::system()).await
+    write(jobs, tx, &job, from, Actor::system()).await?;
+    jobs.metrics.attempt_ended(match event {
+        LifeEvent::AttemptEnded { reason, .. } => Some(reason),
+        _ => None,
+    });
+    Ok(())
 }
 
 /// A job that waits can never start; it ends.
@@ -147,15 +175,42 @@ pub(crate) async fn refused(jobs: &Inner, id: JobId, why: String) -> Result<(), 
     write(jobs, tx, &job, JobStatus::Pending, Actor::system()).await
 }
 
+/// A job that waits ends if its engine was withdrawn.
+pub(crate) async fn withdrawn(jobs: &Inner, id: JobId) -> Result<(), Error> {
+    let mut tx = jobs.parts.db.begin().await?;
+    let found = rows::find_in(&mut tx, id).await?;
+    let Some(mut job) = found.filter(|job| job.status == JobStatus::Pending) else { return Ok(()) };
+    let Some(withdrawal) = db::engines::withdrawal_in(&mut tx, &job.spec.version).await? else { return Ok(()) };
+    advance(jobs, &mut job, &withdrawn_by(&withdrawal), now())?;
+    write(jobs, tx, &job, JobStatus::Pending, Actor::system()).await
+}
+
+fn withdrawn_by(withdrawal: &Withdrawal) -> LifeEvent {
+    LifeEvent::Withdrawn { why: format!("Spark {}: {}", withdrawal.version, withdrawal.reason) }
+}
+
 /// A caller asks a job to stop. What is to be done then; nothing where it was asked before or has ended.
 pub(crate) async fn stop_asked(jobs: &Inner, project: &ProjectId, id: JobId, by: &Actor) -> Result<Vec<Effect>, Error> {
     let mut tx = jobs.parts.db.begin().await?;
-    let found = rows::find_in(&mut tx, id).await?.filter(|job| job.project == *project);
+    let effects = stop_asked_in(jobs, &mut tx, project, id, by).await?;
+    tx.commit().await?;
+    Ok(effects)
+}
+
+/// The same in a transaction.
+pub(crate) async fn stop_asked_in(
+    jobs: &Inner,
+    tx: &mut Tx,
+    project: &ProjectId,
+    id: JobId,
+    by: &Actor,
+) -> Result<Vec<Effect>, Error> {
+    let found = rows::find_in(tx, id).await?.filter(|job| job.project == *project);
     let mut job = found.ok_or(Error::NotFound)?;
     let from = job.status;
     let effects = advance(jobs, &mut job, &LifeEvent::StopAsked, now())?;
     if job.status != from {
-        write(jobs, tx, &job, from, by.clone()).await?;
+        write_in(jobs, tx, &job, from, by.clone()).await?;
     }
     Ok(effects)
 }
@@ -189,9 +244,7 @@ fn advance(jobs: &Inner, job: &mut Job, event: &LifeEvent, at: Timestamp) -> Res
             Effect::Pause(pause) => {
                 job.not_before = at.checked_add(*pause).unwrap_or(at);
                 job.started = None;
-                if let LifeEvent::AttemptEnded { reason, .. } = event {
-                    job.reason = Some(reason.clone());
-                }
+                job.reason = cause(event);
             }
             Effect::End { reason, return_code } => {
                 job.reason = Some(reason.clone());
@@ -205,18 +258,35 @@ fn advance(jobs: &Inner, job: &mut Job, event: &LifeEvent, at: Timestamp) -> Res
     Ok(effects)
 }
 
+/// What an attempt ended by.
+fn cause(event: &LifeEvent) -> Option<EndReason> {
+    match event {
+        LifeEvent::AttemptEnded { reason, .. } => Some(reason.clone()),
+        LifeEvent::AttemptVoided { why, .. } => Some(EndReason::Platform { detail: why.clone() }),
+        LifeEvent::RoomGiven
+        | LifeEvent::DriverStarted { .. }
+        | LifeEvent::StopAsked
+        | LifeEvent::Refused { .. }
+        | LifeEvent::Withdrawn { .. } => None,
+    }
+}
+
 /// Where the logs of a job are once it has ended.
 fn logs_address(base: &str, id: JobId) -> String {
     format!("{}/{}/{id}/", base.trim_end_matches('/'), BucketName::logs())
 }
 
 async fn write(jobs: &Inner, mut tx: Tx, job: &Job, from: JobStatus, by: Actor) -> Result<(), Error> {
-    rows::update(&mut tx, job).await?;
-    jobs.parts.audit.record_in(&mut tx, &entry(job, Some(from), by)).await?;
+    write_in(jobs, &mut tx, job, from, by).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn write_in(jobs: &Inner, tx: &mut Tx, job: &Job, from: JobStatus, by: Actor) -> Result<(), Error> {
+    rows::update(tx, job).await?;
+    jobs.parts.audit.record_in(tx, &entry(job, Some(from), by)).await?;
     if job.status.is_final() {
-        settle_followers(jobs, &mut tx, job).await?;
+        settle_followers(jobs, tx, job).await?;
     }
-    tx.commit().await?;
     tracing::info!(job = %job.id, attempt = job.attempt, %from, to = %job.status, "job changed");
     Ok(())
 }
@@ -228,7 +298,7 @@ async fn settle_followers(jobs: &Inner, tx: &mut Tx, ended: &Job) -> Result<(), 
     while let Some((id, status)) = settled.pop() {
         for mut job in rows::followers(tx, id).await? {
             let Some(after) = job.spec.after else { continue };
-            rows::release(tx, job.id).await?;
+            rows::release(tx, job.id, now()).await?;
             if after.ended.holds(status) == Some(true) {
                 continue;
             }

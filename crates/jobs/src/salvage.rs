@@ -11,8 +11,9 @@ use crate::{
     Error, Inner,
     record::LOG_KEY,
     shim::{log_key, platform_log_key, send_part},
-    spool::Reader,
+    spool::{Reader, read_used},
     surroundings::Beside as _,
+    used::object_of,
 };
 
 /// Uploads what is not there yet; nothing where all of it is. Nobody may write to the spool any more.
@@ -50,6 +51,22 @@ pub(crate) async fn upload(jobs: &Inner, job: &Job, id: SandboxId) -> Result<(),
         drop(pieces);
         parts.surroundings.write_log(&job.project, &name, length, body).await.beside(DOING)?;
         (files, bytes) = (files + 1, bytes + length);
+    }
+    let dir = jobs.spool(id);
+    let used = tokio::task::spawn_blocking(move || read_used(&dir, &key)).await?.unwrap_or_else(|cause| {
+        tracing::warn!(%id, %cause, "what an attempt used is lost with its shim");
+        None
+    });
+    if let Some(used) = used.as_ref().and_then(|used| serde_json::to_vec(used).ok()) {
+        let (name, length) = (object_of(id), used.len() as u64);
+        if size_of(jobs, job, &name).await? != Some(length) {
+            let (pieces, body) = mpsc::channel(PIECES);
+            // A channel that was just made has room.
+            let _ = pieces.try_send(Ok(Bytes::from(used)));
+            drop(pieces);
+            parts.surroundings.write_log(&job.project, &name, length, body).await.beside(DOING)?;
+            (files, bytes) = (files + 1, bytes + length);
+        }
     }
     if files > 0 {
         tracing::warn!(%id, files, bytes, "the log of an attempt was uploaded from what its shim left");

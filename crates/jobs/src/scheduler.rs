@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Error, Inner, record,
     turns::{self, Choice, Turns},
-    watch,
+    versions, watch,
 };
 
 /// Schedules and owns the tasks that watch over attempts, until `stop`.
@@ -83,6 +83,10 @@ async fn fill(
     watches: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) -> Result<(), Duration> {
+    if let Err(cause) = versions::end_withdrawn(jobs).await {
+        tracing::error!(cause = %watch::chain(&cause), "jobs whose engine was withdrawn are not ended");
+        return Err(RETRY);
+    }
     if let Err(cause) = give_up(jobs).await {
         tracing::error!(cause = %watch::chain(&cause), "jobs that waited too long are not ended");
         return Err(RETRY);
@@ -108,6 +112,7 @@ enum Step {
 }
 
 async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step, Error> {
+    let begun = Instant::now();
     let used = db::jobs::used(&jobs.parts.db).await?;
     let total = used.values().fold(Usage::default(), |sum, one| sum + *one);
     if room.jobs.is_some_and(|most| total.jobs >= most) {
@@ -115,7 +120,9 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
     }
     let mut heads = db::jobs::heads(&jobs.parts.db, record::now()).await?;
     heads.retain(|head| !jobs.aside.holds(&head.project));
-    match turns.choose(&heads, &used, room) {
+    let choice = turns.choose(&heads, &used, room);
+    jobs.metrics.chosen(begun.elapsed());
+    match choice {
         Choice::Wait => Ok(Step::Nothing),
         Choice::Refuse(job) => {
             let short: Vec<String> = turns::never_fits(&job.asked, &Quota::default(), room)
@@ -133,6 +140,7 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
         }
         Choice::Start(job) => match record::attempt_made(jobs, job.id, &job.project).await {
             Ok(Some(id)) => {
+                jobs.metrics.attempt_started();
                 fail::fail_point!("job.attempt.committed");
                 Ok(Step::Begun(id))
             }
@@ -196,6 +204,6 @@ async fn rest(jobs: &Inner) -> Duration {
 
 const RETRY: Duration = Duration::from_secs(1);
 const SHORTEST_REST: Duration = Duration::from_millis(10);
-/// How soon a changed quota is seen.
+/// How soon a changed quota and a withdrawn engine are seen.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 const BATCH: u32 = 100;

@@ -237,9 +237,9 @@ impl World {
 
     fn change_quota(&mut self) {
         let project = self.dice.index(self.projects.len());
-        let jobs = Some(1 + u32::try_from(self.dice.below(4)).expect("small"));
-        // Never below what a job may ask for, so that nothing is refused here.
-        let cores = Some(Cores(20 + u32::try_from(self.dice.below(10)).expect("small")));
+        // A project may be paused, and its quota be smaller than a job that waits.
+        let jobs = Some(u32::try_from(self.dice.below(5)).expect("small"));
+        let cores = Some(Cores(5 + u32::try_from(self.dice.below(25)).expect("small")));
         self.projects[project].1 = match self.dice.below(4) {
             0 => Quota::default(),
             _ => Quota { jobs, cores, ..Quota::default() },
@@ -266,9 +266,11 @@ impl World {
             .iter()
             .enumerate()
             .filter_map(|(project, queue)| {
-                let id = *queue.iter().find(|id| self.jobs[*id].not_before <= self.clock)?;
                 let (name, quota) = self.projects[project].clone();
                 let quota = if self.defect == Defect::ForgetsQuotas { Quota::default() } else { quota };
+                // As the database finds them: one that is larger than the whole quota keeps none behind it.
+                let may_come = |job: &Job| job.not_before <= self.clock && quota.could_allow(&job.asked);
+                let id = *queue.iter().find(|id| may_come(&self.jobs[*id]))?;
                 Some(Waiting { id, project: name, asked: self.jobs[&id].asked, quota })
             })
             .collect();
@@ -494,8 +496,10 @@ impl World {
         }
     }
 
-    /// No new jobs and no new trouble: every job that was accepted ends.
+    /// No new jobs, no new trouble, and no quotas any more: every job that was accepted ends.
     fn come_to_rest(&mut self) -> Result<(), String> {
+        self.projects.iter_mut().for_each(|(_, quota)| *quota = Quota::default());
+        self.jobs.values_mut().for_each(|job| job.passed = 0);
         for _ in 0..400_000 {
             if self.open.is_empty() {
                 return match self.ended == self.submitted {

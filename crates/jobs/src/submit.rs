@@ -1,11 +1,14 @@
 //! What a job must be to be accepted.
 
 use audit::Actor;
-use jiff::{Timestamp, tz::TimeZone};
-use model::{Faults, Job, JobId, JobRequest, JobSpec, JobStatus, ProjectId, SpecRules, Usage};
+use db::accounts::Project;
+use jiff::Timestamp;
+use model::{Faults, Job, JobId, JobRequest, JobSpec, ProjectId, Region, Usage};
 use uuid::Uuid;
 
-use crate::{Error, IdempotencyKey, Inner, environment, idempotency::Named, record, surroundings::Beside as _, turns};
+use crate::{
+    Error, IdempotencyKey, Inner, environment, idempotency::Named, record, surroundings::Beside as _, turns, versions,
+};
 
 /// Checks all of a request, writes the job, and wakes the scheduler. What was submitted by the same key before is given
 /// back instead, whatever has become of its files.
@@ -18,9 +21,7 @@ pub(crate) async fn submit(
 ) -> Result<Job, Error> {
     let parts = &jobs.parts;
     let found = db::accounts::find_project(&parts.db, project).await?;
-    if !found.is_some_and(|found| found.authorized) {
-        return Err(Error::NotAuthorized);
-    }
+    let found = found.filter(|found| found.authorized).ok_or(Error::NotAuthorized)?;
     let now = record::now();
     let named = key.map(|key| Named::new(key, request));
     if let Some(named) = &named
@@ -28,44 +29,47 @@ pub(crate) async fn submit(
     {
         return Ok(job);
     }
-    let rules = SpecRules {
-        regions: parts.config.regions.clone(),
-        versions: parts.engines.offered(now.to_zoned_datetime(TimeZone::UTC).date()),
-    };
-    let spec = JobSpec::parse(request, &rules)?;
-    let mut faults = Faults::default();
-    check_files(jobs, project, &spec, &mut faults).await?;
-    check_room(jobs, project, &spec, &mut faults).await?;
-    check_packages(&spec, &mut faults);
-    check_environment(jobs, &spec, &mut faults);
-    let spec = faults.or(spec)?;
+    let spec = check(jobs, &found, request, now).await?;
     let job = new_job(project, spec, now);
     if let Some(earlier) = record::submitted(jobs, &job, named.as_ref(), by).await? {
         return Ok(earlier);
     }
+    jobs.metrics.submitted();
     fail::fail_point!("job.submit.committed");
     jobs.wake.notify_one();
     Ok(job)
 }
 
-fn new_job(project: &ProjectId, spec: JobSpec, now: Timestamp) -> Job {
-    Job {
-        id: JobId(Uuid::now_v7()),
-        project: project.clone(),
-        spec,
-        status: JobStatus::Pending,
-        created: now,
-        started: None,
-        ended: None,
-        return_code: None,
-        reason: None,
-        logs_address: None,
-        attempt: 0,
-        since: now,
-        not_before: now,
-        retried: 0,
-        forgotten: 0,
+/// The job that a request asks for, if it can be run; else all that is wrong with it.
+pub(crate) async fn check(
+    jobs: &Inner,
+    project: &Project,
+    request: &JobRequest,
+    now: Timestamp,
+) -> Result<JobSpec, Error> {
+    let spec = JobSpec::parse(request, &versions::rules(jobs, home(jobs, project)?, now).await?)?;
+    let mut faults = Faults::default();
+    check_files(jobs, &project.id, &spec, &mut faults).await?;
+    check_room(jobs, &project.id, &spec, &mut faults).await?;
+    check_packages(&spec, &mut faults);
+    check_environment(jobs, &spec, &mut faults);
+    Ok(faults.or(spec)?)
+}
+
+/// The one region in which a project's jobs run, if that is one of this service.
+fn home(jobs: &Inner, project: &Project) -> Result<Region, Faults> {
+    let served = &jobs.parts.config.regions;
+    let mut faults = Faults::default();
+    let home = project.region_among(served);
+    if let Some(home) = home.filter(|home| !served.contains(home)) {
+        let message = format!("the project is in {home}, which this service does not serve: submit it there");
+        faults.add("region", Some(home.as_str()), "odp.job.region.unsupportedRegion", message);
     }
+    faults.or(home.cloned())?.ok_or_else(Faults::default)
+}
+
+pub(crate) fn new_job(project: &ProjectId, spec: JobSpec, now: Timestamp) -> Job {
+    Job::new(JobId(Uuid::now_v7()), project.clone(), spec, now)
 }
 
 /// Files that the job cannot start without.

@@ -4,7 +4,9 @@ use std::{io, path::Path};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use model::{BucketName, JobSpec, ProjectId, SandboxId};
+use db::Tx;
+use jiff::Timestamp;
+use model::{AccountId, BucketName, JobSpec, Principal, ProjectId, SandboxId};
 use tokio::sync::mpsc::Receiver;
 
 use crate::{Error, JobKeys};
@@ -56,6 +58,9 @@ pub trait Surroundings: Send + Sync + 'static {
         pieces: Receiver<io::Result<Bytes>>,
     ) -> Result<(), BoxError>;
 
+    /// An object of the bucket of logs; `None` where there is none, or it has more than `most` bytes.
+    async fn read_log(&self, project: &ProjectId, key: &str, most: u64) -> Result<Option<Vec<u8>>, BoxError>;
+
     /// Makes the keys of a sandbox, for what of the storage the job may use; the same again where there are some.
     async fn open_keys(&self, project: &ProjectId, sandbox: SandboxId, spec: &JobSpec) -> Result<JobKeys, BoxError>;
 
@@ -67,6 +72,29 @@ pub trait Surroundings: Send + Sync + 'static {
 
     /// Ends that.
     fn close_gate(&self, sandbox: SandboxId);
+
+    /// Whether somebody who is not there may submit jobs in a project at a time, and cancel those that run if `cancels`.
+    async fn may_submit(
+        &self,
+        who: &Principal,
+        project: &ProjectId,
+        cancels: bool,
+        at: Timestamp,
+    ) -> Result<Permission, BoxError>;
+
+    /// Tells an account something, with the transaction that it is about.
+    async fn tell(&self, tx: &mut Tx, account: &AccountId, subject: &str, body: &str) -> Result<(), BoxError>;
+}
+
+/// Whether somebody may do something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Permission {
+    /// They may, for this reason.
+    Allowed(String),
+    /// They may not, for this reason.
+    Refused(String),
+    /// They are not there any more.
+    Gone,
 }
 
 /// Says what was asked of a room beside this one when it fails.

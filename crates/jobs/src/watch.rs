@@ -14,12 +14,14 @@ use model::{Blame, EndReason, FORCE_AFTER, Job, JobId, JobStatus, LONGEST_UPLOAD
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use model::chain;
+
 use crate::{
     Environment, Error, Inner, JobKeys,
     control::{self, Client, End, Phase, Start, StopReason},
     environment::{self, NotReady},
     record, salvage,
-    spool::{State, read_state},
+    spool::{self, State, read_state},
     surroundings::Beside as _,
 };
 
@@ -215,6 +217,9 @@ impl Attempt<'_> {
         let parts = &self.jobs.parts;
         let Some(engine) = parts.engines.find(&job.spec.version) else { return Err(Error::NotFound) };
         let place = db::jobs::log_place(&parts.db, self.id).await?.ok_or(Error::NotFound)?;
+        // That of the project, for which the gate wants its requests to be signed.
+        let project = db::accounts::find_project(&parts.db, &job.project).await?.ok_or(Error::NoProject)?;
+        let region = project.region_among(&parts.config.regions).unwrap_or(&job.spec.region).clone();
         let start = Start {
             id: self.id,
             project: job.project.clone(),
@@ -222,7 +227,7 @@ impl Attempt<'_> {
             engine,
             keys: keys.clone(),
             log_key: parts.keys.unwrap(&job.project, record::LOG_KEY, &place.wrapped_key)?,
-            region: parts.config.regions.first().unwrap_or(&job.spec.region).clone(),
+            region,
             environment,
         };
         fail::fail_point!("job.start.prepared");
@@ -272,6 +277,12 @@ impl Attempt<'_> {
             Phase::Running { started } => Some(started),
             _ => None,
         });
+        // It may have been dead for long: a machine that was off is not charged for.
+        let spool = self.jobs.spool(self.id);
+        let sign = tokio::task::spawn_blocking(move || spool::last_sign(&spool)).await?;
+        if let (Some(started), Some(sign)) = (end.started, sign) {
+            end.ended = sign.max(started).min(end.ended);
+        }
         self.end(&end).await
     }
 
@@ -414,18 +425,6 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.live.seats.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }
-}
-
-/// An error with its causes, for the service's log.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    text
 }
 
 const REMIND_EVERY: Duration = Duration::from_secs(5);

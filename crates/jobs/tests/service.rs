@@ -12,12 +12,13 @@ use audit::{Actor, Audit};
 use db::Db;
 use engine::Engines;
 use jobs::{
-    BoxError, Config, Error, Filter, FilterOp, IdempotencyKey, JobField, JobKeys, Jobs, ListQuery, LogQuery, Parts,
-    S3Pair, Surroundings,
+    BoxError, Config, Error, Filter, FilterOp, IdempotencyKey, InvalidWithdrawal, JobField, JobKeys, Jobs, ListQuery,
+    LogQuery, Parts, Permission, S3Pair, Surroundings,
 };
 use keys::Keys;
 use model::{
-    BucketName, Cores, EndReason, EngineParameter, Fault, Job, JobRequest, JobStatus, MiB, ProjectId, Quota, SandboxId,
+    AccountId, Blame, BucketName, Cores, EndReason, EngineParameter, Fault, Job, JobRequest, JobStatus, MiB, Principal,
+    ProjectId, Quota, SandboxId,
 };
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -73,6 +74,10 @@ impl Surroundings for Files {
         std::fs::create_dir_all(path.parent().expect("a parent"))?;
         Ok(std::fs::write(path, content)?)
     }
+    async fn read_log(&self, project: &ProjectId, key: &str, most: u64) -> Result<Option<Vec<u8>>, BoxError> {
+        let read = std::fs::read(self.0.join(project.as_str()).join("odp-logs").join(key));
+        Ok(read.ok().filter(|bytes| bytes.len() as u64 <= most))
+    }
     async fn open_keys(
         &self,
         _project: &ProjectId,
@@ -89,6 +94,18 @@ impl Surroundings for Files {
         Ok(())
     }
     fn close_gate(&self, _sandbox: SandboxId) {}
+    async fn may_submit(
+        &self,
+        _: &Principal,
+        _: &ProjectId,
+        _: bool,
+        _: jiff::Timestamp,
+    ) -> Result<Permission, BoxError> {
+        Ok(Permission::Allowed("everybody may".to_owned()))
+    }
+    async fn tell(&self, _: &mut db::Tx, _: &AccountId, _: &str, _: &str) -> Result<(), BoxError> {
+        Ok(())
+    }
 }
 
 struct Service {
@@ -120,6 +137,7 @@ impl Service {
                 account: account.clone(),
                 name: String::new(),
                 authorized: *id != closed,
+                region: None,
                 created,
             };
             db::accounts::insert_project(&mut tx, &row).await.expect("project");
@@ -450,10 +468,118 @@ async fn so_many_jobs_wait_for_another_one_that_its_end_can_settle_them_at_once(
     }
     let faults = service.faults(&request("last", &[("run_after", before.as_str())])).await;
     assert_eq!(faults.iter().map(|fault| fault.class.as_str()).collect::<Vec<_>>(), ["odp.job.runAfter.tooMany"]);
+    // One that ended while it waited waits no more.
+    let last = before.parse().expect("an id");
+    service.jobs.cancel(&service.ours, last, &by).await.expect("cancelled");
+    let id = first.id.to_string();
+    let next = request("next", &[("run_after", id.as_str())]);
+    service.jobs.submit(&service.ours, &next, &by).await.expect("submitted");
     service.jobs.cancel(&service.ours, first.id, &by).await.expect("cancelled");
     let failed = filter(JobField::Status, FilterOp::Eq, &["FAILED"]);
     let query = ListQuery { filters: vec![failed], sort: JobField::Id, descending: false, offset: 0, limit: 1 };
     assert_eq!(service.jobs.list(&service.ours, &query).await.expect("listed").total, 1000);
+}
+
+#[tokio::test]
+async fn a_withdrawn_version_takes_no_new_job_and_ends_what_waits_for_it() {
+    let service = Service::start().await;
+    engine(service.dir.path(), "4.3.0");
+    let (by, newest) = (Actor::operator(), "4.3.0".parse().expect("a version"));
+    let on = |version: &str| JobRequest { engine_version: Some(version.into()), ..request("on", &[]) };
+    let told = async |version: &str| {
+        let fault = service.faults(&on(version)).await.swap_remove(0);
+        (fault.field, fault.class, fault.message)
+    };
+    let field = || "engineVersion".to_owned();
+    let ended = ("odp.job.engineVersion.endOfLife".to_owned(), "its life ended on 2026-01-01; use 4.3.0".to_owned());
+    assert_eq!(told("3.5.9").await, (field(), ended.0, ended.1));
+
+    let waiting = service.submit(&service.ours, "waits").await;
+    assert_eq!(waiting.spec.version, newest);
+    let versions = service.jobs.versions();
+    for reason in ["", " ", "a\nb", &"x".repeat(301)] {
+        assert!(versions.withdraw(&newest, reason, &by).await.is_err(), "{reason}");
+    }
+    let withdrawal = versions.withdraw(&newest, "CVE-2026-1", &by).await.expect("withdrawn");
+    assert_eq!(versions.withdrawn().await.expect("read"), [withdrawal]);
+    let again = versions.withdraw(&newest, "CVE-2026-1", &by).await;
+    assert!(matches!(again, Err(Error::Withdrawal(InvalidWithdrawal::Already))), "{again:?}");
+    let (_, class, message) = told("4.3.0").await;
+    assert_eq!(class, "odp.job.engineVersion.withdrawn");
+    assert!(message.ends_with(": CVE-2026-1; use 3.5.9"), "{message}");
+    let other = service.submit(&service.ours, "other").await;
+    assert_eq!(other.spec.version.as_str(), "3.5.9", "the newest that is left has no end");
+
+    let stop = CancellationToken::new();
+    let runner = tokio::spawn({
+        let (jobs, stop) = (service.jobs.clone(), stop.clone());
+        async move { jobs.run(stop).await }
+    });
+    let ended = service.wait(&waiting, JobStatus::Failed).await;
+    let reason = EndReason::Withdrawn { detail: "Spark 4.3.0: CVE-2026-1".to_owned() };
+    assert_eq!(reason.blame(), Blame::Platform);
+    assert_eq!((ended.reason, ended.attempt), (Some(reason), 0));
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(5), runner).await.expect("in time").expect("ended");
+    assert!(!service.job(&other).await.status.is_final());
+
+    versions.restore(&newest, &by).await.expect("restored");
+    assert!(matches!(versions.restore(&newest, &by).await, Err(Error::Withdrawal(InvalidWithdrawal::Not))));
+    assert_eq!(service.submit(&service.ours, "again").await.spec.version, newest);
+    let query = audit::Query { limit: 30, ..audit::Query::default() };
+    let entries = service.audit.list(&query).await.expect("entries");
+    let actions: Vec<_> =
+        entries.iter().map(|entry| entry.action.as_str()).filter(|action| action.starts_with("engine.")).collect();
+    assert_eq!(actions, ["engine.restored", "engine.withdrawn"]);
+}
+
+#[tokio::test]
+async fn operators_see_how_many_jobs_wait_and_for_what_and_no_names() {
+    let service = Service::start().await;
+    let by = Actor::operator();
+    let mut registry = prometheus_client::registry::Registry::default();
+    service.jobs.metrics().register(&mut registry);
+    let seen = async || {
+        service.jobs.measure().await.expect("measured");
+        let mut text = String::new();
+        prometheus_client::encoding::prometheus_text::encode(&mut text, &registry).expect("text");
+        text
+    };
+    let has = |text: &str, lines: &[&str]| {
+        for line in lines {
+            assert!(text.lines().any(|found| found == *line), "{line}\n{text}");
+        }
+    };
+    has(&seen().await, &["jobs{status=\"PENDING\"} 0", "room_cores{part=\"total\"} 8", "job_queue_age_seconds 0"]);
+    let first = service.submit(&service.ours, "a name").await;
+    service.submit(&service.ours, "second").await;
+    let held = request("held", &[("run_after", first.id.to_string().as_str())]);
+    service.jobs.submit(&service.ours, &held, &by).await.expect("submitted");
+    service.submit(&service.theirs, "theirs").await;
+    let none = |quota| Quota { jobs: Some(0), ..quota };
+    service.jobs.quotas().change(&service.theirs, none, &by).await.expect("changed");
+    let text = seen().await;
+    has(
+        &text,
+        &[
+            "jobs_submitted_total 4",
+            "jobs{status=\"PENDING\"} 4",
+            "jobs_waiting{reason=\"quota\"} 1",
+            "jobs_waiting{reason=\"run_after\"} 1",
+            "jobs_waiting{reason=\"machine\"} 0",
+            "jobs_waiting{reason=\"turn\"} 2",
+            "room_memory_bytes{part=\"total\"} 17179869184",
+            "room_jobs{part=\"used\"} 0",
+        ],
+    );
+    let names = [service.ours.to_string(), first.id.to_string(), "a name".to_owned()];
+    assert!(names.iter().all(|name| !text.contains(name)), "{text}");
+    service.jobs.cancel(&service.ours, first.id, &by).await.expect("cancelled");
+    has(&seen().await, &["jobs{status=\"PENDING\"} 2", "jobs_waiting{reason=\"run_after\"} 0"]);
+    // Larger than its project's whole quota: for that it waits too.
+    let small = |quota| Quota { cores: Some(Cores(1)), ..quota };
+    service.jobs.quotas().change(&service.ours, small, &by).await.expect("changed");
+    has(&seen().await, &["jobs_waiting{reason=\"quota\"} 2", "jobs_waiting{reason=\"turn\"} 0"]);
 }
 
 #[tokio::test]
@@ -478,7 +604,9 @@ async fn a_job_runs_after_another_one_or_ends_with_the_reason() {
     assert_eq!((refused.status, refused.reason), (JobStatus::Failed, Some(EndReason::CannotStart { detail })));
     assert_eq!(service.job(&last).await.status, JobStatus::Failed, "and what was to run after that");
     for job in [failed, ended] {
-        assert_eq!(service.job(&job).await.status, JobStatus::Pending);
+        let released = service.job(&job).await;
+        assert_eq!(released.status, JobStatus::Pending);
+        assert!(released.since > job.since, "its own wait begins now");
         let reason = service.jobs.standing(&job).await.expect("standing").reason.expect("a reason");
         assert!(!reason.contains("waits for job"), "{reason}");
     }
@@ -572,11 +700,12 @@ async fn without_a_warden_no_job_is_lost_and_a_job_can_be_cancelled() {
 fn every_fault_point_is_in_the_code_once() {
     let mut code = String::new();
     read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut code);
-    for point in jobs::FAULT_POINTS {
+    let all = || jobs::FAULT_POINTS.iter().chain(jobs::SCHEDULE_FAULT_POINTS);
+    for point in all() {
         let call = format!("fail_point!(\"{point}\"");
         assert_eq!(code.matches(&call).count(), 1, "{point}");
     }
-    assert_eq!(code.matches("fail_point!(\"").count(), jobs::FAULT_POINTS.len(), "every point is in the list");
+    assert_eq!(code.matches("fail_point!(\"").count(), all().count(), "every point is in the list");
     assert!(jobs::FAULT_POINTS.iter().filter(|point| !point.starts_with("shim.")).count() >= 10);
 }
 

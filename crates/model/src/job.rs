@@ -34,10 +34,33 @@ pub struct Job {
     pub since: Timestamp,
     /// No attempt is made before this time: the pause before a retry.
     pub not_before: Timestamp,
-    /// How often it was tried again after an attempt that may have started user code, since the attempt `forgotten`.
+    /// How often it was tried again because the user asked for that, since the attempt `forgotten`.
     pub retried: u32,
     /// Attempts up to this number do not count any more: a later one ran long enough.
     pub forgotten: u32,
+}
+
+impl Job {
+    /// A job that was just accepted.
+    pub fn new(id: JobId, project: ProjectId, spec: JobSpec, at: Timestamp) -> Job {
+        Job {
+            id,
+            project,
+            spec,
+            status: JobStatus::Pending,
+            created: at,
+            started: None,
+            ended: None,
+            return_code: None,
+            reason: None,
+            logs_address: None,
+            attempt: 0,
+            since: at,
+            not_before: at,
+            retried: 0,
+            forgotten: 0,
+        }
+    }
 }
 
 /// One attempt to run a job.
@@ -88,6 +111,11 @@ pub enum EndReason {
     Cancelled,
     /// It ran longer than its time to live.
     TtlPassed,
+    /// Its engine was withdrawn before it was started: the platform's to answer for.
+    Withdrawn {
+        /// Which version, and why.
+        detail: String,
+    },
     /// The platform lost it: a shim, a sandbox, the machine.
     Platform {
         /// What was lost.
@@ -109,7 +137,7 @@ impl EndReason {
     /// Whose fault it is where the job failed by it.
     pub fn blame(&self) -> Blame {
         match self {
-            EndReason::Platform { .. } => Blame::Platform,
+            EndReason::Platform { .. } | EndReason::Withdrawn { .. } => Blame::Platform,
             EndReason::Exited { .. }
             | EndReason::Signalled { .. }
             | EndReason::OutOfMemory { .. }
@@ -131,6 +159,7 @@ impl std::fmt::Display for EndReason {
             EndReason::CannotStart { detail } => write!(f, "cannot start: {detail}"),
             EndReason::Cancelled => f.write_str("cancelled"),
             EndReason::TtlPassed => f.write_str("its time to live passed"),
+            EndReason::Withdrawn { detail } => write!(f, "its engine was withdrawn: {detail}"),
             EndReason::Platform { detail } => write!(f, "lost by the platform: {detail}"),
         }
     }

@@ -4,6 +4,7 @@
 
 mod after;
 mod block;
+mod causes;
 mod fault;
 mod ids;
 mod job;
@@ -11,7 +12,9 @@ mod life;
 mod log;
 mod placement;
 mod quota;
+mod retired;
 mod retry;
+mod schedule;
 mod sizing;
 mod spec;
 mod status;
@@ -21,6 +24,7 @@ mod units;
 
 pub use after::{After, AfterEnd};
 pub use block::parse_block;
+pub use causes::{causes, chain};
 pub use fault::{Fault, Faults};
 pub use ids::{
     AccountId, AttemptNo, BucketName, EngineVersion, InvalidId, JobId, NodeName, ProjectId, Region, SandboxId,
@@ -30,7 +34,9 @@ pub use life::{Effect, FORCE_AFTER, LONGEST_START, LONGEST_UPLOAD, LONGEST_WAIT,
 pub use log::{LogId, LogLine, LogStream};
 pub use placement::Placement;
 pub use quota::{Quota, Shortage, Usage};
+pub use retired::{Retired, RetiredBy, Withdrawal};
 pub use retry::{Retry, RetryCause};
+pub use schedule::{CatchUp, Overlap, Principal, RunOutcome, Schedule, ScheduleId, ScheduleRun};
 pub use sizing::{NodeSize, Sizing};
 pub use spec::{EngineParameter, JobRequest, JobSpec, PARAMETERS, Parameter, Program, SpecRules};
 pub use status::{IllegalTransition, JobEvent, JobStatus};

@@ -16,7 +16,7 @@ pub struct Life {
     pub attempt: u32,
     /// Whether the driver of that attempt was started.
     pub started: bool,
-    /// How often it was tried again after an attempt that may have started user code, since the attempt `forgotten`.
+    /// How often it was tried again because the user asked for that, since the attempt `forgotten`.
     pub retried: u32,
     /// Attempts up to this number do not count any more: a later one ran long enough ([`Retry::reset`]).
     pub forgotten: u32,
@@ -57,6 +57,11 @@ pub enum LifeEvent {
     /// It waits and can never start.
     Refused {
         /// Why, for the user.
+        why: String,
+    },
+    /// Its engine was withdrawn; changes nothing where it does not wait.
+    Withdrawn {
+        /// Which version and why, for the user.
         why: String,
     },
 }
@@ -123,8 +128,9 @@ impl Life {
                     next.status = self.status.after(JobEvent::AttemptVoided)?;
                     vec![Effect::Remove(*attempt)]
                 } else {
+                    // From here on it is one more loss, with the pause that the user gave for such.
                     let reason = EndReason::Platform { detail: format!("{why}, in {attempt} attempts") };
-                    vec![next.end(&reason, LOST)?, Effect::Remove(*attempt)]
+                    vec![next.again_or_end(&reason, LOST)?, Effect::Remove(*attempt)]
                 }
             }
             LifeEvent::AttemptEnded { attempt, reason, return_code, ran } => {
@@ -132,17 +138,10 @@ impl Life {
                     next.retried = 0;
                     next.forgotten = attempt.saturating_sub(1);
                 }
-                match next.pause_before_next(reason) {
-                    Some(pause) => {
-                        next.status = JobStatus::Pending;
-                        next.retried = next.retried.saturating_add(1);
-                        next.started = false;
-                        vec![Effect::Pause(pause), Effect::Remove(*attempt)]
-                    }
-                    None => vec![next.end(reason, *return_code)?, Effect::Remove(*attempt)],
-                }
+                vec![next.again_or_end(reason, *return_code)?, Effect::Remove(*attempt)]
             }
-            LifeEvent::Refused { .. } if self.status != JobStatus::Pending => Vec::new(),
+            LifeEvent::Refused { .. } | LifeEvent::Withdrawn { .. } if self.status != JobStatus::Pending => Vec::new(),
+            LifeEvent::Withdrawn { why } => vec![next.end(&EndReason::Withdrawn { detail: why.clone() }, 1)?],
             LifeEvent::Refused { why } => vec![next.end(&EndReason::CannotStart { detail: why.clone() }, 1)?],
         };
         Ok((next, effects))
@@ -151,6 +150,15 @@ impl Life {
     /// Whether an attempt is the one that the job is in.
     fn is_current(&self, attempt: u32) -> bool {
         self.attempt == attempt && !self.status.is_final() && self.status != JobStatus::Pending
+    }
+
+    /// The pause before another attempt, where the user asked for one in this case; else the end.
+    fn again_or_end(&mut self, reason: &EndReason, return_code: i32) -> Result<Effect, IllegalTransition> {
+        let Some(pause) = self.pause_before_next(reason) else { return self.end(reason, return_code) };
+        self.status = JobStatus::Pending;
+        self.retried = self.retried.saturating_add(1);
+        self.started = false;
+        Ok(Effect::Pause(pause))
     }
 
     /// How long to wait before another attempt, where the user asked for one in this case.
@@ -170,7 +178,9 @@ impl Life {
             EndReason::Signalled { .. } | EndReason::OutOfMemory { .. } | EndReason::OutOfDisk { .. } => {
                 self.status.after(JobEvent::DriverEnded { return_code: nonzero(return_code, LOST) })?
             }
-            EndReason::CannotStart { .. } | EndReason::Platform { .. } => self.status.after(JobEvent::Lost)?,
+            EndReason::CannotStart { .. } | EndReason::Withdrawn { .. } | EndReason::Platform { .. } => {
+                self.status.after(JobEvent::Lost)?
+            }
             // The time to live passes in the shim: for the job that is to be asked to stop, and to have stopped.
             EndReason::Cancelled | EndReason::TtlPassed => match self.status.after(JobEvent::StopAsked)? {
                 stopping if stopping.is_final() => stopping,
@@ -288,6 +298,7 @@ mod tests {
             EndReason::OutOfMemory { detail: detail() },
             EndReason::OutOfDisk { detail: detail() },
             EndReason::CannotStart { detail: detail() },
+            EndReason::Withdrawn { detail: detail() },
             EndReason::Cancelled,
             EndReason::TtlPassed,
             EndReason::Platform { detail: detail() },
@@ -297,6 +308,7 @@ mod tests {
     fn events(life: &Life) -> Vec<LifeEvent> {
         let mut all =
             vec![LifeEvent::RoomGiven, LifeEvent::StopAsked, LifeEvent::Refused { why: "too large".to_owned() }];
+        all.push(LifeEvent::Withdrawn { why: "a hole".to_owned() });
         for attempt in [life.attempt, life.attempt.wrapping_sub(1)] {
             all.push(LifeEvent::DriverStarted { attempt });
             all.push(LifeEvent::AttemptVoided { attempt, why: "gone".to_owned() });
@@ -373,6 +385,30 @@ mod tests {
     }
 
     #[test]
+    fn attempts_that_cannot_start_are_made_again_five_times_and_then_as_often_as_was_asked_for() {
+        let retry = |cause| Retry { attempts: 2, causes: vec![cause], backoff: Duration::from_secs(10), reset: None };
+        for (retry, made, pauses) in [
+            (None, 5, vec![]),
+            (Some(retry(RetryCause::Failed)), 5, vec![]),
+            (Some(retry(RetryCause::Platform)), 7, vec![(5, 10), (6, 20)]),
+        ] {
+            let (mut life, mut paused) = (Life::new(retry), Vec::new());
+            while life.status == JobStatus::Pending {
+                life = life.after(&LifeEvent::RoomGiven).expect("waits").0;
+                let attempt = life.attempt;
+                let (next, effects) =
+                    life.after(&LifeEvent::AttemptVoided { attempt, why: "no sandbox".into() }).expect("was made");
+                paused.extend(effects.iter().filter_map(|effect| match effect {
+                    Effect::Pause(pause) => Some((attempt, pause.as_secs())),
+                    _ => None,
+                }));
+                life = next;
+            }
+            assert_eq!((life.status, life.attempt, paused), (JobStatus::Failed, made, pauses));
+        }
+    }
+
+    #[test]
     fn only_named_causes_are_tried_again_and_not_for_ever() {
         let retry = Retry {
             attempts: 2,
@@ -431,13 +467,14 @@ mod tests {
         assert_eq!(life.status, JobStatus::Failed, "two in a row, no more");
         let (life, _) = lives_through(None, &[long, long, long]);
         assert_eq!(life.status, JobStatus::Failed, "nobody asked for it");
-        // However many attempts there were, five that never start user code are as many as at the beginning.
+        // However many attempts there were, five that never start user code are as many as at the beginning; after them comes
+        // the one retry that is left.
         let (mut life, _) = lives_through(Some(STABLE), &[long; 20]);
-        for attempt in 21..=25 {
+        for attempt in 21..=26 {
             life = life.after(&LifeEvent::RoomGiven).expect("waits").0;
             let void = LifeEvent::AttemptVoided { attempt, why: "the machine".to_owned() };
             life = life.after(&void).expect("submitted").0;
-            let expected = if attempt < 25 { JobStatus::Pending } else { JobStatus::Failed };
+            let expected = if attempt < 26 { JobStatus::Pending } else { JobStatus::Failed };
             assert_eq!(life.status, expected, "{attempt}");
         }
     }

@@ -58,7 +58,10 @@ impl RetryCause {
             EndReason::OutOfMemory { .. } => Some(RetryCause::OutOfMemory),
             EndReason::OutOfDisk { .. } => Some(RetryCause::OutOfDisk),
             EndReason::Platform { .. } => Some(RetryCause::Platform),
-            EndReason::CannotStart { .. } | EndReason::Cancelled | EndReason::TtlPassed => None,
+            EndReason::CannotStart { .. }
+            | EndReason::Cancelled
+            | EndReason::TtlPassed
+            | EndReason::Withdrawn { .. } => None,
         }
     }
 

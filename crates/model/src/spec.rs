@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    After, AfterEnd, BucketName, Cores, EngineVersion, Faults, MiB, NodeSize, Placement, Region, Retry, RetryCause,
-    Sizing, StorageAccess, Ttl,
+    After, AfterEnd, BucketName, Cores, EngineVersion, Faults, MiB, NodeSize, Placement, Region, Retired, Retry,
+    RetryCause, Sizing, StorageAccess, Ttl,
 };
 
 /// A submit request as the client sent it: texts, nothing checked.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobRequest {
     /// `name`; a name is made when it is empty.
     pub name: Option<String>,
@@ -38,12 +38,14 @@ pub struct EngineParameter {
 }
 
 /// What the service offers, which a request is checked against.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct SpecRules {
     /// The regions of this service.
     pub regions: Vec<Region>,
-    /// Engine versions that may be chosen now.
+    /// Engine versions that may be chosen now, oldest first.
     pub versions: Vec<EngineVersion>,
+    /// Installed ones that may not.
+    pub retired: Vec<Retired>,
 }
 
 /// A specification that is whole and within bounds.
@@ -342,11 +344,14 @@ fn parse_name(given: Option<&str>, faults: &mut Faults) -> String {
 fn parse_region(given: Option<&str>, rules: &SpecRules, faults: &mut Faults) -> Option<Region> {
     let found = match given.filter(|text| !text.is_empty()) {
         None => rules.regions.first().cloned(),
-        Some(text) => rules.regions.iter().find(|region| region.as_str() == text).cloned(),
+        Some(text) => rules.regions.iter().find(|region| region.as_str().eq_ignore_ascii_case(text)).cloned(),
     };
     if found.is_none() {
-        let offered = join(&rules.regions);
-        faults.add("region", given, "odp.job.region.unsupportedRegion", format!("the regions offered are {offered}"));
+        let message = match rules.regions.as_slice() {
+            [home] => format!("the project is in {home}: its jobs run there and nowhere else"),
+            regions => format!("the regions offered are {}", join(regions)),
+        };
+        faults.add("region", given, "odp.job.region.unsupportedRegion", message);
     }
     found
 }
@@ -357,11 +362,16 @@ fn parse_version(given: Option<&str>, rules: &SpecRules, faults: &mut Faults) ->
         Some(text) => rules.versions.iter().find(|version| version.as_str() == text).cloned(),
     };
     if found.is_none() {
-        let message = match rules.versions.is_empty() {
-            true => "no engine is installed: `casemate engine install` installs one".to_owned(),
-            false => format!("the versions offered are {}", join(&rules.versions)),
+        let retired = rules.retired.iter().find(|retired| given == Some(retired.version.as_str()));
+        let (class, message) = match retired {
+            Some(retired) => (retired.cause.class(), retired.why.clone()),
+            None if !rules.versions.is_empty() => {
+                (UNKNOWN_VERSION, format!("the versions offered are {}", join(&rules.versions)))
+            }
+            None if !rules.retired.is_empty() => (UNKNOWN_VERSION, "no version is offered now".to_owned()),
+            None => (UNKNOWN_VERSION, "no engine is installed: `casemate engine install` installs one".to_owned()),
         };
-        faults.add("engineVersion", given, "odp.job.engineVersion.unsupportedValue", message);
+        faults.add("engineVersion", given, class, message);
     }
     found
 }
@@ -708,6 +718,7 @@ fn camel_case(name: &str) -> String {
     text
 }
 
+const UNKNOWN_VERSION: &str = "odp.job.engineVersion.unsupportedValue";
 const MAX_CORES: u64 = 16;
 /// Spark refuses a driver or executor heap under 1.5 x 300 MiB of reserved memory (`UnifiedMemoryManager`).
 const MIN_HEAP: u64 = 512;
@@ -749,7 +760,25 @@ mod tests {
         SpecRules {
             regions: vec!["GRA".parse().expect("a region")],
             versions: vec!["3.5.9".parse().expect("a version"), "4.3.0".parse().expect("a version")],
+            retired: vec![Retired {
+                version: "3.4.4".parse().expect("a version"),
+                cause: crate::RetiredBy::EndOfLife,
+                why: "its life ended on 2026-01-01: use 3.5.9".to_owned(),
+            }],
         }
+    }
+
+    #[test]
+    fn a_version_that_is_not_offered_any_more_is_refused_with_the_one_to_use() {
+        let ask = |version: &str| {
+            let request = JobRequest { engine_version: Some(version.to_owned()), ..request(&PYTHON) };
+            let faults = JobSpec::parse(&request, &rules()).expect_err("a fault");
+            (faults.0[0].class.clone(), faults.0[0].message.clone())
+        };
+        let ended = "odp.job.engineVersion.endOfLife".to_owned();
+        assert_eq!(ask("3.4.4"), (ended, "its life ended on 2026-01-01: use 3.5.9".to_owned()));
+        let unknown = "odp.job.engineVersion.unsupportedValue".to_owned();
+        assert_eq!(ask("2.4.3"), (unknown, "the versions offered are 3.5.9, 4.3.0".to_owned()));
     }
 
     fn request(parameters: &[(&str, &str)]) -> JobRequest {

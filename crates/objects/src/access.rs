@@ -43,8 +43,9 @@ pub trait Access: Send + Sync + 'static {
     /// Ends a token.
     async fn log_out(&self, token: &str, from: Option<IpAddr>) -> Result<(), BoxError>;
 
-    /// Decides a call by the policies of its caller and of its bucket; `None` is a caller without a signature.
-    fn decide(&self, caller: Option<&Grant>, question: &Question<'_>) -> Verdict;
+    /// Decides a call by the policies of its caller, of its bucket and of the project's account; `None` is a caller without
+    /// a signature.
+    async fn decide(&self, caller: Option<&Grant>, question: &Question<'_>) -> Verdict;
 
     /// Whether a text is a policy that a bucket can have, and whether it makes the bucket public.
     fn check_policy(&self, project: &ProjectId, bucket: &BucketName, text: &str) -> Result<PolicyKind, String>;
@@ -73,6 +74,8 @@ pub struct Grant {
     pub session_token: Option<Zeroizing<String>>,
     /// Nothing but its scope bounds it, so that [`Access::decide`] need not be asked where the bucket has no policy.
     pub plain: bool,
+    /// A policy that goes with it may ask for the tags that an object has.
+    pub asks_tags: bool,
     /// What [`Access`] knows of its holder, for its own use.
     pub holder: Arc<dyn Any + Send + Sync>,
 }

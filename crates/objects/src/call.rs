@@ -36,6 +36,8 @@ pub struct Call {
     claimed: OnceLock<(String, Grant)>,
     /// Set when the caller was found to be who the request says.
     verified: OnceLock<()>,
+    /// The region that the signature is for.
+    pub signed_region: OnceLock<String>,
     /// Whose buckets a caller without a key means.
     visited: OnceLock<ProjectId>,
     target: OnceLock<Asked>,
@@ -76,6 +78,7 @@ impl Call {
             asked,
             claimed: OnceLock::new(),
             verified: OnceLock::new(),
+            signed_region: OnceLock::new(),
             visited: OnceLock::new(),
             target: OnceLock::new(),
             scene: OnceLock::new(),
@@ -131,6 +134,14 @@ impl Call {
     /// The bucket that is asked for, once that is known.
     pub fn bucket(&self) -> Option<&str> {
         self.target.get()?.bucket.as_deref()
+    }
+
+    /// The protocol and the operation, as far as they are known.
+    pub fn asked(&self) -> (&'static str, Option<&str>) {
+        match self.target.get() {
+            Some(asked) => (asked.service, Some(&asked.operation)),
+            None => ("unknown", None),
+        }
     }
 
     /// Where the call came from.

@@ -68,6 +68,7 @@ async fn step(store: &Store, sizes: &mut HashMap<u64, u64>, rate: u64) -> Result
     // What the notes did not find.
     let found = store.block(move |inner| walk(inner, &left)).await?;
     let moved = moved + move_rows(store, found, rate, &mut damaged).await?;
+    store.0.metrics.compacted(moved);
     // They cannot be emptied, and would take the place of those that can.
     sizes.extend(damaged.into_iter().map(|id| (id, 0)));
     tracing::debug!(files = victims.len(), bytes = moved, "segment files were emptied");

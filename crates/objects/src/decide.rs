@@ -63,6 +63,7 @@ impl Call {
             return Err(s3_error!(NotImplemented, "{operation} is not supported"));
         };
         self.is_at_home(bucket, signed)?;
+        self.is_for_its_region().await?;
         if signed {
             self.check_token(uri, headers)?;
         } else if operation == "GetObject" && overrides_answer(uri) {
@@ -192,7 +193,7 @@ impl Call {
             public_blocked,
             context: &context,
         };
-        Ok(Some(self.ground.access.decide(grant, &question)))
+        Ok(Some(self.ground.access.decide(grant, &question).await))
     }
 
     /// What is said of a thing that is not there: one who may not list the bucket is not to learn what is in it.
@@ -209,7 +210,7 @@ impl Call {
     /// Whether a policy may ask for the tags that an object has.
     fn asks_tags(&self, rules: &Rules) -> bool {
         let in_policy = rules.policy.as_ref().is_some_and(|policy| policy.contains("ExistingObjectTag"));
-        in_policy || self.grant().is_some_and(|grant| !grant.plain)
+        in_policy || self.grant().is_some_and(|grant| grant.asks_tags)
     }
 
     async fn existing_tags(&self, target: &Target, version: Option<VersionId>) -> S3Result<Tags> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use model::BucketName;
 
-use crate::versions::VersionId;
+use crate::{access::BoxError, versions::VersionId};
 
 /// Why an operation failed. Nothing was changed, but for [`Error::Io`], [`Error::Index`] and [`Error::Closed`],
 /// after which what was asked may or may not have been done.
@@ -155,6 +155,9 @@ pub enum Error {
     /// The changes that shared a transaction with this one failed; why is in the service's log.
     #[error("the change could not be written")]
     NotWritten,
+    /// The region of a project could not be told.
+    #[error("the region of the project could not be told")]
+    Home(#[source] BoxError),
     /// The data of this change could not be written; why is in the service's log.
     #[error("the data could not be written")]
     NotPlaced,

@@ -1,15 +1,24 @@
 //! The object gate: S3 over HTTP. Every call passes here, with the rights of its key, and leaves an audit entry.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
 
 use audit::Audit;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
 use model::Region;
+use prometheus_client::metrics::counter::Counter;
 use s3s::{
     Body, S3Error, S3ErrorCode, S3Result,
     config::{S3Config, StaticConfigProvider},
@@ -25,7 +34,7 @@ use crate::{
     browser,
     call::{Call, Session},
     crowd::{Crowd, Line, Places},
-    guard,
+    guard, home,
     host::{Domains, Names},
     keystone,
     patience::{Fate, TimedBody, TimedWrites},
@@ -44,11 +53,11 @@ pub struct Gate(Arc<Ground>);
 /// What a gate needs to know.
 #[derive(Debug, Clone)]
 pub struct GateConfig {
-    /// The region that buckets are said to be in.
+    /// The region of projects that have none.
     pub region: Region,
     /// Host names of the service, under which a bucket may stand as a subdomain.
     pub domains: Vec<String>,
-    /// All regions of the service: the catalogue of Keystone names an endpoint in each.
+    /// The regions of the service: projects of others are not served.
     pub regions: Vec<Region>,
     /// URLs by which clients reach the service, the usual one first: what the catalogue of Keystone names.
     pub public_urls: Vec<String>,
@@ -148,7 +157,7 @@ impl Gate {
     ) -> Response<Body> {
         let call = Arc::new(Call::new(Arc::clone(&self.0), peer, via, &request));
         let is_head = request.method() == Method::HEAD;
-        let fate = Fate::default();
+        let (fate, begun) = (Fate::default(), Instant::now());
         let mut response = match self.answer(&call, request, room, &fate).await {
             Ok(response) => response,
             Err(refusal) => refusal.to_http_response().unwrap_or_else(|_| plain(StatusCode::BAD_REQUEST)),
@@ -167,6 +176,9 @@ impl Gate {
         if is_head && !response.status().is_success() {
             *response.body_mut() = Body::empty();
         }
+        let metrics = self.0.store.metrics();
+        metrics.answered(call.asked(), response.status(), begun.elapsed(), fate.received());
+        let mut response = counted(home::told(response), metrics.sent());
         if let Ok(id) = HeaderValue::from_str(call.request_id()) {
             response.headers_mut().insert("x-amz-request-id", id);
         }
@@ -274,6 +286,48 @@ impl Gate {
                 plain(StatusCode::INTERNAL_SERVER_ERROR)
             }
         }
+    }
+}
+
+/// The same answer, whose bytes are counted as they are sent.
+fn counted(response: Response<Body>, sent: Counter) -> Response<Body> {
+    response.map(|body| match body.bytes() {
+        Some(bytes) => {
+            sent.inc_by(bytes.len() as u64);
+            body
+        }
+        None if body.is_end_stream() => body,
+        None => Body::http_body_unsync(Counted { body, sent }),
+    })
+}
+
+/// A body whose bytes are counted.
+struct Counted {
+    body: Body,
+    sent: Counter,
+}
+
+impl http_body::Body for Counted {
+    type Data = bytes::Bytes;
+    type Error = <Body as http_body::Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        let next = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(data) = next.as_ref().and_then(|next| next.as_ref().ok()?.data_ref()) {
+            self.sent.inc_by(data.len() as u64);
+        }
+        Poll::Ready(next)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
     }
 }
 

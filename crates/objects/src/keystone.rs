@@ -49,7 +49,7 @@ async fn respond(call: &Arc<Call>, request: Request<Body>, url: &str) -> Result<
             call.asks("keystone", "IssueToken", (None, None), true);
             let (found, methods) = authenticate(call, request.into_body()).await?;
             call.hold(found.grant.clone()).map_err(|_| Fault::unauthorized())?;
-            let mut token = token(&call.ground, url, &found, &methods, with_catalogue);
+            let mut token = token(&call.ground, url, &found, &methods, with_catalogue).await?;
             token["issued_at"] = time(Timestamp::now()).into();
             let body = json!({ "token": token });
             let mut response = json_answer(StatusCode::CREATED, &body);
@@ -59,7 +59,8 @@ async fn respond(call: &Arc<Call>, request: Request<Body>, url: &str) -> Result<
         ("auth/tokens", Method::GET | Method::HEAD) => {
             call.asks("keystone", "GetToken", (None, None), true);
             let subject = subject(call, &headers).await?;
-            let body = json!({ "token": token(&call.ground, url, &subject, &["password"], with_catalogue) });
+            let token = token(&call.ground, url, &subject, &["password"], with_catalogue).await?;
+            let body = json!({ "token": token });
             let mut response = json_answer(StatusCode::OK, &body);
             swift::set(response.headers_mut(), "x-subject-token", &subject.token);
             Ok(response)
@@ -75,7 +76,7 @@ async fn respond(call: &Arc<Call>, request: Request<Body>, url: &str) -> Result<
             call.asks("keystone", "GetCatalog", (None, None), true);
             let found = caller(call, &headers).await?;
             let body = json!({
-                "catalog": catalogue(&call.ground, url, &found),
+                "catalog": catalogue(&call.ground, url, &found).await?,
                 "links": { "self": format!("{url}{ROOT}/auth/catalog"), "previous": null, "next": null },
             });
             Ok(json_answer(StatusCode::OK, &body))
@@ -277,7 +278,13 @@ async fn described(call: &Call, token: &str) -> Result<Option<LoggedIn>, Fault> 
 }
 
 /// A token as it is described.
-fn token(ground: &Ground, url: &str, found: &LoggedIn, methods: &[&str], with_catalogue: bool) -> Value {
+async fn token(
+    ground: &Ground,
+    url: &str,
+    found: &LoggedIn,
+    methods: &[&str],
+    with_catalogue: bool,
+) -> Result<Value, Fault> {
     let project = found.grant.project.as_str();
     let domain = json!({ "id": DOMAIN_ID, "name": DOMAIN_NAME });
     let roles: Vec<Value> = found.roles.iter().map(|role| json!({ "id": role, "name": role })).collect();
@@ -296,33 +303,31 @@ fn token(ground: &Ground, url: &str, found: &LoggedIn, methods: &[&str], with_ca
         "roles": roles,
     });
     if with_catalogue {
-        token["catalog"] = catalogue(ground, url, found);
+        token["catalog"] = catalogue(ground, url, found).await?;
     }
-    token
+    Ok(token)
 }
 
-/// Where what is: the object store in each region, and this.
-fn catalogue(ground: &Ground, url: &str, found: &LoggedIn) -> Value {
+/// Where what is: the object store in the project's region, and this.
+async fn catalogue(ground: &Ground, url: &str, found: &LoggedIn) -> Result<Value, Fault> {
+    let region = ground.home(&found.grant.project).await.map_err(|cause| Fault::unavailable(&cause))?;
     let endpoints = |path: &str, kind: &str| -> Vec<Value> {
-        let mut endpoints = Vec::new();
-        for region in &ground.regions {
-            for interface in ["public", "internal", "admin"] {
-                endpoints.push(json!({
-                    "id": format!("{kind}-{region}-{interface}"),
-                    "interface": interface,
-                    "region": region.as_str(),
-                    "region_id": region.as_str(),
-                    "url": format!("{url}{path}"),
-                }));
-            }
-        }
-        endpoints
+        let endpoint = |interface: &str| {
+            json!({
+                "id": format!("{kind}-{region}-{interface}"),
+                "interface": interface,
+                "region": region.as_str(),
+                "region_id": region.as_str(),
+                "url": format!("{url}{path}"),
+            })
+        };
+        ["public", "internal", "admin"].map(endpoint).to_vec()
     };
     let account = format!("{}/{}{}", swift::ROOT, swift::ACCOUNT, found.grant.project);
-    json!([
+    Ok(json!([
         { "id": "swift", "name": "swift", "type": "object-store", "endpoints": endpoints(&account, "swift") },
         { "id": "keystone", "name": "keystone", "type": "identity", "endpoints": endpoints(ROOT, "keystone") },
-    ])
+    ]))
 }
 
 fn version(url: &str) -> Value {

@@ -2,8 +2,10 @@
 
 use std::{ops::Range, sync::Arc};
 
+use bytes::Bytes;
 use crypto::{Key, envelope};
-use model::ProjectId;
+use futures::TryStreamExt as _;
+use model::{BucketName, ProjectId};
 use redb::ReadTransaction;
 
 use crate::{
@@ -32,6 +34,28 @@ pub struct Opened {
 }
 
 impl Store {
+    /// An object of at most `most` bytes, whole; `None` where there is none of that key, it has more, or only its writer has the
+    /// key of it.
+    pub async fn read_small(
+        &self,
+        project: &ProjectId,
+        bucket: &BucketName,
+        key: &str,
+        most: u64,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let target = Target { project: project.clone(), bucket: bucket.clone(), key: key.to_owned() };
+        let opened = match self.open_object(&target, None).await {
+            Err(Error::NoSuchKey | Error::IsMarker { .. } | Error::NoSuchBucket { .. }) => return Ok(None),
+            opened => opened?,
+        };
+        let size = opened.row.size;
+        if size > most || matches!(opened.row.sealing, Sealing::Customer { .. }) {
+            return Ok(None);
+        }
+        let parts: Vec<Bytes> = self.source(opened, 0..size).await?.stream().await?.try_collect().await?;
+        Ok(Some(parts.concat()))
+    }
+
     /// Opens the current version of an object, or one that is named, or says why it cannot be.
     pub(crate) async fn open_object(&self, target: &Target, version: Option<VersionId>) -> Result<Opened, Error> {
         let external = self.external(&target.project, &target.bucket)?;

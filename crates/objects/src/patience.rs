@@ -62,6 +62,11 @@ impl Fate {
         }
     }
 
+    /// Bytes of the body that came.
+    pub fn received(&self) -> u64 {
+        self.0.received.load(Ordering::Acquire)
+    }
+
     fn ends(&self, how: u8) {
         self.0.end.store(how, Ordering::Release);
     }

@@ -18,7 +18,7 @@ use crate::{
 pub struct Credential {
     pub access_key: String,
     pub date: String,
-    region: String,
+    pub region: String,
     pub service: String,
 }
 
@@ -26,6 +26,9 @@ pub struct Credential {
 pub async fn lowered(session: &Session, request: Request<Body>) -> S3Result<Request<Body>> {
     let (mut parts, body) = request.into_parts();
     let signed = Signed::of(&parts);
+    if let Some(signed) = &signed {
+        session.0.set_signed_region(&signed.credential.region);
+    }
     let streaming = text(&parts.headers, "x-amz-content-sha256").filter(|value| value.starts_with("STREAMING-"));
     let with_trailer = streaming.is_some_and(|value| value.ends_with("-TRAILER"));
     let signed_chunks = streaming.is_some_and(|value| value.starts_with("STREAMING-AWS4-HMAC-SHA256"));

@@ -80,7 +80,7 @@ impl Store {
         bucket: &BucketName,
         wanted: NewBucket,
     ) -> Result<(), Error> {
-        let external = self.takes(project);
+        let external = self.takes(project).await?;
         if let Some(external) = &external {
             if wanted.versioning || wanted.lock {
                 return Err(Error::NotThere("versions"));

@@ -28,9 +28,11 @@ use crate::{
     error::at,
     external::External,
     garbage::Garbage,
+    home::Homes,
     index::{self, BUCKETS, Index, LARGE, OBJECTS, SEGMENTS},
     list::{self, Entry, Query, VersionEntry, VersionQuery},
     log::Log,
+    metrics::Metrics,
     notify::Notices,
     put::{Removal, Target},
     read::Shelf,
@@ -66,6 +68,10 @@ pub(crate) struct Inner {
     blocking: Arc<Semaphore>,
     /// Where buckets live that do not live here.
     pub externals: OnceLock<Vec<Arc<External>>>,
+    /// Where projects are.
+    pub homes: OnceLock<Homes>,
+    /// What operators see.
+    pub metrics: Metrics,
     /// Entries for the audit log that it does not have yet.
     pub outbox: Outbox,
     /// Who is told of changes.
@@ -397,6 +403,8 @@ fn open(dir: &Path, keys: Arc<Keys>, limits: Limits) -> Result<Store, Error> {
         glances,
         blocking,
         externals,
+        homes: OnceLock::new(),
+        metrics: Metrics::new(),
         outbox,
         notices: Notices::default(),
         as_it_is: limits.as_it_is,

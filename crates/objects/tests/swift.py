@@ -135,7 +135,7 @@ def a_password_gets_a_token_and_a_catalogue():
         assert (access.project_id, access.username, access.user_domain_id) == (A, "user-a", "default"), access._data
         assert access.role_names == ["objectstore_operator"] and not access.will_expire_soon()
         assert access.issued and access.expires
-        for region in ["GRA", "SBG"]:
+        for region in ["GRA"]:
             for interface in ["public", "internal", "admin"]:
                 endpoint = session.get_endpoint(service_type="object-store", region_name=region, interface=interface)
                 assert endpoint == f"{URL}/v1/AUTH_{A}", endpoint

@@ -56,7 +56,8 @@ pub fn look(config: &Config) -> Result<usize, String> {
     Ok(good)
 }
 
-/// Opens the directory of an engine, which root owns, as all that is directly in it.
+/// Opens the directory of an engine, which root owns, as all that is in it two levels down: with the JARs, whatever else a
+/// `chown` of directories alone would leave to others.
 fn open(config: &Config, version: &EngineVersion) -> Result<OwnedFd, Error> {
     let all = open_dir(None, &config.engines)?;
     demand_root(all.as_fd(), &config.engines)?;
@@ -68,13 +69,27 @@ fn open(config: &Config, version: &EngineVersion) -> Result<OwnedFd, Error> {
         opened => opened?,
     };
     demand_root(engine.as_fd(), &path)?;
-    let place = Path::new("/proc/self/fd").join(engine.as_raw_fd().to_string());
-    for inside in names(&place) {
-        let file = openat2(&engine, inside.as_str(), how(OFlag::O_PATH | OFlag::O_NOFOLLOW))
-            .map_err(|cause| refusal(cause, &path.join(&inside)))?;
-        demand_root(file.as_fd(), &path.join(inside))?;
+    for (inside, file) in demand_root_in(engine.as_fd(), &path)? {
+        if File::from(file.try_clone().doing("duplicating a descriptor")?).metadata().is_ok_and(|about| about.is_dir())
+        {
+            demand_root_in(file.as_fd(), &inside)?;
+        }
     }
     Ok(engine)
+}
+
+/// What is directly in a directory, which root owns as well.
+fn demand_root_in(dir: BorrowedFd<'_>, path: &Path) -> Result<Vec<(PathBuf, OwnedFd)>, Error> {
+    let place = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string());
+    let mut all = Vec::new();
+    for inside in names(&place) {
+        let path = path.join(&inside);
+        let file = openat2(dir, inside.as_str(), how(OFlag::O_PATH | OFlag::O_NOFOLLOW))
+            .map_err(|cause| refusal(cause, &path))?;
+        demand_root(file.as_fd(), &path)?;
+        all.push((path, file));
+    }
+    Ok(all)
 }
 
 fn open_dir(parent: Option<BorrowedFd<'_>>, path: &Path) -> Result<OwnedFd, Error> {

@@ -20,6 +20,7 @@ mod root;
 mod sandbox;
 mod seccomp;
 mod shim;
+mod usage;
 mod volume;
 
 pub use client::Client;
@@ -28,6 +29,7 @@ pub use daemon::{destroy_all, run};
 pub use doctor::{Finding, doctor};
 pub use monitor::monitor_main;
 pub use protocol::{ContainerExit, ContainerIo, ContainerSpec, SandboxHandle, SandboxSpec, SandboxState, StopSignal};
+pub use usage::{Meter, Reading};
 
 /// Names of the points between durable steps at which tests kill the process that reaches them: those of the warden, each
 /// of which an ordinary sandbox passes, then those of a monitor, which begin with `monitor.`.

@@ -15,15 +15,15 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use identity::{AccessRule, CredentialRequest, Identity};
 use jiff::Timestamp;
-use jobs::{BoxError, JobKeys, Jobs, Parts, Surroundings};
+use jobs::{BoxError, JobKeys, Jobs, Parts, Permission, Surroundings};
 use keys::Keys;
-use model::{AccountId, BucketName, Cores, MiB, ProjectId, SandboxId};
+use model::{AccountId, BucketName, Cores, MiB, Principal, ProjectId, SandboxId};
 use objects::Store;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-/// What jobs see of the object store; no job starts here, so the rest is never asked for.
-struct Beside(Store);
+/// What jobs see of the object store and of identities; no job starts here, so the rest is never asked for.
+struct Beside(Store, Identity);
 
 #[async_trait]
 impl Surroundings for Beside {
@@ -55,6 +55,9 @@ impl Surroundings for Beside {
     ) -> Result<(), BoxError> {
         Err("no job starts here".into())
     }
+    async fn read_log(&self, project: &ProjectId, key: &str, most: u64) -> Result<Option<Vec<u8>>, BoxError> {
+        Ok(self.0.read_small(project, &BucketName::logs(), key, most).await?)
+    }
     async fn open_keys(
         &self,
         _project: &ProjectId,
@@ -70,12 +73,33 @@ impl Surroundings for Beside {
         Err("no job starts here".into())
     }
     fn close_gate(&self, _sandbox: SandboxId) {}
+    async fn may_submit(
+        &self,
+        who: &Principal,
+        project: &ProjectId,
+        cancels: bool,
+        at: Timestamp,
+    ) -> Result<Permission, BoxError> {
+        if cancels && let Some(refused) = self.1.may(who, api::CANCEL, project, at).await?.filter(|may| !may.allowed) {
+            return Ok(Permission::Refused(refused.reason));
+        }
+        Ok(match self.1.may(who, api::SUBMIT, project, at).await? {
+            None => Permission::Gone,
+            Some(decision) if decision.allowed => Permission::Allowed(decision.reason),
+            Some(decision) => Permission::Refused(decision.reason),
+        })
+    }
+    async fn tell(&self, tx: &mut db::Tx, account: &AccountId, subject: &str, body: &str) -> Result<(), BoxError> {
+        self.1.notify_in(tx, account, subject, body).await?;
+        Ok(())
+    }
 }
 
 /// A running API with one account, one project and keys.
 pub struct World {
     _dir: tempfile::TempDir,
     pub router: Router,
+    pub jobs: Jobs,
     pub db: Db,
     pub identity: Identity,
     pub objects: Store,
@@ -120,14 +144,14 @@ impl World {
             engine(path, version);
         }
         let engines = Arc::new(Engines::open(&path.join("engines")).expect("engines"));
-        let regions = vec!["GRA".parse().expect("a region")];
+        let regions = ["GRA", "SBG"].map(|name| name.parse().expect("a region")).to_vec();
         let jobs = Jobs::new(Parts {
             db: db.clone(),
             audit: audit.clone(),
             keys: room,
             warden: warden::Client::new(&path.join("no-warden.sock")),
             engines: Arc::clone(&engines),
-            surroundings: Arc::new(Beside(store.clone())),
+            surroundings: Arc::new(Beside(store.clone(), identity.clone())),
             config: jobs::Config {
                 regions: regions.clone(),
                 max_running: 1,
@@ -143,7 +167,7 @@ impl World {
         let config = Config { public_urls: vec![BASE.into(), url.into()], regions, ..Config::default() };
         let state = ApiState {
             identity: identity.clone(),
-            jobs,
+            jobs: jobs.clone(),
             objects: store.clone(),
             audit: audit.clone(),
             engines,
@@ -154,7 +178,7 @@ impl World {
         identity.create_account(&account, "a@example.org", "A", &by).await.expect("an account");
         let project = identity.create_project(&account, "first", &by).await.expect("a project").id;
         let keys = credentials(&identity, &account, AccessRule::everything()).await;
-        World { _dir: dir, router: router(state), db, identity, objects: store, audit, account, project, keys }
+        World { _dir: dir, router: router(state), jobs, db, identity, objects: store, audit, account, project, keys }
     }
 
     /// A credential of this account with these rules.

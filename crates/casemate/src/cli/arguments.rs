@@ -1,4 +1,4 @@
-//! Takes `casemate job submit` apart: our options may stand before or after the file, and all else after the file is
+//! Takes `casemate job submit` and `casemate schedule create` apart: our options may stand before or after the file, and all else after the file is
 //! the program's, options included.
 
 use std::ffi::OsString;
@@ -35,7 +35,7 @@ pub fn settle(all: Vec<OsString>, command: &Command) -> Vec<OsString> {
     ours
 }
 
-/// Where the arguments of `job submit` begin, and its description.
+/// Where the arguments of a command that names a program begin, and its description.
 fn find_submit<'a>(all: &[OsString], command: &'a Command) -> Option<(usize, &'a Command)> {
     let mut words = Vec::new();
     let mut index = 1;
@@ -47,8 +47,10 @@ fn find_submit<'a>(all: &[OsString], command: &'a Command) -> Option<(usize, &'a
         }
         index += 1;
     }
-    let submit = command.find_subcommand("job")?.find_subcommand("submit")?;
-    (words == ["job", "submit"]).then_some((index, submit))
+    let [group, verb] = words[..] else { return None };
+    let takes_program = matches!((group, verb), ("job", "submit") | ("schedule", "create"));
+    let found = command.find_subcommand(group)?.find_subcommand(verb)?;
+    takes_program.then_some((index, found))
 }
 
 /// Whether `text` is an option of a command or of all, and whether its value is the next argument.
@@ -97,6 +99,11 @@ mod tests {
             ("casemate job submit --tll x a.py", "casemate job submit --tll -- x a.py"),
             ("casemate job submit a.py -5 -", "casemate job submit -- a.py -5 -"),
             ("casemate job submit --help", "casemate job submit --help --"),
+            (
+                "casemate schedule create --cron @daily a.py --cron-like x",
+                "casemate schedule create --cron @daily -- a.py --cron-like x",
+            ),
+            ("casemate schedule list", "casemate schedule list"),
             ("casemate job list --status FAILED", "casemate job list --status FAILED"),
             ("casemate", "casemate"),
         ] {

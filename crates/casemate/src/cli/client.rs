@@ -82,6 +82,11 @@ impl Client {
         Ok(format!("/cloud/project/{}/dataProcessing/jobs", encode(self.project()?)))
     }
 
+    /// Path of the project's schedules.
+    pub fn schedules(&self) -> Result<String, Failure> {
+        Ok(format!("/cloud/project/{}/dataProcessing/schedules", encode(self.project()?)))
+    }
+
     /// Reads; tried again for a while when the service is away.
     pub async fn get(&self, path: &str, what: &str) -> Result<Answer, Failure> {
         self.get_with(path, &[], PATIENCE, what).await
@@ -124,6 +129,11 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Changes; the same once and twice.
+    pub async fn put(&self, path: &str, body: &Value, what: &str) -> Result<Answer, Failure> {
+        self.signed(Method::PUT, path, &body.to_string(), &[]).await.map_err(|fault| self.explain(fault, what))
     }
 
     /// Removes.
@@ -199,12 +209,7 @@ impl Client {
     fn explain(&self, fault: Fault, what: &str) -> Failure {
         match fault {
             Fault::Unreachable(cause) => {
-                let mut failure = Failure::new(what).cause(format!("{} does not answer", self.base));
-                let mut next: Option<&dyn std::error::Error> = Some(&cause);
-                while let Some(cause) = next {
-                    failure = failure.cause(cause);
-                    next = cause.source();
-                }
+                let failure = Failure::new(what).cause(format!("{} does not answer", self.base)).because(&cause);
                 failure.help("is `casemate up` or `casemate serve` running, and is the profile's endpoint its address?")
             }
             Fault::Refused(status, body) => refusal(status, &body, what),

@@ -1,4 +1,4 @@
-//! `casemate job`: submit, list, show, logs, cancel, wait.
+//! `casemate job`: submit, list, show, logs, metrics, cancel, wait.
 
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ use super::{
     output,
     storage::whole_seconds,
     submit::{self, SubmitArgs},
+    usage,
 };
 use crate::failure::Failure;
 
@@ -31,6 +32,12 @@ pub enum JobCommand {
     },
     /// Print the log of a job
     Logs(LogsArgs),
+    /// Show what a job used: cores, memory, disk, network, tasks
+    Metrics {
+        /// The job's id
+        #[arg(value_name = "JOB")]
+        id: String,
+    },
     /// Ask a job to stop
     Cancel {
         /// The job's id
@@ -88,6 +95,11 @@ pub async fn run(command: JobCommand, client: &Client, output: Output) -> Outcom
         JobCommand::Logs(args) => {
             let wanted = Wanted { node: args.node, from: args.from };
             follow::logs(client, &args.id, wanted, args.follow, output).await?;
+        }
+        JobCommand::Metrics { id } => {
+            let path = format!("{}/{}/metrics", client.jobs()?, encode(&id));
+            let used = client.get(&path, &format!("cannot ask what job {id} used")).await?.body;
+            output::print(output, &used, || usage::table(&used))?;
         }
         JobCommand::Cancel { id } => {
             client.delete(&format!("{}/{}", client.jobs()?, encode(&id)), &format!("cannot cancel job {id}")).await?;

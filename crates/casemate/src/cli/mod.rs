@@ -7,9 +7,11 @@ mod follow;
 mod job;
 pub mod output;
 mod profile;
+mod schedule;
 mod storage;
 mod submit;
 mod transfer;
+mod usage;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -36,7 +38,7 @@ pub struct Global {
         default_value = "default"
     )]
     pub profile: String,
-    /// Configuration file: the client's for job, bucket and object, the server's for all other commands
+    /// Configuration file: the client's for job, schedule, bucket and object, the server's for all other commands
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The command, such as `account list`, for the audit log: never its arguments, which may hold a secret.
@@ -59,6 +61,9 @@ pub enum ClientCommand {
     /// Submit jobs and follow them
     #[command(subcommand)]
     Job(job::JobCommand),
+    /// Jobs that come again by the clock
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
     /// Buckets of the project
     #[command(subcommand)]
     Bucket(storage::BucketCommand),
@@ -73,6 +78,7 @@ pub async fn run(command: ClientCommand, global: &Global) -> ExitCode {
         let client = Client::new(profile::read(global.config.as_deref(), &global.profile)?)?;
         match command {
             ClientCommand::Job(command) => job::run(command, &client, global.output).await,
+            ClientCommand::Schedule(command) => schedule::run(command, &client, global.output).await,
             ClientCommand::Bucket(command) => storage::bucket(command, &client, global.output).await,
             ClientCommand::Object(command) => storage::object(command, &client, global.output).await,
         }

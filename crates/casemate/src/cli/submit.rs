@@ -20,6 +20,25 @@ use crate::failure::{Doing, Failure};
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct SubmitArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// Key that names this submit: sent again within 24 hours, it gives the same job; a new one when not given
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Start only once this job of the project has ended
+    #[arg(long, value_name = "JOB")]
+    after: Option<String>,
+    /// How that job has to end: completed, failed (or cancelled), ended (in any way) [default: completed]
+    #[arg(long, value_name = "CONDITION", requires = "after")]
+    after_condition: Option<String>,
+    /// Show the log, wait for the end, and exit with the job's return code
+    #[arg(long)]
+    wait: bool,
+}
+
+/// What a job is to be.
+#[derive(Debug, Args)]
+pub struct JobArgs {
     /// Main file: a JAR or a Python program, local or s3://BUCKET/KEY (swift:// means the same)
     #[arg(value_name = "FILE")]
     file: Place,
@@ -88,9 +107,6 @@ pub struct SubmitArgs {
     /// several times; all of it when not given
     #[arg(long, value_name = "ACCESS")]
     storage_access: Vec<String>,
-    /// Key that names this submit: sent again within 24 hours, it gives the same job; a new one when not given
-    #[arg(long, value_name = "KEY")]
-    idempotency_key: Option<String>,
     /// How many more attempts there may be after one that ended by a cause of --retry-on [default: 0]
     #[arg(long, value_name = "NUMBER")]
     retries: Option<String>,
@@ -103,21 +119,18 @@ pub struct SubmitArgs {
     /// Seconds that an attempt has to run to give back the retries that were used before it [default: they stay used]
     #[arg(long, value_name = "SECONDS")]
     retry_reset: Option<String>,
-    /// Start only once this job of the project has ended
-    #[arg(long, value_name = "JOB")]
-    after: Option<String>,
-    /// How that job has to end: completed, failed (or cancelled), ended (in any way) [default: completed]
-    #[arg(long, value_name = "CONDITION", requires = "after")]
-    after_condition: Option<String>,
-    /// Show the log, wait for the end, and exit with the job's return code
-    #[arg(long)]
-    wait: bool,
 }
 
 /// Submits, and waits where that is asked for.
 pub async fn submit(args: SubmitArgs, client: &Client, output: Output) -> Outcome {
-    let code = place_code(&args, client).await?;
-    let body = request(&args, &code, client);
+    let code = place_code(&args.job, client).await?;
+    let mut body = request(&args.job, &code, client);
+    let after = [("run_after", &args.after), ("run_after_condition", &args.after_condition)];
+    if let Some(parameters) = body["engineParameters"].as_array_mut() {
+        let given =
+            after.into_iter().filter_map(|(name, value)| Some(json!({ "name": name, "value": value.as_ref()? })));
+        parameters.extend(given);
+    }
     let key = match &args.idempotency_key {
         Some(key) => key.clone(),
         None => random_name("submit")?,
@@ -144,7 +157,7 @@ pub async fn submit(args: SubmitArgs, client: &Client, output: Output) -> Outcom
 }
 
 /// Where the job's code is.
-struct Code {
+pub(super) struct Code {
     bucket: String,
     main: String,
     properties: Option<String>,
@@ -155,7 +168,7 @@ struct Code {
 }
 
 impl Code {
-    async fn remove(&self, client: &Client) {
+    pub(super) async fn remove(&self, client: &Client) {
         if !self.own_bucket {
             return;
         }
@@ -168,7 +181,8 @@ impl Code {
     }
 }
 
-async fn place_code(args: &SubmitArgs, client: &Client) -> Result<Code, Failure> {
+/// Where the job's code is, after what is local was brought there.
+pub(super) async fn place_code(args: &JobArgs, client: &Client) -> Result<Code, Failure> {
     match &args.file {
         Place::Remote(address) => {
             let Address { bucket, key } = address.clone();
@@ -189,7 +203,7 @@ async fn place_code(args: &SubmitArgs, client: &Client) -> Result<Code, Failure>
 }
 
 /// Brings local files into a bucket, since a job gets the whole bucket of its main file: by default one of its own.
-async fn bring(args: &SubmitArgs, main: &Path, client: &Client) -> Result<Code, Failure> {
+async fn bring(args: &JobArgs, main: &Path, client: &Client) -> Result<Code, Failure> {
     let properties = args.properties_file.as_deref().map(Path::new);
     let environment = args.environment.as_deref().map(Path::new);
     let mut files = vec![main];
@@ -250,13 +264,14 @@ fn key_in(text: &str, bucket: &str) -> Result<String, Failure> {
     }
 }
 
-fn random_name(of: &str) -> Result<String, Failure> {
+pub(super) fn random_name(of: &str) -> Result<String, Failure> {
     let mut bytes = [0; 16];
     crypto::random(&mut bytes).doing("the system's random generator failed")?;
     Ok(format!("{of}-{}", hex::encode(bytes)))
 }
 
-fn request(args: &SubmitArgs, code: &Code, client: &Client) -> Value {
+/// The job that is asked for, as the API takes it.
+pub(super) fn request(args: &JobArgs, code: &Code, client: &Client) -> Value {
     let java = Path::new(&code.main).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("jar"));
     let arguments = (!args.arguments.is_empty()).then(|| json!(args.arguments).to_string());
     let size = |text: &Option<String>| text.as_deref().map(mebibytes);
@@ -278,8 +293,6 @@ fn request(args: &SubmitArgs, code: &Code, client: &Client) -> Value {
         ("properties_file", code.properties.clone()),
         ("environment", code.environment.clone()),
         ("storage_access", (!args.storage_access.is_empty()).then(|| args.storage_access.join(","))),
-        ("run_after", args.after.clone()),
-        ("run_after_condition", args.after_condition.clone()),
         ("retry_attempts", args.retries.clone()),
         ("retry_on", args.retry_on.clone()),
         ("retry_backoff", args.retry_backoff.clone()),

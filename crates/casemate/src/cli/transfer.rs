@@ -146,14 +146,7 @@ async fn accepted(response: reqwest::Response, what: &str) -> Result<reqwest::Re
 
 /// An error of the HTTP client with its causes, without the URL: it is a credential.
 fn said(what: &str, cause: reqwest::Error) -> Failure {
-    let cause = cause.without_url();
-    let mut failure = Failure::new(what).cause("the object store did not answer").cause(&cause);
-    let mut next = std::error::Error::source(&cause);
-    while let Some(source) = next {
-        failure = failure.cause(source);
-        next = source.source();
-    }
-    failure
+    Failure::new(what).cause("the object store did not answer").because(&cause.without_url())
 }
 
 fn progress(size: u64, message: &str) -> ProgressBar {

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use identity::{Account, Project};
-use model::{AccountId, ProjectId};
+use model::{AccountId, ProjectId, Region};
 use serde_json::{Value, json};
 
 use super::{DataArgs, Office, quota};
@@ -77,6 +77,9 @@ pub enum ProjectCommand {
         /// Whose it is; need not be named where there is one account
         #[arg(long, value_name = "ACCOUNT")]
         account: Option<AccountId>,
+        /// Where its data stay and its jobs run, for good; the first of the configuration's regions when not given
+        #[arg(long, value_name = "REGION")]
+        region: Option<Region>,
         #[command(flatten)]
         data: DataArgs,
     },
@@ -160,10 +163,11 @@ pub async fn account(command: AccountCommand, global: &Global) -> Result<(), Fai
 pub async fn project(command: ProjectCommand, global: &Global) -> Result<(), Failure> {
     match command {
         ProjectCommand::Quota(command) => quota::quota(command, global).await,
-        ProjectCommand::Create { name, account, data } => {
+        ProjectCommand::Create { name, account, region, data } => {
             let office = Office::open(global, &data).await?;
             let account = office.account(account).await?;
-            let made = office.identity.create_project(&account, &name, &office.by).await;
+            let region = office.region(region)?;
+            let made = office.identity.create_project_in(&account, &name, Some(&region), &office.by).await;
             let made = made.doing(format!("cannot create project {name}"))?;
             output::print(global.output, &describe_project(&made), || made.id.to_string())?;
             office.close().await
@@ -176,9 +180,13 @@ pub async fn project(command: ProjectCommand, global: &Global) -> Result<(), Fai
             output::print(global.output, &Value::Array(shown), || {
                 let row = |project: &Project| {
                     let created = project.created.strftime(DAY).to_string();
-                    vec![project.id.to_string(), project.name.clone(), project.account.to_string(), created]
+                    let region = project.region.as_ref().map(ToString::to_string).unwrap_or_default();
+                    vec![project.id.to_string(), project.name.clone(), project.account.to_string(), region, created]
                 };
-                output::table(&["project", "name", "account", "created"], &projects.iter().map(row).collect::<Vec<_>>())
+                output::table(
+                    &["project", "name", "account", "region", "created"],
+                    &projects.iter().map(row).collect::<Vec<_>>(),
+                )
             })?;
             office.close().await
         }
@@ -186,6 +194,25 @@ pub async fn project(command: ProjectCommand, global: &Global) -> Result<(), Fai
 }
 
 impl Office {
+    /// The region that is named, if it is one of the configuration's; its first where none is.
+    pub(super) fn region(&self, named: Option<Region>) -> Result<Region, Failure> {
+        let known = &self.config.regions;
+        match named.or_else(|| known.first().cloned()) {
+            Some(region) if known.contains(&region) => Ok(region),
+            Some(region) => {
+                let names: Vec<&str> = known.iter().map(Region::as_str).collect();
+                Err(Failure::new(format!("there is no region {region}")).help(format!("one of {}", names.join(", "))))
+            }
+            None => Err(Failure::new("the configuration names no region")),
+        }
+    }
+
+    /// The region of a project, as clients name it.
+    pub(super) async fn region_of(&self, project: &ProjectId) -> Result<Option<String>, Failure> {
+        let found = self.identity.region_of(project).await.doing("cannot look up the project")?;
+        Ok(found.or_else(|| self.config.regions.first().cloned()).map(|region| region.to_string()))
+    }
+
     /// The account that is named, or the only one.
     pub(super) async fn account(&self, named: Option<AccountId>) -> Result<AccountId, Failure> {
         let accounts = self.identity.accounts().await.doing("cannot list the accounts")?;
@@ -230,7 +257,10 @@ fn describe_account(account: &Account) -> Value {
 }
 
 fn describe_project(project: &Project) -> Value {
-    json!({ "id": project.id, "name": project.name, "account": project.account, "created": project.created })
+    json!({
+        "id": project.id, "name": project.name, "account": project.account, "region": project.region,
+        "created": project.created,
+    })
 }
 
 /// The form of days in tables.

@@ -1,7 +1,6 @@
 //! `casemate audit`: the audit log, and how an operator or an auditor knows that it is whole.
 
 use std::{
-    error::Error,
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -295,7 +294,7 @@ async fn verify(
         return Err(Failure::new("there is no sealed audit log").cause(text));
     };
     let report = verify::run(&place.db, &place.directory(), &key, &against).await;
-    let report = report.map_err(|cause| because("the audit log cannot be checked", &cause))?;
+    let report = report.map_err(|cause| Failure::new("the audit log cannot be checked").because(&cause))?;
     place.close(global).await?;
     let value = serde_json::to_value(&report).doing("cannot print the result")?;
     output::print(global.output, &value, || text(&report))?;
@@ -306,7 +305,7 @@ async fn verify(
 async fn restore(data: &DataArgs, global: &Global) -> Result<(), Failure> {
     let place = Place::open(data, global).await?;
     let restored = audit::restore::run(&place.db, &place.directory(), &place.key()?).await;
-    let restored = restored.map_err(|cause| because("nothing was put back", &cause).help(VERIFY))?;
+    let restored = restored.map_err(|cause| Failure::new("nothing was put back").because(&cause).help(VERIFY))?;
     place.close(global).await?;
     let value = json!({ "inserted": restored.inserted, "replaced": restored.replaced });
     output::print(global.output, &value, || {
@@ -366,7 +365,7 @@ async fn prove(what: &ProveArgs, data: &DataArgs, global: &Global) -> Result<(),
     let (key, note, directory) = (place.key()?, place.newest().await?, place.directory());
     place.close(global).await?;
     let path = |hashes: &[audit::merkle::Hash]| hashes.iter().map(|hash| STANDARD.encode(hash)).collect::<Vec<_>>();
-    let failed = |cause: audit::prove::Error| because("there is no such proof", &cause);
+    let failed = |cause: audit::prove::Error| Failure::new("there is no such proof").because(&cause);
     match (what.entry, old) {
         (Some(number), _) => {
             let proof = Inclusion::of(&directory, &key, &note, number).map_err(failed)?;
@@ -386,7 +385,7 @@ async fn prove(what: &ProveArgs, data: &DataArgs, global: &Global) -> Result<(),
 
 fn verify_proof(proof: &Path, key: &VerifierKey, old: Option<&Path>, form: Output) -> Result<(), Failure> {
     let text = read_text(proof)?;
-    let failed = |cause: audit::prove::Error| because("the proof is not good", &cause);
+    let failed = |cause: audit::prove::Error| Failure::new("the proof is not good").because(&cause);
     match old {
         Some(old) => {
             let proof: Consistency = text.parse().map_err(failed)?;
@@ -413,17 +412,6 @@ fn verify_proof(proof: &Path, key: &VerifierKey, old: Option<&Path>, form: Outpu
 
 fn read_text(path: &Path) -> Result<String, Failure> {
     fs::read_to_string(path).doing(format!("cannot read {}", path.display()))
-}
-
-/// A failure with all causes.
-fn because(what: &str, cause: &dyn Error) -> Failure {
-    let mut failure = Failure::new(what);
-    let mut next = Some(cause);
-    while let Some(cause) = next {
-        failure = failure.cause(cause);
-        next = cause.source();
-    }
-    failure
 }
 
 const VERIFY: &str = "`casemate audit verify` says more";

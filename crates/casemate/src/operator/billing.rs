@@ -168,7 +168,7 @@ fn describe(project: &ProjectId, statement: &Statement) -> Value {
     };
     let failure = |failure: &FailedJob| {
         json!({
-            "job": failure.job, "name": failure.name, "ended": failure.ended, "fault": failure.blame,
+            "job": failure.job, "name": failure.name, "attempt": failure.attempt, "ended": failure.ended, "fault": failure.blame,
             "evidence": failure.evidence, "credited": failure.credited,
             "credits": failure.credits.iter().map(|credit| json!({
                 "attempt": credit.attempt, "minutes": credit.minutes, "amount": credit.amount,
@@ -200,7 +200,7 @@ fn people(project: &ProjectId, statement: &Statement) -> String {
     for failure in &statement.failures {
         let minutes: u64 = failure.credits.iter().map(|credit| credit.minutes).sum();
         text.push_str(&format!(
-            "\njob {} failed {}: {}\n  credited: {} ({minutes} minutes)\n",
+            "\njob {}, {}: {}\n  credited: {} ({minutes} minutes)\n",
             failure.job,
             failure.ended.strftime(DAY),
             output::printable(&failure.evidence),

@@ -73,7 +73,9 @@ fn look(config: &Config) -> Vec<Finding> {
     }
     let place = config.engines();
     let offered = match Engines::open(&place) {
-        Ok(engines) => engines.offered(engines::today()).iter().map(ToString::to_string).collect::<Vec<_>>(),
+        Ok(engines) => {
+            engines.offer(engines::today(), &[]).versions().iter().map(ToString::to_string).collect::<Vec<_>>()
+        }
         Err(_) => Vec::new(),
     };
     findings.push(Finding {

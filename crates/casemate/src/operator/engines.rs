@@ -9,10 +9,11 @@ use engine::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
-use model::EngineVersion;
+use jobs::Versions;
+use model::{EngineVersion, Withdrawal};
 use serde_json::{Value, json};
 
-use super::DataArgs;
+use super::{DataArgs, Office};
 use crate::{
     cli::{Global, output},
     config::{Config, Service},
@@ -49,6 +50,25 @@ pub enum EngineCommand {
         #[command(flatten)]
         place: PlaceArgs,
     },
+    /// Take no new job and no retry on a version from now on; jobs that wait for it end, those that run go on
+    Withdraw {
+        /// Its version
+        #[arg(value_name = "VERSION")]
+        version: EngineVersion,
+        /// Why, for the owners of jobs
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+    /// Take a withdrawal back
+    Restore {
+        /// Its version
+        #[arg(value_name = "VERSION")]
+        version: EngineVersion,
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
     /// Check the files of the installed engines against their sums
     Verify {
         /// Its version; all when none is given
@@ -76,8 +96,9 @@ pub async fn engine(command: EngineCommand, global: &Global) -> Result<(), Failu
             let dir = directory(&place, global)?.0;
             let engines =
                 if dir.exists() { Engines::open(&dir).doing("cannot read the engines")?.list() } else { Vec::new() };
-            let shown = engines.iter().map(describe).collect();
-            output::print(global.output, &Value::Array(shown), || table(&engines, &dir))
+            let withdrawn = withdrawn(global, &place).await?;
+            let shown = engines.iter().map(|engine| with_withdrawal(engine, &withdrawn)).collect();
+            output::print(global.output, &Value::Array(shown), || table(&engines, &withdrawn, &dir))
         }
         EngineCommand::Install { versions, from, place } => {
             let (dir, config) = directory(&place, global)?;
@@ -100,6 +121,35 @@ pub async fn engine(command: EngineCommand, global: &Global) -> Result<(), Failu
             let dir = directory(&place, global)?.0;
             install::remove(&dir, &version).doing(format!("cannot remove Spark {version}"))?;
             output::print(global.output, &json!({ "version": version }), || format!("Spark {version} is removed"))
+        }
+        EngineCommand::Withdraw { version, reason, place } => {
+            let dir = directory(&place, global)?.0;
+            let engines = Engines::open(&dir).doing("cannot read the engines")?;
+            if engines.find(&version).is_none() {
+                return Err(Failure::new(format!("Spark {version} is not installed in {}", dir.display()))
+                    .help("`casemate engine list` shows what is installed"));
+            }
+            let office = Office::open(global, &place.data).await?;
+            let done = office.versions().withdraw(&version, &reason, &office.by).await;
+            let withdrawal = done.doing(format!("cannot withdraw Spark {version}"))?;
+            let all = office.versions().withdrawn().await.doing("cannot read the withdrawals")?;
+            output::print(global.output, &json!(withdrawal), || {
+                let offer = engines.offer(today(), &all);
+                match offer.instead_of(&version) {
+                    Some(other) => format!("Spark {version} is withdrawn; jobs are told to use {other}"),
+                    None => format!("Spark {version} is withdrawn; no version is offered now"),
+                }
+            })?;
+            office.close().await
+        }
+        EngineCommand::Restore { version, place } => {
+            let office = Office::open(global, &place.data).await?;
+            let done = office.versions().restore(&version, &office.by).await;
+            done.doing(format!("cannot take back the withdrawal of Spark {version}"))?;
+            output::print(global.output, &json!({ "version": version }), || {
+                format!("Spark {version} is not withdrawn any more")
+            })?;
+            office.close().await
         }
         EngineCommand::Verify { version, place } => {
             let dir = directory(&place, global)?.0;
@@ -126,6 +176,24 @@ pub async fn engine(command: EngineCommand, global: &Global) -> Result<(), Failu
             })
         }
     }
+}
+
+impl Office {
+    fn versions(&self) -> Versions {
+        Versions::new(self.db.clone(), audit::Audit::new(self.db.clone()))
+    }
+}
+
+/// What is withdrawn in the data directory; nothing where there is none yet, or none that this user may look into.
+async fn withdrawn(global: &Global, place: &PlaceArgs) -> Result<Vec<Withdrawal>, Failure> {
+    let config = super::config(global, &place.data)?;
+    if !config.data.join("db/casemate.sqlite").exists() {
+        return Ok(Vec::new());
+    }
+    let office = Office::open(global, &place.data).await?;
+    let withdrawn = office.versions().withdrawn().await.doing("cannot read the withdrawals")?;
+    office.close().await?;
+    Ok(withdrawn)
 }
 
 /// The directory, and the configuration that it comes from.
@@ -208,17 +276,24 @@ fn describe(engine: &Installed) -> Value {
     })
 }
 
-fn table(engines: &[Installed], dir: &std::path::Path) -> String {
+fn with_withdrawal(engine: &Installed, withdrawn: &[Withdrawal]) -> Value {
+    let mut shown = describe(engine);
+    shown["withdrawn"] = json!(withdrawn.iter().find(|one| one.version == engine.version));
+    shown
+}
+
+fn table(engines: &[Installed], withdrawn: &[Withdrawal], dir: &std::path::Path) -> String {
     if engines.is_empty() {
         return format!("no engine is installed in {}; `casemate engine install` installs them", dir.display());
     }
     let row = |engine: &Installed| {
         let dates = [engine.available, engine.end_of_support, engine.end_of_life].map(|date: Date| date.to_string());
-        [vec![format!("Spark {}", engine.version), engine.scala.clone(), engine.hadoop.clone()], dates.to_vec()]
-            .concat()
+        let reason = withdrawn.iter().find(|one| one.version == engine.version).map(|one| one.reason.clone());
+        let head = vec![format!("Spark {}", engine.version), engine.scala.clone(), engine.hadoop.clone()];
+        [head, dates.to_vec(), vec![reason.unwrap_or_else(|| "-".to_owned())]].concat()
     };
     let rows: Vec<Vec<String>> = engines.iter().map(row).collect();
-    output::table(&["engine", "scala", "hadoop", "available", "support ends", "life ends"], &rows)
+    output::table(&["engine", "scala", "hadoop", "available", "support ends", "life ends", "withdrawn"], &rows)
 }
 
 fn parse_wanted(text: &str) -> Result<Wanted, String> {

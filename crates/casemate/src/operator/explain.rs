@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use clap::Args;
-use identity::{S3Grant, S3Policy, S3Question, S3Verdict, Scope, explain_s3, is_condition_key, is_s3_action};
+use identity::{BucketRules, S3Grant, S3Policy, S3Question, S3Verdict, Scope, is_condition_key, s3_action_named};
 use jiff::Timestamp;
 use model::{BucketName, ProjectId};
 use objects::Store;
@@ -46,9 +46,38 @@ pub struct ExplainArgs {
 
 /// What the bucket adds to the decision.
 #[derive(Debug, Default)]
-struct OfBucket {
+pub struct OfBucket {
     policy: Option<String>,
     public_blocked: bool,
+}
+
+impl OfBucket {
+    /// As `given` (a file, or `none`), else as the store has it.
+    pub async fn read(
+        office: &Office,
+        project: &ProjectId,
+        bucket: Option<&BucketName>,
+        given: Option<&str>,
+    ) -> Result<OfBucket, Failure> {
+        match (given, bucket) {
+            (None, Some(bucket)) => of_store(office, project, bucket).await,
+            (None, None) | (Some("none"), _) => Ok(OfBucket::default()),
+            (Some(file), _) => Ok(OfBucket { policy: Some(read(Path::new(file))?), public_blocked: false }),
+        }
+    }
+
+    /// With the policy read.
+    pub fn rules(&self, project: &ProjectId, bucket: Option<&BucketName>) -> Result<BucketRules, Failure> {
+        let policy = match (&self.policy, bucket) {
+            (Some(text), Some(bucket)) => {
+                let read = S3Policy::parse_bucket(text, project, bucket);
+                Some(Arc::new(read.doing(format!("cannot use the policy of bucket {bucket}"))?))
+            }
+            (Some(_), None) => return Err(Failure::new("a policy is of a bucket").help("name it by --bucket")),
+            (None, _) => None,
+        };
+        Ok(BucketRules { policy, public_blocked: self.public_blocked })
+    }
 }
 
 /// Decides as the object gate would, and says of each statement whether it applies and why.
@@ -62,12 +91,8 @@ pub async fn explain(args: &ExplainArgs, global: &Global) -> Result<(), Failure>
             return Err(Failure::new("one without a signature has no project").help("name the bucket's by --project"));
         }
     };
-    let of_bucket = match (args.policy.as_deref(), &args.bucket) {
-        (None, Some(bucket)) => of_store(&office, &project, bucket).await?,
-        (None, None) | (Some("none"), _) => OfBucket::default(),
-        (Some(file), _) => OfBucket { policy: Some(read(Path::new(file))?), public_blocked: false },
-    };
-    let verdict = decide(args, caller.as_deref(), &project, &of_bucket)?;
+    let of_bucket = OfBucket::read(&office, &project, args.bucket.as_ref(), args.policy.as_deref()).await?;
+    let verdict = decide(&office, args, caller.as_deref(), &project, &of_bucket).await?;
     output::print(global.output, &shown(args, caller.as_deref(), &project, &verdict), || {
         let scope = caller.as_deref().and_then(|caller| scope_of(caller.scope));
         let note =
@@ -117,20 +142,16 @@ fn read(file: &Path) -> Result<String, Failure> {
     fs::read_to_string(file).doing(format!("cannot read {}", file.display()))
 }
 
-fn decide(
+async fn decide(
+    office: &Office,
     args: &ExplainArgs,
     caller: Option<&S3Grant>,
     project: &ProjectId,
     of_bucket: &OfBucket,
 ) -> Result<S3Verdict, Failure> {
-    let policy = match (&of_bucket.policy, &args.bucket) {
-        (Some(text), Some(bucket)) => Some(
-            S3Policy::parse_bucket(text, project, bucket).doing(format!("cannot use the policy of bucket {bucket}"))?,
-        ),
-        (Some(_), None) => return Err(Failure::new("a policy is of a bucket").help("name it by --bucket")),
-        (None, _) => None,
-    };
-    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let rules = of_bucket.rules(project, args.bucket.as_ref())?;
+    let at = Timestamp::now();
+    let now = at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let mut context: Vec<(&str, &str)> =
         args.conditions.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     if !context.iter().any(|(key, _)| key.eq_ignore_ascii_case("aws:CurrentTime")) {
@@ -141,11 +162,11 @@ fn decide(
         action: &args.action,
         bucket: args.bucket.as_ref().map(BucketName::as_str),
         key: args.key.as_deref(),
-        bucket_policy: policy.as_ref(),
+        bucket_policy: rules.policy.as_deref(),
         context: &context,
-        public_blocked: of_bucket.public_blocked,
+        public_blocked: rules.public_blocked,
     };
-    Ok(explain_s3(caller, &question))
+    office.identity.explain_s3(caller, &question, at).await.doing("the account's policies cannot be evaluated")
 }
 
 /// The decision for programs.
@@ -186,12 +207,8 @@ fn scope_of(scope: Scope) -> Option<&'static str> {
 }
 
 fn parse_action(text: &str) -> Result<String, String> {
-    match is_s3_action(text) {
-        true => Ok(text.to_owned()),
-        false => {
-            Err("an action of S3, such as s3:GetObject; a HEAD is s3:GetObject, a list is s3:ListBucket".to_owned())
-        }
-    }
+    let wrong = "an action of S3, such as s3:GetObject; a HEAD is s3:GetObject, a list is s3:ListBucket";
+    s3_action_named(text).ok_or_else(|| wrong.to_owned())
 }
 
 fn parse_condition(text: &str) -> Result<(String, String), String> {
@@ -239,7 +256,7 @@ mod tests {
         let asked = async |words: &[&str], of_bucket: &OfBucket| {
             let args = args(words);
             let caller = caller(&office, &args.identity).await.expect("looked up");
-            let verdict = decide(&args, caller.as_deref(), &project, of_bucket).expect("decided");
+            let verdict = decide(&office, &args, caller.as_deref(), &project, of_bucket).await.expect("decided");
             shown(&args, caller.as_deref(), &project, &verdict)
         };
         let nothing = OfBucket::default();
@@ -273,6 +290,7 @@ mod tests {
 
     #[test]
     fn what_no_policy_can_name_is_refused() {
+        assert_eq!(parse_action("s3:getobject").as_deref(), Ok("s3:GetObject"));
         for wrong in ["s3:HeadObject", "GetObject", "s3:*", ""] {
             assert!(parse_action(wrong).is_err(), "{wrong}");
         }

@@ -82,7 +82,8 @@ impl Office {
         if let Some(project) = self.identity.projects(Some(account)).await.doing(what)?.into_iter().next() {
             return Ok(project.id);
         }
-        Ok(self.identity.create_project(account, "First project", &self.by).await.doing(what)?.id)
+        let region = self.region(None)?;
+        Ok(self.identity.create_project_in(account, "First project", Some(&region), &self.by).await.doing(what)?.id)
     }
 
     /// The first user, who may do all in the first account, with the link by which it sets its password.

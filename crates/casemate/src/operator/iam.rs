@@ -1,11 +1,11 @@
 //! `casemate iam`: says why a call is allowed or not.
 
 use clap::{Args, Subcommand};
-use identity::{Asked, Explanation, Facts, Ruling, Unexplained};
+use identity::{Asked, BucketRules, Explanation, Facts, Ruling, Unexplained, Urn};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{DataArgs, Office};
+use super::{DataArgs, Office, explain::OfBucket};
 use crate::{
     cli::{Global, output},
     failure::{Doing, Failure},
@@ -27,7 +27,7 @@ pub struct ExplainArgs {
     /// A group that it is in, by its URN; may be given more than once. That of a user is known
     #[arg(long, value_name = "URN", conflicts_with = "request")]
     group: Vec<String>,
-    /// The action, such as publicCloudProject:apiovh:dataProcessing/jobs/create
+    /// The action, such as publicCloudProject:apiovh:dataProcessing/jobs/create or storageS3:s3:GetObject
     #[arg(long, value_name = "ACTION", required_unless_present = "request", conflicts_with = "request")]
     action: Option<String>,
     /// The URN of the resource
@@ -42,6 +42,10 @@ pub struct ExplainArgs {
     /// A call that was made, by the X-Ovh-QueryID of its answer
     #[arg(long, value_name = "ID")]
     request: Option<String>,
+    /// Of a resource in the object store, the policy of its bucket in the AWS language, or `none`; when not given it is read
+    /// from the store, for which the service must be stopped
+    #[arg(long, value_name = "FILE", conflicts_with = "request")]
+    policy: Option<String>,
     #[command(flatten)]
     data: DataArgs,
 }
@@ -55,7 +59,16 @@ pub async fn iam(command: IamCommand, global: &Global) -> Result<(), Failure> {
 
 async fn explain(args: ExplainArgs, global: &Global) -> Result<(), Failure> {
     let office = Office::open(global, &args.data).await?;
-    let (told, asked) = tell(&office, &args).await.map_err(failure)?;
+    let asked = ask(&office, &args).await.map_err(failure)?;
+    let bucket = match Urn::parse(&asked.resource).ok().and_then(|urn| urn.as_storage()) {
+        Some(place) => {
+            let bucket = place.bucket.as_ref();
+            let found = OfBucket::read(&office, &place.project, bucket, args.policy.as_deref()).await?;
+            found.rules(&place.project, bucket)?
+        }
+        None => BucketRules::default(),
+    };
+    let told = office.identity.explain(&asked, None, &bucket).await.map_err(failure)?;
     let mut value = serde_json::to_value(&told).doing("cannot print the result")?;
     value["identities"] = json!(asked.identities);
     value["action"] = asked.action.as_str().into();
@@ -70,17 +83,16 @@ async fn explain(args: ExplainArgs, global: &Global) -> Result<(), Failure> {
     office.close().await
 }
 
-async fn tell(office: &Office, args: &ExplainArgs) -> Result<(Explanation, Asked), Unexplained> {
+async fn ask(office: &Office, args: &ExplainArgs) -> Result<Asked, Unexplained> {
     let given = |text: &Option<String>| text.clone().unwrap_or_default();
-    let asked = match &args.request {
-        Some(id) => office.identity.asked_by_request(id).await?,
+    match &args.request {
+        Some(id) => office.identity.asked_by_request(id, None).await,
         None => {
             let facts = Facts { at: args.at.unwrap_or_else(Timestamp::now), source_ip: args.source_ip };
             let (who, action, resource) = (given(&args.identity), given(&args.action), given(&args.resource));
-            office.identity.asked(&who, &args.group, &action, &resource, facts).await?
+            office.identity.asked(&who, &args.group, &action, &resource, facts).await
         }
-    };
-    Ok((office.identity.explain(&asked).await?, asked))
+    }
 }
 
 fn failure(fault: Unexplained) -> Failure {
@@ -89,7 +101,9 @@ fn failure(fault: Unexplained) -> Failure {
             Failure::new(fault.to_string()).help("each answer of the API names its request in X-Ovh-QueryID")
         }
         Unexplained::NoResource { .. } => Failure::new(fault.to_string())
-            .help("resources are urn:v1:eu:resource:account:ACCOUNT and urn:v1:eu:resource:publicCloudProject:PROJECT"),
+            .help("resources are urn:v1:eu:resource:account:ACCOUNT, urn:v1:eu:resource:publicCloudProject:PROJECT and urn:v1:eu:resource:storageS3:PROJECT/BUCKET/KEY"),
+        Unexplained::NotKnownByUrn { .. } => Failure::new(fault.to_string())
+            .help("`casemate store explain --identity ACCESS_KEY` explains what a key may do, that of a job too"),
         Unexplained::Failed(cause) => Failure::new("cannot explain the call").cause(cause),
         fault => Failure::new(fault.to_string()),
     }
@@ -109,11 +123,13 @@ fn text(asked: &Asked, told: &Explanation) -> String {
             lines.iter().for_each(|line| text.push_str(&format!("  {}\n", output::printable(line))));
         }
     };
+    section("what decided", told.reason.iter().cloned().collect());
     section("decided by", told.deciding.iter().map(named).collect());
     let overruled = told.spoke.iter().filter(|ruling| !told.deciding.contains(ruling));
     section("overruled", overruled.map(named).collect());
     let missed = told.missed.iter().map(|miss| format!("{}: {}", named(&miss.ruling), miss.because));
     section("did not speak", missed.collect());
+    section("in the AWS language", told.steps.iter().map(|step| step.to_string()).collect());
     section("what would have to change", told.change.clone());
     text
 }

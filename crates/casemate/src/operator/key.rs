@@ -164,7 +164,7 @@ impl Office {
             application_secret: application.secret.to_string(),
             consumer_key: made.consumer_key.to_string(),
             project: Some(project.to_string()),
-            region: self.config.regions.first().map(ToString::to_string),
+            region: self.region_of(project).await?,
         };
         Ok((made.id, profile))
     }
@@ -186,7 +186,7 @@ impl Office {
         let key = self.identity.create_s3_key(project, Some(user.id), &self.by).await.doing(what)?;
         Ok(S3Access {
             endpoint: self.s3_endpoint(),
-            region: self.config.regions.first().map(ToString::to_string),
+            region: self.region_of(project).await?,
             access_key: key.access,
             secret_key: key.secret.to_string(),
         })

@@ -1,7 +1,6 @@
 //! `casemate store`: looks after what the object store keeps, while the service does not run; and says who may what.
 
 use std::{
-    error::Error as _,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -71,7 +70,7 @@ async fn check(repair_from: Option<PathBuf>, data: &DataArgs, global: &Global) -
     let options = CheckOptions { repair_from: copy.clone(), gentle: false, index: true };
     let checked = store.check(options, move |progress| shown.iter().for_each(|bar| tell(bar, progress))).await;
     bar.iter().for_each(ProgressBar::finish_and_clear);
-    let report = checked.map_err(|cause| because(Failure::new("the check did not get to its end"), &cause))?;
+    let report = checked.map_err(|cause| Failure::new("the check did not get to its end").because(&cause))?;
     if copy.is_some() {
         let result = if report.is_well() { "whole" } else { "damaged" };
         let objects: Vec<&Damage> = report.damaged.iter().take(MOST_RECORDED).collect();
@@ -141,20 +140,11 @@ fn not_opened(cause: &objects::Error) -> Failure {
             "stop the service and call it again; while it runs, the service checks once a week by itself, \
              and says in its log what it found",
         ),
-        objects::Error::LogDamaged { .. } => because(Failure::new("cannot open the object store"), cause)
+        objects::Error::LogDamaged { .. } => Failure::new("cannot open the object store")
+            .because(cause)
             .help("give the copy by --repair-from; if that lacks it too, restore `objects` from a backup"),
-        _ => because(Failure::new("cannot open the object store"), cause).help(RESTORE),
+        _ => Failure::new("cannot open the object store").because(cause).help(RESTORE),
     }
-}
-
-fn because(mut failure: Failure, cause: &objects::Error) -> Failure {
-    failure = failure.cause(cause);
-    let mut below = cause.source();
-    while let Some(cause) = below {
-        failure = failure.cause(cause);
-        below = cause.source();
-    }
-    failure
 }
 
 async fn record(audit: &Audit, result: &str, detail: serde_json::Value) -> Result<(), Failure> {

@@ -5,10 +5,14 @@ what was planted, their texts."""
 import base64
 import hashlib
 import hmac
+import html
+import http.server
 import json
 import os
+import re
 import secrets
 import struct
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -33,13 +37,23 @@ def new(name):
     return planted(name, f"Zq{secrets.token_hex(3)}-correct horse {secrets.token_hex(4)}".replace(" ", "_"))
 
 
+class Here(urllib.request.HTTPRedirectHandler):
+    """Follows nobody: what an answer sets would be lost."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+OPENER = urllib.request.build_opener(Here)
+
+
 def send(method, url, body=None, headers=None, expected=None):
     data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data, method=method, headers={"user-agent": "planted-control-agent", **(headers or {})})
     if data is not None and "Content-type" not in request.headers:
         request.add_header("content-type", "application/json")
     try:
-        with urllib.request.urlopen(request) as answer:
+        with OPENER.open(request) as answer:
             status, text, headers = answer.status, answer.read().decode(), answer.headers
     except urllib.error.HTTPError as fault:
         status, text, headers = fault.code, fault.read().decode(), fault.headers
@@ -147,6 +161,105 @@ def factors(keys, login, password):
     if "validationUrl" in granted:
         page = f"{granted['validationUrl']}/login"
         form(page, login=login, password=password, code=codes[1], days="30", decision="grant")
+    return codes[2]
+
+
+def page_form(path, cookie="", expected=None, **fields):
+    """Sends a form of a page as a browser does."""
+    base = ENDPOINT.removesuffix("/1.0")
+    headers = {"content-type": "application/x-www-form-urlencoded", "sec-fetch-site": "same-origin", "origin": base, "cookie": cookie}
+    return send("POST", base + path, urllib.parse.urlencode(fields).encode(), headers, expected)
+
+
+def console(login, password, backup):
+    """A session of the console, and a security key that is begun in it."""
+    base = ENDPOINT.removesuffix("/1.0")
+    page_form("/console/login", login=login, password=new("wrong password of a session"), expected=403)
+    page_form("/console/login", login=login, password=password, code=new("password in the place of a code of a session"), expected=403)
+    _, headers = page_form("/console/login", login=login, password=password, code=backup, next=new("password as a next page"), expected=303)
+    cookie = headers["set-cookie"].split(";")[0]
+    planted("session of the console", cookie.split("=", 1)[1])
+    page, _ = send("GET", f"{base}/console/security", headers={"cookie": cookie}, expected=200)
+    token = re.search('name="token" value="([0-9a-f]{64})"', page)[1]
+    page, _ = page_form("/console/security", cookie, token=token, do="key-create", expected=200)
+    options = json.loads(html.unescape(re.search('data-options="([^"]+)"', page)[1]))
+    challenge = planted("challenge of a security key", options["challenge"])
+    made = {"type": "webauthn.create", "challenge": challenge, "origin": base}
+    made = base64.urlsafe_b64encode(json.dumps(made).encode()).decode().rstrip("=")
+    assertion = {"rawId": "AAAA", "response": {"clientDataJSON": made, "attestationObject": "oA"}}
+    number = re.search('name="id" value="([0-9]+)"', page)[1]
+    for answer in (json.dumps(assertion), json.dumps({"rawId": new("password as a key")}), new("password as an assertion")):
+        page_form("/console/security", cookie, token=token, do="key-validate", id=number, assertion=answer)
+    page_form("/console/security", cookie, token=token, do=new("password as what to do"))
+    page, _ = send("GET", f"{base}/console/login", expected=200)
+    options = json.loads(html.unescape(re.search('data-options="([^"]+)"', page)[1]))
+    challenge = planted("challenge of a passkey", options["challenge"])
+    made = base64.urlsafe_b64encode(json.dumps({"type": "webauthn.get", "challenge": challenge, "origin": base}).encode()).decode().rstrip("=")
+    response = {"clientDataJSON": made, "authenticatorData": "AAAA", "signature": base64.urlsafe_b64encode(new("wrong signature of a passkey").encode()).decode().rstrip("=")}
+    page_form("/console/login", login="", password="", passkey_used="yes", assertion=json.dumps({"rawId": "AAAA", "response": response}))
+    send("GET", f"{base}/console", headers={"cookie": f"{cookie.split('=')[0]}={new('wrong session of the console')}"}, expected=303)
+    send("GET", f"{base}/console/{new('password in a path of the console')}", headers={"cookie": cookie}, expected=404)
+
+
+class Provider(http.server.BaseHTTPRequestHandler):
+    """A provider of OpenID Connect that takes no code."""
+
+    given = []
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, status, value):
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        issuer = f"http://127.0.0.1:{self.server.server_port}"
+        places = {"authorization_endpoint": f"{issuer}/auth", "token_endpoint": f"{issuer}/token", "jwks_uri": f"{issuer}/keys"}
+        self.answer(200, {"issuer": issuer, **places})
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"])).decode()
+        Provider.given.append((self.headers["authorization"], dict(urllib.parse.parse_qsl(body))))
+        self.answer(400, {"error": "invalid_grant", "error_description": new("secret in an answer of a provider")})
+
+
+def single_sign_on(account):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Provider)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    path = "/me/identity/provider/oidc"
+    secret = new("client secret at a provider")
+    body = {"issuer": f"http://127.0.0.1:{server.server_port}", "clientId": "casemate", "clientSecret": secret}
+    for wrong in [{"clientSecret": {"x": new("password in an object as a client secret")}}, {"clientSecret": [new("password in a list as a client secret")]}, {"issuer": new("secret as an issuer")}, {"scopes": new("secret as scopes")}]:
+        call("POST", path, {**body, **wrong}, expected=400)
+    call("POST", path, body)
+    call("GET", path)
+    call("POST", path, body, expected=409)
+    call("PUT", path, {"clientSecret": new("client secret that was replaced")})
+    call("PUT", path, {"clientSecret": secret})
+
+    base = ENDPOINT.removesuffix("/1.0")
+    page_form("/console/sso", account=new("password as an account"), expected=404)
+    _, headers = page_form("/console/sso", account=account, expected=200)
+    cookie = headers["set-cookie"].split(";")[0]
+    planted("cookie of a log-in at a provider", cookie.split("=", 1)[1])
+    query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(headers["refresh"].split("url=", 1)[1]).query))
+    state = planted("state of a log-in", query["state"])
+    planted("nonce of a log-in", query["nonce"])
+    callback = f"{base}/console/sso/oidc/callback"
+    answer = {"state": state, "code": new("code of a provider")}
+    wrong = {"cookie": f"{cookie.split('=')[0]}={new('wrong cookie of a log-in')}"}
+    send("GET", f"{callback}?{urllib.parse.urlencode(answer)}", headers=wrong, expected=403)
+    send("GET", f"{callback}?{urllib.parse.urlencode({'state': new('wrong state'), 'code': new('code of nobody')})}", headers={"cookie": cookie}, expected=403)
+    send("GET", f"{callback}?{urllib.parse.urlencode(answer)}", headers={"cookie": cookie}, expected=403)
+    authorization, given = Provider.given[0]
+    assert given["code"] == answer["code"] and base64.b64decode(authorization.split()[1]).decode().endswith(urllib.parse.quote_plus(secret))
+    planted("verifier of a code", given["code_verifier"])
+    body = urllib.parse.urlencode({"RelayState": state, "SAMLResponse": base64.b64encode(new("password in an answer of SAML").encode())}).encode()
+    send("POST", f"{base}/console/sso/saml/acs", body, {"content-type": "application/x-www-form-urlencoded", "cookie": cookie}, 403)
 
 
 def applications():
@@ -272,9 +385,11 @@ def keystone(username, password):
 
 ROOT = client(os.environ["ACCESS_KEY"], os.environ["SECRET_KEY"])
 PERSON, LOGIN, PASSWORD, TOKEN = people()
-factors(PERSON, LOGIN, PASSWORD)
+BACKUP = factors(PERSON, LOGIN, PASSWORD)
+console(LOGIN, PASSWORD, BACKUP)
 applications()
 wrong_places(TOKEN)
 NAME, GIVEN = object_store(ROOT)
 keystone(NAME, GIVEN)
+single_sign_on(LOGIN.split("/")[0])
 print(json.dumps({"done": True}), flush=True)

@@ -328,6 +328,16 @@ fn find_cgroups(dir: &Path, instance: &str, depth: u32, found: &mut Vec<String>)
     }
 }
 
+/// A process of a job, by the end of its control group's path (`/driver`, `/platform`) and words of its command line.
+pub fn process(job: &str, group: &str, words: &str) -> Option<u64> {
+    let found = fs::read_dir("/proc").expect("processes").flatten().find(|process| {
+        let read = |name: &str| text(&fs::read(process.path().join(name)).unwrap_or_default()).replace('\0', " ");
+        read("cgroup").lines().any(|line| line.contains(job) && line.ends_with(group))
+            && read("cmdline").contains(words)
+    });
+    found.map(|process| process.file_name().to_string_lossy().parse().expect("pid"))
+}
+
 /// Polls until `done`, at most `limit`.
 pub fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
     let started = Instant::now();

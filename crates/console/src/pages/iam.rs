@@ -92,9 +92,12 @@ pub(crate) async fn explain(visit: Visit) -> Result<Outcome, Stop> {
     };
     parts.push(Part::Heading("A call that could be made".to_owned()));
     let fields = vec![
-        field("identity", "Identity: the URN of a user, a group, a service account or an account"),
-        field("action", "Action, such as publicCloudProject:apiovh:dataProcessing/jobs/create"),
-        field("resource", "Resource: the URN of the account or of a project"),
+        field("identity", "Identity: the URN of a user, a group, a service account, an account or a user of a project"),
+        field(
+            "action",
+            "Action, such as publicCloudProject:apiovh:dataProcessing/jobs/create or storageS3:s3:GetObject",
+        ),
+        field("resource", "Resource: the URN of the account, of a project, or of a bucket or an object of one"),
         field("at", "Time, such as 2026-05-01T12:00:00Z; now when empty"),
         field("source_ip", "Address from which the call comes, if policies ask for it"),
     ];
@@ -123,10 +126,21 @@ fn explanation(told: &Value) -> Vec<Part> {
     let (deciding, spoke) = (list("deciding"), list("spoke"));
     let overruled = spoke.iter().filter(|one| !deciding.contains(one)).map(ruling).collect();
     let missed = list("missed").iter().map(|one| format!("{}: {}", ruling(one), text(&one["because"]))).collect();
+    let steps: Vec<String> = list("steps")
+        .iter()
+        .map(|step| {
+            let applies = if step["matched"] == true { "applies" } else { "does not apply" };
+            let effect = if step["allow"] == true { "Allow" } else { "Deny" };
+            let (statement, policy) = (text(&step["statement"]), text(&step["policy"]));
+            format!("{effect}: statement {statement} of {policy} {applies}: {}", text(&step["because"]))
+        })
+        .collect();
     for (title, lines) in [
+        ("What decided", told["reason"].as_str().map(str::to_owned).into_iter().collect()),
         ("Decided by", deciding.iter().map(ruling).collect()),
         ("Overruled", overruled),
         ("Did not speak", missed),
+        ("In the AWS language", steps),
         ("What would have to change", list("change").iter().map(text).collect::<Vec<_>>()),
     ] {
         if !lines.is_empty() {

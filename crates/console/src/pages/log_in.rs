@@ -52,9 +52,11 @@ pub(crate) async fn submit(visit: Visit) -> Result<Outcome, Stop> {
         }
         Err(cause) => return Err(failed(&cause)),
     };
-    wish.why = match outcome {
+    wish.why = outcome.told(!given.code.is_empty() || assertion.is_some());
+    match outcome {
         LoggedIn::Done { person, factor } => {
-            let opener = Opener::User { id: person.id, login: person.login.clone() };
+            let opener =
+                Opener::User { id: person.id, login: person.login.clone(), password_set: person.password_updated };
             let new = NewSession {
                 account: &person.account,
                 who: &opener,
@@ -64,27 +66,11 @@ pub(crate) async fn submit(visit: Visit) -> Result<Outcome, Stop> {
             };
             return enter(&visit, &new, next).await;
         }
-        LoggedIn::Refused => "The login or the password is not right, or may not be used from here.".to_owned(),
-        LoggedIn::CodeWanted(key) => {
-            let has_key = key.is_some();
-            wish.key = key;
-            match (given.code.is_empty() && assertion.is_none(), has_key) {
-                (true, false) => "Give a one-time code too, or a backup code.".to_owned(),
-                (true, true) => "Use your security key too, or give a one-time code or a backup code.".to_owned(),
-                (false, false) => "The code is not right, or was used already.".to_owned(),
-                (false, true) => "The security key or the code is not right, or was used already.".to_owned(),
-            }
-        }
-        LoggedIn::NewPasswordWanted(rule) => {
-            wish.new_password = true;
-            let rule = rule.map(|rule| format!(" It is not good enough: {rule}.")).unwrap_or_default();
-            format!("Your password has to be changed now: give a new one.{rule}")
-        }
-        LoggedIn::Enrol(totp) => {
-            wish.enrol = vec![totp.secret.to_string(), totp.uri.to_string()];
-            "Give a one-time code of the secret below.".to_owned()
-        }
-    };
+        LoggedIn::Refused => {}
+        LoggedIn::CodeWanted(key) => wish.key = key,
+        LoggedIn::NewPasswordWanted(_) => wish.new_password = true,
+        LoggedIn::Enrol(totp) => wish.enrol = vec![totp.secret.to_string(), totp.uri.to_string()],
+    }
     Ok(View::new(TITLE, body(&visit, next, &wish)).with_status(StatusCode::FORBIDDEN).into())
 }
 
@@ -96,7 +82,16 @@ pub(crate) async fn enter(visit: &Visit, new: &NewSession<'_>, next: &str) -> Re
     {
         identity.end_session(id, &old.caller.actor()).await.map_err(|cause| failed(&cause))?;
     }
-    let session = identity.open_session(new).await.map_err(|cause| failed(&cause))?;
+    let session = match identity.open_session(new).await {
+        Ok(session) => session,
+        Err(identity::Error::AccessDenied { .. }) => {
+            return Err(Stop::new(
+                StatusCode::FORBIDDEN,
+                "You were disabled meanwhile, or your password was set anew: log in again.",
+            ));
+        }
+        Err(cause) => return Err(failed(&cause)),
+    };
     let cookie = set_cookie(&visit.seen, &session.secret);
     Ok(Outcome::Redirect { to: within(next).unwrap_or(HOME).to_owned(), cookie })
 }
@@ -184,13 +179,7 @@ fn body(visit: &Visit, next: &str, wish: &Wish) -> Vec<Part> {
 }
 
 fn failed(cause: &identity::Error) -> Stop {
-    let mut chain = cause.to_string();
-    let mut next = std::error::Error::source(cause);
-    while let Some(source) = next {
-        chain.push_str(&format!(": {source}"));
-        next = source.source();
-    }
-    tracing::error!(cause = chain, "a log-in failed");
+    tracing::error!(cause = model::chain(cause), "a log-in failed");
     Stop::new(StatusCode::INTERNAL_SERVER_ERROR, "The service failed; the operator finds the cause in its log.")
 }
 

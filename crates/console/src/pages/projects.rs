@@ -12,7 +12,10 @@ use crate::{
 pub(crate) async fn page(visit: Visit) -> Result<Outcome, Stop> {
     let project = encoded(visit.param("project"));
     let shown = visit.read(&format!("/1.0/cloud/project/{project}")).await?;
-    let links = vec![(format!("/console/projects/{project}/jobs"), "Jobs".to_owned())];
+    let links = vec![
+        (format!("/console/projects/{project}/jobs"), "Jobs".to_owned()),
+        (format!("/console/projects/{project}/schedules"), "Schedules".to_owned()),
+    ];
     let known = facts(
         &shown,
         &[("Id", "project_id"), ("Name", "projectName"), ("Status", "status"), ("Created", "creationDate")],
@@ -63,6 +66,80 @@ pub(crate) async fn jobs(visit: Visit) -> Result<Outcome, Stop> {
     };
     let back = Part::Links(vec![(format!("/console/projects/{project}"), "The project".to_owned())]);
     Ok(View::new("Jobs", vec![back, Part::Table(table), page.links(&here, total)]).into())
+}
+
+/// The schedules of a project, by name.
+pub(crate) async fn schedules(visit: Visit) -> Result<Outcome, Stop> {
+    let project = encoded(visit.param("project"));
+    let path = format!("/1.0/cloud/project/{project}/dataProcessing/schedules");
+    let headers = [("x-pagination-mode", "CachedObjectList-Pages"), ("x-pagination-size", "250")];
+    let schedules = visit.api("GET", &path, &headers, None).await?.done()?;
+    let here = format!("/console/projects/{project}/schedules");
+    let rows = schedules.as_array().into_iter().flatten().map(|schedule| {
+        let to = format!("{here}/{}", encoded(&text(&schedule["id"])));
+        let mut cells = vec![Cell::Link { to, text: text(&schedule["name"]) }];
+        cells.extend(["state", "cron", "timezone", "nextRun", "owner"].map(|name| Cell::Text(text(&schedule[name]))));
+        cells
+    });
+    let table = Table {
+        caption: "Schedules, by name".to_owned(),
+        head: vec!["Name", "State", "Times", "Time zone", "Next", "Owner"],
+        rows: rows.collect(),
+        empty: "There is no schedule.",
+    };
+    let back = Part::Links(vec![(format!("/console/projects/{project}"), "The project".to_owned())]);
+    Ok(View::new("Schedules", vec![back, Part::Table(table)]).into())
+}
+
+/// A schedule, and what came of its newest times.
+pub(crate) async fn schedule(visit: Visit) -> Result<Outcome, Stop> {
+    let (project, id) = (encoded(visit.param("project")), encoded(visit.param("schedule")));
+    let api = format!("/1.0/cloud/project/{project}/dataProcessing/schedules/{id}");
+    let schedule = visit.read(&api).await?;
+    let known = [
+        ("Id", "id"),
+        ("Name", "name"),
+        ("State", "state"),
+        ("Reason", "reason"),
+        ("Times", "cron"),
+        ("Time zone", "timezone"),
+        ("Next", "nextRun"),
+        ("Missed times", "catchUp"),
+        ("Earlier job", "overlap"),
+        ("Not before", "startDate"),
+        ("Not after", "endDate"),
+        ("Owner", "owner"),
+        ("Refused in a row", "refusals"),
+        ("Created", "creationDate"),
+        ("Changed", "lastUpdate"),
+    ];
+    let job = [("Job", "name"), ("Version", "engineVersion"), ("Container", "containerName"), ("Time to live", "ttl")];
+    let facts = [facts(&schedule, &known), facts(&schedule["job"], &job)].concat();
+    let mut parts = vec![Part::Facts(facts), Part::Table(parameters(&schedule["job"]))];
+    match visit.api("GET", &format!("{api}/runs"), &[], None).await?.done() {
+        Ok(runs) => {
+            let rows = runs.as_array().into_iter().flatten().map(|run| {
+                let job = text(&run["jobId"]);
+                let link = match run["jobId"].is_string() {
+                    true => Cell::Link { to: format!("/console/projects/{project}/jobs/{}", encoded(&job)), text: job },
+                    false => Cell::Text(job),
+                };
+                let of = |name: &str| Cell::Text(text(&run[name]));
+                vec![of("time"), of("until"), of("outcome"), link, of("reason")]
+            });
+            parts.push(Part::Table(Table {
+                caption: "What came of its times, newest first".to_owned(),
+                head: vec!["Time", "Until", "Outcome", "Job", "Reason"],
+                rows: rows.collect(),
+                empty: "No time has come.",
+            }));
+        }
+        // A caller that may see the schedule and not what came of it.
+        Err(stop) => parts.extend(stop.sentences.into_iter().map(Part::Alert)),
+    }
+    let all = format!("/console/projects/{project}/schedules");
+    parts.push(Part::Links(vec![(all, "All schedules of the project".to_owned())]));
+    Ok(View::new(format!("Schedule {}", text(&schedule["name"])), parts).into())
 }
 
 /// A job with the newest lines of its log.

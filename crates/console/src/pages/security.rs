@@ -91,6 +91,7 @@ fn creation(begun: &Value) -> Value {
         "rp": { "id": begun["rpId"], "name": begun["rpName"] },
         "user": { "id": begun["userId"], "name": begun["userName"], "displayName": begun["userDisplayName"] },
         "pubKeyCredParams": kinds,
+        "excludeCredentials": begun["excludeCredentials"],
         "authenticatorSelection": { "residentKey": "preferred", "userVerification": "preferred" },
     })
 }

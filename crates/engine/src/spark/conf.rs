@@ -16,6 +16,13 @@ pub struct ConfFile {
     pub bytes: Vec<u8>,
 }
 
+impl ConfFile {
+    /// Its permissions: one of them is a program.
+    pub fn mode(&self) -> u32 {
+        if self.name == DRIVER_PYTHON { 0o755 } else { 0o644 }
+    }
+}
+
 /// All files of `/conf`, with the user's properties where they do not touch the platform.
 pub fn conf_files(context: &DriverContext, properties: Option<&str>) -> Result<Vec<ConfFile>, Error> {
     let user = user_properties(properties)?;
@@ -33,6 +40,7 @@ pub fn conf_files(context: &DriverContext, properties: Option<&str>) -> Result<V
             ),
         ),
         file("rpc-secret", context.rpc_secret.to_owned()),
+        file(DRIVER_PYTHON, PYTHON_SCRIPT.to_owned()),
     ])
 }
 
@@ -78,6 +86,10 @@ fn spark_defaults(context: &DriverContext, user: &BTreeMap<String, String>) -> S
     ] {
         all.insert(name, value);
     }
+    for (name, value) in REPORTING {
+        all.insert(name, (*value).to_owned());
+    }
+    all.insert("spark.metrics.conf.*.sink.casemate.port", REPORTS.to_string());
     match context.spec.placement {
         Placement::Cluster => cluster(context, user, &mut all),
         // Nothing outside the JVM speaks to it, so there is nobody to authenticate.
@@ -185,6 +197,32 @@ fn xml(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
+/// The Python of a driver, in `/conf`.
+pub(super) const DRIVER_PYTHON: &str = "driver-python";
+
+/// Spark's `PythonRunner` copies what the program writes, and the JVM ends without waiting for the rest of it: the last
+/// lines would be lost. So the program writes to where the JVM writes, its errors too, as Spark has it.
+const PYTHON_SCRIPT: &str = r#"#!/bin/sh
+exec "$PYSPARK_PYTHON" "$@" >>"/proc/$PPID/fd/1" 2>&1
+"#;
+
+/// The port of the job's loopback at which the shim hears by UDP what Spark counts.
+pub const REPORTS: u16 = 9002;
+
+/// Executors tell what they count of tasks; the JVM's own metrics would be hundreds of lines.
+const REPORTING: [(&str, &str); 6] = [
+    ("spark.metrics.conf.*.sink.casemate.class", "org.apache.spark.metrics.sink.GraphiteSink"),
+    ("spark.metrics.conf.*.sink.casemate.host", "127.0.0.1"),
+    ("spark.metrics.conf.*.sink.casemate.protocol", "udp"),
+    ("spark.metrics.conf.*.sink.casemate.period", "2"),
+    ("spark.metrics.conf.*.sink.casemate.unit", "seconds"),
+    (
+        "spark.metrics.conf.*.sink.casemate.regex",
+        "[.]executor[.](threadpool[.]activeTasks|succeededTasks|runTime|jvmGCTime|shuffleTotalBytesRead|shuffleBytesWritten\
+         |bytesRead|recordsRead|bytesWritten|recordsWritten|memoryBytesSpilled|diskBytesSpilled)$",
+    ),
+];
+
 /// What a user may say otherwise.
 const DEFAULTS: [(&str, &str); 3] = [
     // No listener that nobody can reach; it also starts faster.
@@ -218,7 +256,8 @@ const OURS: [&str; 20] = [
     "spark.jars.excludes",
     "spark.local.dir",
 ];
-const OUR_PREFIXES: [&str; 6] = [
+const OUR_PREFIXES: [&str; 7] = [
+    "spark.metrics.conf.*.sink.casemate.",
     "spark.kubernetes.",
     "spark.authenticate",
     "spark.network.crypto.",

@@ -11,7 +11,7 @@ pub(crate) mod tests;
 
 use model::{JobSpec, Placement, Program, Sizing};
 
-pub use conf::{ConfFile, conf_files, overridden, unsupported};
+pub use conf::{ConfFile, REPORTS, conf_files, overridden, unsupported};
 
 use crate::{Installed, pods::PodWish};
 
@@ -73,8 +73,8 @@ pub fn driver(context: &DriverContext) -> Launch {
     argv.extend(spec.arguments.iter().cloned());
     let mut env = environment(context.engine, context.region, context.objects_url);
     if context.packed {
-        // Executors start the Python that the driver names.
-        for (_, value) in env.iter_mut().filter(|(name, _)| name.starts_with("PYSPARK_")) {
+        // Executors start the Python that the driver names; the driver's own program runs it too.
+        for (_, value) in env.iter_mut().filter(|(name, _)| name == "PYSPARK_PYTHON") {
             *value = format!("/conf/{PACKED}/bin/python");
         }
     }
@@ -165,7 +165,7 @@ fn environment(engine: &Installed, region: &str, objects_url: &str) -> Vec<(Stri
         ("SPARK_USER", "spark"),
         ("HADOOP_USER_NAME", "spark"),
         ("PYSPARK_PYTHON", "/usr/bin/python3"),
-        ("PYSPARK_DRIVER_PYTHON", "/usr/bin/python3"),
+        ("PYSPARK_DRIVER_PYTHON", "/conf/driver-python"),
         ("PYTHONPATH", "/work:/conf/packages:/opt/spark/python"),
         ("PYTHONUNBUFFERED", "1"),
         ("PYTHONDONTWRITEBYTECODE", "1"),

@@ -32,6 +32,7 @@ fn spec(parameters: &[(&str, &str)]) -> JobSpec {
     let rules = SpecRules {
         regions: vec!["GRA".parse().expect("a region")],
         versions: vec!["3.5.9".parse().expect("a version")],
+        ..SpecRules::default()
     };
     JobSpec::parse(&request, &rules).expect("valid")
 }
@@ -115,9 +116,9 @@ fn a_program_without_an_extension_is_run_as_python() {
 #[test]
 fn a_packed_environment_runs_the_job() {
     let launch = with(&spec(&PYTHON), |context| driver(&DriverContext { packed: true, ..*context }));
-    let pythons: Vec<&str> =
-        launch.env.iter().filter(|(name, _)| name.ends_with("PYTHON")).map(|(_, value)| value.as_str()).collect();
-    assert_eq!(pythons, ["/conf/environment/bin/python"; 2], "the driver's and the executors'");
+    let of = |name: &str| launch.env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    assert_eq!(of("PYSPARK_PYTHON"), Some("/conf/environment/bin/python"), "the executors'");
+    assert_eq!(of("PYSPARK_DRIVER_PYTHON"), Some("/conf/driver-python"), "which runs the former");
 }
 
 #[test]

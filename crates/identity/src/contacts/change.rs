@@ -234,7 +234,8 @@ impl Identity {
                 self.audit.record_in(&mut tx, &entry(by, "project.contacts.changeAccepted", &change)).await?;
             }
         }
-        Ok(tx.commit().await?)
+        // The policies of another account may decide from now on.
+        self.commit_grants(tx).await
     }
 
     /// Sends the side of this account another token; the one of before is good no more.

@@ -13,10 +13,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
-    Body, Condition, Draft, Pattern, Urn, cedar,
+    Body, Condition, Draft, Pattern, Permissions, Urn, cedar,
     circumstances::{Circumstances, Watched},
     pattern::PatternSet,
+    storage::STORAGE_ACTIONS,
     table::{Marks, Table},
+    urn,
 };
 
 /// The policies of one account as they were at one moment; changes make a new one.
@@ -27,6 +29,8 @@ pub struct Iam {
     /// Numbers of policies.
     by_identity: Table,
     by_resource: Table,
+    /// The policies that may speak of the object store.
+    of_storage: Marks,
     /// Numbers of permissions: each policy's own, and each permissions group's once, however many policies name it.
     allowed: Table,
     excepted: Table,
@@ -148,6 +152,9 @@ pub(crate) struct Prepared {
     statements: Vec<usize>,
     /// Their sizes together.
     size: usize,
+    /// The resource of the question, or of the first of many of which the same was found.
+    resource: String,
+    /// The groups that this is in.
     groups: Vec<usize>,
     watched: Watched,
     /// For Cedar, made when it is first asked.
@@ -199,6 +206,7 @@ impl Iam {
             policies: Vec::with_capacity(policies.len()),
             by_identity: Table::default(),
             by_resource: Table::default(),
+            of_storage: Marks::none(policies.len()),
             allowed: Table::default(),
             excepted: Table::default(),
             denied: Table::default(),
@@ -212,6 +220,7 @@ impl Iam {
         };
         let lists = policies.iter().map(|(_, _, policy)| &policy.permissions);
         let lists = lists.chain(permissions_groups.iter().map(|(_, permissions)| permissions));
+        let in_storage: Vec<bool> = lists.clone().map(may_be_in_storage).collect();
         let lists: Vec<Arc<[PatternSet; 3]>> = lists
             .enumerate()
             .map(|(number, permissions)| {
@@ -235,6 +244,9 @@ impl Iam {
             let of_groups = named.into_iter().filter_map(|urn| Some((Some(urn.clone()), *numbers.get(urn.as_str())?)));
             for (group, listed) in std::iter::once((None, number)).chain(of_groups) {
                 let permissions = &lists[listed];
+                if in_storage[listed] {
+                    iam.of_storage.set(number);
+                }
                 for (effect, actions) in [(Effect::Allow, &permissions[0]), (Effect::Deny, &permissions[2])] {
                     if actions.is_empty() {
                         continue;
@@ -357,9 +369,19 @@ impl Iam {
         marks.numbers()
     }
 
-    /// The tags of a resource.
+    /// The tags of a resource; of what is in the object store those of its project.
     pub fn tags_of(&self, resource: &str) -> Option<&BTreeMap<String, String>> {
-        self.tags.get(resource)
+        match urn::storage_project(resource) {
+            Some(project) => self.tags.get(&urn::project(project)),
+            None => self.tags.get(resource),
+        }
+    }
+
+    /// Whether a policy may speak of somebody in the object store; if not, none need be asked there.
+    pub(crate) fn speaks_of_storage(&self, identity: &str) -> bool {
+        let mut policies = self.policies_naming(&[identity]);
+        policies.keep(&self.of_storage);
+        !policies.is_empty()
     }
 
     pub(super) fn ruling(&self, number: usize) -> Ruling {
@@ -368,10 +390,22 @@ impl Iam {
 
     /// What the index finds for a question.
     pub(crate) fn prepare(&self, question: &Question) -> Arc<Prepared> {
-        let key = key(question);
-        if let Some(known) = lock(&self.prepared).by_question.get(key.as_str()) {
-            return Arc::clone(known);
+        if let Some(project) = urn::storage_project(question.resource) {
+            let (found, groups) = self.find(question);
+            // No URN has such a character.
+            let resource = format!("{project}#{found:?}");
+            let key = key(&Question { resource: &resource, ..*question });
+            return self.known(&key).unwrap_or_else(|| self.keep(key, question.resource, found, groups));
         }
+        let key = key(question);
+        self.known(&key).unwrap_or_else(|| {
+            let (found, groups) = self.find(question);
+            self.keep(key, question.resource, found, groups)
+        })
+    }
+
+    /// The statements that name identity, action and resource, and the numbers of the groups that the resource is in.
+    fn find(&self, question: &Question) -> (Vec<usize>, Vec<usize>) {
         let groups = self.group_numbers(question.resource);
         let mut policies = self.policies_naming(question.identities);
         let mut marks = Marks::none(self.policies.len());
@@ -391,8 +425,15 @@ impl Iam {
             }
         };
         let found = policies.numbers().into_iter().flat_map(|policy| self.policies[policy].clone());
-        let found: Vec<usize> = found.filter(of_action).collect();
-        let prepared = Arc::new(self.prepared(found, groups));
+        (found.filter(of_action).collect(), groups)
+    }
+
+    fn known(&self, key: &str) -> Option<Arc<Prepared>> {
+        lock(&self.prepared).by_question.get(key).map(Arc::clone)
+    }
+
+    fn keep(&self, key: String, resource: &str, found: Vec<usize>, groups: Vec<usize>) -> Arc<Prepared> {
+        let prepared = Arc::new(self.prepared(resource, found, groups));
         let mut kept = lock(&self.prepared);
         if kept.by_question.len() >= MOST_QUESTIONS || kept.statements >= MOST_STATEMENTS {
             *kept = Kept::default();
@@ -402,10 +443,11 @@ impl Iam {
         prepared
     }
 
-    fn prepared(&self, statements: Vec<usize>, groups: Vec<usize>) -> Prepared {
+    fn prepared(&self, resource: &str, statements: Vec<usize>, groups: Vec<usize>) -> Prepared {
         let size = statements.iter().map(|number| self.statements[*number].size()).sum();
         let watched = Watched::by(statements.iter().map(|number| &self.statements[*number]));
-        Prepared { statements, size, groups, watched, ready: OnceLock::new(), answers: Mutex::default() }
+        let resource = resource.to_owned();
+        Prepared { statements, size, resource, groups, watched, ready: OnceLock::new(), answers: Mutex::default() }
     }
 
     fn ready<'a>(&self, prepared: &'a Prepared, question: &Question) -> Result<&'a Ready, Failed> {
@@ -421,12 +463,13 @@ impl Iam {
             wildcards.extend(open.filter(of_them));
         }
         let groups: Vec<&str> = prepared.groups.iter().map(|number| self.groups[*number].as_str()).collect();
-        let tags = self.tags_of(question.resource);
+        let resource = prepared.resource.as_str();
+        let tags = self.tags_of(resource);
         let ready = Ready {
             policies,
-            entities: self.types.entities(question.identities, &wildcards, question.resource, &groups, tags)?,
+            entities: self.types.entities(question.identities, &wildcards, resource, &groups, tags)?,
             principal: self.types.principal(question.identities),
-            resource: self.types.resource(question.resource),
+            resource: self.types.resource(resource),
         };
         Ok(prepared.ready.get_or_init(|| ready))
     }
@@ -449,7 +492,7 @@ impl Iam {
         question: &Question,
     ) -> Result<(bool, Vec<usize>), Failed> {
         let zones = prepared.watched.zones()?;
-        let context = cedar::request_context(question.action, question.resource, &question.facts, zones)?;
+        let context = cedar::request_context(question.action, &prepared.resource, &question.facts, zones)?;
         let (principal, resource) = (ready.principal.clone(), ready.resource.clone());
         let request = Request::new(principal, self.types.action.clone(), resource, context, None)
             .map_err(|fault| Failed(fault.to_string()))?;
@@ -472,7 +515,8 @@ impl Iam {
     /// Without the index before it.
     #[cfg(test)]
     pub(super) fn decide_by_cedar_alone(&self, question: &Question) -> Result<bool, Failed> {
-        let all = self.prepared((0..self.statements.len()).collect(), self.group_numbers(question.resource));
+        let groups = self.group_numbers(question.resource);
+        let all = self.prepared(question.resource, (0..self.statements.len()).collect(), groups);
         let ready = self.ready(&all, question)?;
         Ok(self.ask(&all, ready, &ready.policies, question)?.0)
     }
@@ -512,6 +556,11 @@ impl Ruling {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether permissions may be about the object store.
+fn may_be_in_storage(permissions: &Permissions) -> bool {
+    permissions.allow.iter().chain(&permissions.deny).any(|action| action.may_begin(STORAGE_ACTIONS))
 }
 
 /// One text for one question: each part with its length before it.

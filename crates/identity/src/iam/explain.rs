@@ -9,6 +9,7 @@ use super::{
     condition::day_name,
     decide::Statement,
 };
+use crate::S3Step;
 
 /// A decision, explained.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,6 +25,12 @@ pub struct Explanation {
     pub missed: Vec<Missed>,
     /// What would have to change for the other outcome, one sentence each.
     pub change: Vec<String>,
+    /// Of a call to the object store: what decided, of policies in the AWS language too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Of a call to the object store: each statement in the AWS language that was looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<S3Step>,
 }
 
 /// A policy that does not speak.
@@ -45,6 +52,21 @@ impl Explanation {
             spoke: Vec::new(),
             missed: Vec::new(),
             change: vec![format!("nothing: {why}, and no policy bounds it")],
+            reason: None,
+            steps: Vec::new(),
+        }
+    }
+
+    /// That of who cannot get at it by any policy; `why` says it in a sentence.
+    pub fn unreachable(why: String) -> Explanation {
+        Explanation {
+            allowed: false,
+            deciding: Vec::new(),
+            spoke: Vec::new(),
+            missed: Vec::new(),
+            change: vec!["nothing that a policy says changes it".to_owned()],
+            reason: Some(why),
+            steps: Vec::new(),
         }
     }
 }
@@ -72,7 +94,7 @@ impl Iam {
         }
         let spoke: Vec<Ruling> = spoke.into_iter().map(|number| self.ruling(number)).collect();
         let change = changes(allowed, &deciding, &missed, question);
-        Ok(Explanation { allowed, deciding, spoke, missed, change })
+        Ok(Explanation { allowed, deciding, spoke, missed, change, reason: None, steps: Vec::new() })
     }
 
     /// Why a statement that names the identity does not speak.

@@ -12,6 +12,11 @@
 //!    which of their blocks the address is. Where one of these is another, Cedar is asked again.
 //! 3. Where the index finds nothing, Cedar is not asked: nothing allows.
 //!
+//! Names of objects are without end, so of the object store no question is kept by its resource: the index is asked each
+//! time, and what it found is the question. Cedar answers it for the first of the objects of which the same was found.
+//! Of two of these it says the same, because all that is left to it (conditions, expiry, which of them wins) is the same
+//! for both; the tags are those of the project.
+//!
 //! Days of the week are computed here for the zones that the statements name, for Cedar knows no zones. Which resource
 //! groups a resource is in, and which wildcards stand for an identity, is found here too, and given to Cedar as parents.
 
@@ -25,6 +30,7 @@ mod explain;
 mod pattern;
 #[cfg(test)]
 mod reference;
+mod storage;
 mod store;
 mod table;
 #[cfg(test)]
@@ -37,6 +43,7 @@ pub use decide::{Effect, Facts, Failed, Iam, Question, Ruling, Verdict};
 pub use document::{Body, Draft, InvalidDocument, Kind, Permissions, Policy, ResourceGroup};
 pub use explain::{Explanation, Missed};
 pub use pattern::Pattern;
+pub use storage::{S3_ACTIONS, STORAGE_TYPE, s3_action, s3_category, storage_action};
 pub(crate) use store::Snapshots;
 pub use store::{IamDocument, IamResource};
-pub use urn::{InvalidUrn, URN_PREFIX, Urn, UrnKind};
+pub use urn::{InvalidUrn, StoragePlace, URN_PREFIX, Urn, UrnKind};

@@ -36,6 +36,12 @@ impl Pattern {
         }
     }
 
+    /// Whether one of the texts may begin so.
+    pub(super) fn may_begin(&self, beginning: &str) -> bool {
+        let fixed = self.fixed();
+        self.begins_open() || fixed.starts_with(beginning) || self.ends_open() && beginning.starts_with(fixed)
+    }
+
     /// The text without its wildcards.
     pub(super) fn fixed(&self) -> &str {
         let text = self.text.strip_prefix('*').unwrap_or(&self.text);
@@ -82,6 +88,22 @@ impl PatternSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_begin_so_is_not_missed() {
+        for (pattern, may) in [
+            ("*", true),
+            ("*get", true),
+            ("sto*", true),
+            ("storage:*", true),
+            ("storage:s3:Get*", true),
+            ("storage:get", true),
+            ("storage", false),
+            ("p:*", false),
+        ] {
+            assert_eq!(Pattern::parse(pattern).expect("a pattern").may_begin("storage:"), may, "{pattern}");
+        }
+    }
 
     #[test]
     fn wildcards_match_at_the_ends() {

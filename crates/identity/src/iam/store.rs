@@ -78,7 +78,7 @@ impl Identity {
         inserted.map_err(|fault| exists(fault, kind.as_str(), &document.name))?;
         self.record_iam(&mut tx, account, "created", &document, None, by).await?;
         tx.commit().await?;
-        self.iam.changed(account);
+        self.iam_changed(account);
         read(document)
     }
 
@@ -112,7 +112,7 @@ impl Identity {
         inserted.map_err(|fault| exists(fault, kind.as_str(), &document.name))?;
         self.record_iam(&mut tx, account, "changed", &document, Some(before), by).await?;
         tx.commit().await?;
-        self.iam.changed(account);
+        self.iam_changed(account);
         read(document)
     }
 
@@ -137,7 +137,7 @@ impl Identity {
         db::iam::end(&mut tx, account, kind, id, crate::now()).await?;
         self.record_iam(&mut tx, account, "deleted", before, None, by).await?;
         tx.commit().await?;
-        self.iam.changed(account);
+        self.iam_changed(account);
         Ok(())
     }
 
@@ -257,15 +257,20 @@ impl Identity {
         entry.detail = serde_json::json!({ "before": before, "tags": after });
         self.audit.record_in(&mut tx, &entry).await?;
         tx.commit().await?;
-        self.iam.changed(account);
+        self.iam_changed(account);
         Ok(())
     }
 
     /// The policies of an account as they are now.
     pub async fn iam(&self, account: &AccountId) -> Result<Arc<Iam>, Error> {
-        if let Some(known) = self.iam.fresh(account) {
-            return Ok(known);
+        match self.iam.fresh(account) {
+            Some(known) => Ok(known),
+            None => self.iam_now(account).await,
         }
+    }
+
+    /// The same, asked of the database whether they are still so: for one who keeps them.
+    pub(crate) async fn iam_now(&self, account: &AccountId) -> Result<Arc<Iam>, Error> {
         let begun = Instant::now();
         // Before the documents: a change that comes between is seen the next time.
         let change = db::iam::change(&self.db, account).await?;
@@ -277,6 +282,12 @@ impl Identity {
         let _ = tokio::task::spawn_blocking(move || warmed.warm(before.as_deref())).await;
         self.iam.keep(account, &iam, change, begun);
         Ok(iam)
+    }
+
+    /// Forgets what was known of the policies of an account, also where they go with a grant of the object store.
+    fn iam_changed(&self, account: &AccountId) {
+        self.iam.changed(account);
+        self.cache.changed();
     }
 
     /// The policies of an account as they were at a time.

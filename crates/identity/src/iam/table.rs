@@ -76,7 +76,8 @@ impl Marks {
         Marks(vec![0; bound.div_ceil(64)])
     }
 
-    fn set(&mut self, number: usize) {
+    /// Adds a number.
+    pub(super) fn set(&mut self, number: usize) {
         if let Some(word) = self.0.get_mut(number / 64) {
             *word |= 1 << (number % 64);
         }
@@ -85,6 +86,11 @@ impl Marks {
     /// Leaves what `others` has too.
     pub(super) fn keep(&mut self, others: &Marks) {
         self.0.iter_mut().zip(&others.0).for_each(|(word, other)| *word &= other);
+    }
+
+    /// Whether it has none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
     }
 
     /// Whether it has a number.

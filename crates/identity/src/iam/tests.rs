@@ -13,7 +13,15 @@ const ALICE: &str = "urn:v1:eu:identity:user:ab1234-casemate/alice";
 const TEAM: &str = "urn:v1:eu:identity:group:ab1234-casemate/team";
 const ONE: &str = "urn:v1:eu:resource:publicCloudProject:one";
 const TWO: &str = "urn:v1:eu:resource:publicCloudProject:two";
-const ACTIONS: [&str; 4] = ["p:apiovh:get", "p:apiovh:jobs/get", "p:apiovh:jobs/create", "account:apiovh:me/get"];
+/// Objects and a bucket of the project `one`.
+const STORED: [&str; 4] = [
+    "urn:v1:eu:resource:storageS3:one/data/in/a",
+    "urn:v1:eu:resource:storageS3:one/data/in/b%20c",
+    "urn:v1:eu:resource:storageS3:one/data",
+    "urn:v1:eu:resource:storageS3:two/data/in/a",
+];
+const ACTIONS: [&str; 5] =
+    ["p:apiovh:get", "p:apiovh:jobs/get", "p:apiovh:jobs/create", "account:apiovh:me/get", "storageS3:s3:GetObject"];
 
 fn account() -> AccountId {
     "ab1234-casemate".parse().expect("an account")
@@ -231,6 +239,50 @@ fn what_a_client_wrote_is_kept_as_it_wrote_it() {
 }
 
 #[test]
+fn questions_about_objects_are_kept_by_what_was_found_and_not_by_their_names() {
+    let one = policy(
+        "in",
+        json!({ "resources": list("urn", &["urn:v1:eu:resource:storageS3:one/data/in/*"]), "permissions": { "allow": list("action", &[ACTIONS[4]]) } }),
+    );
+    let no = policy(
+        "no",
+        json!({ "resources": list("urn", &["*/secret"]), "permissions": { "deny": list("action", &["storageS3:*"]) } }),
+    );
+    let iam = iam(&[(Kind::Policy, "1", one), (Kind::Policy, "2", no)], &[]);
+    let may = |key: &str| {
+        let resource = format!("urn:v1:eu:resource:storageS3:one/data/{key}");
+        ask(&iam, ACTIONS[4], &resource, today()).allowed
+    };
+    for number in 0..100 {
+        assert!(may(&format!("in/{number}")) && !may(&format!("in/{number}/secret")) && !may(&format!("out/{number}")));
+    }
+    assert_eq!(iam.kept(), 3);
+}
+
+#[test]
+fn it_is_known_whose_calls_to_the_object_store_no_policy_may_speak_of() {
+    let user = "urn:v1:eu:identity:publicCloudUser:one/user-1";
+    let speaks = |identities: &str, permissions: Value| {
+        let fields =
+            json!({ "identities": [identities], "resources": list("urn", &["*"]), "permissions": permissions });
+        iam(&[(Kind::Policy, "1", policy("p", fields))], &[]).speaks_of_storage(user)
+    };
+    let allow = |action: &str| json!({ "allow": list("action", &[action]) });
+    for identities in [user, "*", "urn:v1:eu:identity:publicCloudUser:one/*", "*/user-1"] {
+        assert!(speaks(identities, allow("storageS3:s3:GetObject")), "{identities}");
+    }
+    for (identities, permissions) in [
+        (ALICE, allow("storageS3:*")),
+        ("urn:v1:eu:identity:publicCloudUser:two/*", allow("*")),
+        (user, allow("p:*")),
+        (user, json!({ "allow": list("action", &["p:*"]), "except": list("action", &["storageS3:*"]) })),
+    ] {
+        assert!(!speaks(identities, permissions.clone()), "{identities} {permissions}");
+    }
+    assert!(speaks("*", allow("*")) && speaks(user, json!({ "deny": list("action", &["storageS3:s3:Get*"]) })));
+}
+
+#[test]
 fn a_policy_of_ten_thousand_entries_is_decided_by_its_last_one() {
     let mut urns: Vec<String> = (0..9_990).map(|number| format!("*:number-{number}")).collect();
     urns.push(ONE.to_owned());
@@ -361,7 +413,7 @@ fn some_of(items: &'static [&'static str], most: usize) -> impl Strategy<Value =
     proptest::collection::vec(proptest::sample::select(items), 0..=most)
 }
 
-const PATTERNS: [&str; 9] = [
+const PATTERNS: [&str; 11] = [
     "*",
     "p:*",
     "*get",
@@ -371,6 +423,8 @@ const PATTERNS: [&str; 9] = [
     "p:apiovh:jobs/create",
     "account:apiovh:me/get",
     "account:*",
+    "storageS3:*",
+    "storageS3:s3:GetObject",
 ];
 const WHO: [&str; 6] = [
     ALICE,
@@ -380,14 +434,18 @@ const WHO: [&str; 6] = [
     "*team",
     "urn:v1:eu:identity:user:ab1234-casemate/*",
 ];
-const WHAT: [&str; 7] = [
+const WHAT: [&str; 11] = [
     ONE,
     TWO,
     "*",
     "*:two",
-    GROUPED,
     "urn:v1:eu:resource:publicCloudProject:*",
     "urn:v1:eu:resource:account:ab1234-casemate",
+    STORED[0],
+    "urn:v1:eu:resource:storageS3:one/data/in/*",
+    "urn:v1:eu:resource:storageS3:*",
+    "*/b%20c",
+    GROUPED,
 ];
 /// From where is asked; the last is unknown.
 const FROM: [Option<&str>; 4] = [Some("192.0.2.7"), Some("192.0.2.8"), Some("198.51.100.7"), None];
@@ -440,7 +498,7 @@ fn any_policy() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     /// Many questions are asked of the same policies again, at other times and from elsewhere, so that answers which are
     /// kept are in it; and of policies that took what was compiled from those of before, which had other ids.
@@ -448,7 +506,7 @@ proptest! {
     fn a_decision_is_that_of_ten_lines(
         policies in proptest::collection::vec(any_policy(), 0..6),
         groups in proptest::collection::vec(permissions(), 2),
-        members in some_of(&WHAT[..4], 2),
+        members in some_of(&WHAT[..10], 2),
         tag in proptest::option::of(proptest::sample::select(&["prod", "test"][..])),
         from in proptest::sample::subsequence(&FROM[..], 2),
         days in proptest::sample::subsequence((26..31).collect::<Vec<_>>(), 2),
@@ -472,11 +530,12 @@ proptest! {
         iam.warm(Some(&first));
         let circumstances: Vec<Facts> = days.iter().flat_map(|day| from.iter().map(move |from| at(&format!("2026-11-{day}T12:00:00Z"), *from))).collect();
         for identities in [&[ALICE, TEAM][..], &[ALICE], &["urn:v1:eu:identity:user:ab1234-casemate/bob"]] {
-            for resource in [ONE, TWO, "urn:v1:eu:resource:account:ab1234-casemate"] {
+            for resource in [ONE, TWO, "urn:v1:eu:resource:account:ab1234-casemate"].into_iter().chain(STORED) {
                 for action in ACTIONS {
                     for facts in circumstances.iter().chain(&circumstances) {
                         let question = Question { identities, action, resource, facts: *facts };
-                        let tags = if resource == ONE { &tags[..] } else { &[] };
+                        let of_one = resource == ONE || resource.starts_with("urn:v1:eu:resource:storageS3:one/");
+                        let tags = if of_one { &tags[..] } else { &[] };
                         let asked = Asked { identities, action, resource, at: facts.at, ip: facts.source_ip };
                         let right = asked.is_allowed(&policies, &groups, &members, tags);
                         prop_assert_eq!(iam.decide(&question).expect("decided").allowed, right, "{:?}", question);

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use model::{AccountId, ProjectId};
+use model::{AccountId, BucketName, JobId, ProjectId};
 
 use super::Pattern;
 
@@ -13,11 +13,15 @@ pub const URN_PREFIX: &str = "urn:v1:eu:";
 /// The beginning of the URN of every resource group.
 pub(super) const RESOURCE_GROUP_PREFIX: &str = "urn:v1:eu:resourceGroup:";
 
+/// The beginning of the URN of everything in the object store.
+pub(super) const STORAGE_PREFIX: &str = "urn:v1:eu:resource:storageS3:";
+
 /// What a URN names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UrnKind {
     /// Who acts: `identity:account:ID`, `identity:user:ACCOUNT/LOGIN`, `identity:group:ACCOUNT/NAME`,
-    /// `identity:credential:ACCOUNT/oauth2-CLIENT`.
+    /// `identity:credential:ACCOUNT/oauth2-CLIENT`; in the object store `identity:publicCloudUser:PROJECT/NAME`,
+    /// `identity:publicCloudJob:PROJECT/JOB`, `identity:publicCloudProject:PROJECT`.
     Identity,
     /// What is acted on: `resource:TYPE:ID`.
     Resource,
@@ -62,14 +66,15 @@ impl Urn {
                 let (subtype, id) = name.split_once(':').ok_or(InvalidUrn::Parts)?;
                 check_subtype(kind, subtype)?;
                 check_name(id)?;
-                let of_account = matches!((kind, subtype), (UrnKind::Identity, "user" | "group" | "credential"));
-                if of_account
+                let has_owner = kind == UrnKind::Identity && OWNED.contains(&subtype);
+                if has_owner
                     && !id.split_once('/').is_some_and(|(account, rest)| !account.is_empty() && !rest.is_empty())
                 {
                     return Err(InvalidUrn::Owner);
                 }
             }
         }
+        check_storage(text)?;
         Ok(Urn { text: text.to_owned() })
     }
 
@@ -93,6 +98,42 @@ impl Urn {
         Urn { text: format!("{URN_PREFIX}identity:credential:{account}/oauth2-{}", encoded(id)) }
     }
 
+    /// The URN of a project as one who acts: of a key that is of none of its users.
+    pub fn project_identity(project: &ProjectId) -> Urn {
+        Urn { text: format!("{URN_PREFIX}identity:publicCloudProject:{project}") }
+    }
+
+    /// The URN of a user of a project.
+    pub fn project_user(project: &ProjectId, name: &str) -> Urn {
+        Urn { text: format!("{URN_PREFIX}identity:publicCloudUser:{project}/{}", encoded(name)) }
+    }
+
+    /// The URN of a job as one who acts.
+    pub fn job(project: &ProjectId, job: &JobId) -> Urn {
+        Urn { text: format!("{URN_PREFIX}identity:publicCloudJob:{project}/{job}") }
+    }
+
+    /// The URN of an object, of a bucket where no key is given, and of all buckets of a project where no bucket is. That of
+    /// a long key is longer than one that [`Urn::parse`] reads.
+    pub fn storage(project: &ProjectId, bucket: Option<&str>, key: Option<&str>) -> Urn {
+        let mut text = format!("{STORAGE_PREFIX}{project}");
+        for part in bucket.into_iter().chain(key.filter(|_| bucket.is_some())) {
+            text.push('/');
+            encode(part, &mut text);
+        }
+        Urn { text }
+    }
+
+    /// What of the object store it names; `None`: nothing there.
+    pub fn as_storage(&self) -> Option<StoragePlace> {
+        let mut parts = self.text.strip_prefix(STORAGE_PREFIX)?.splitn(3, '/');
+        let project = parts.next()?.parse().ok()?;
+        let bucket = parts.next().map(|name| name.parse::<BucketName>()).transpose().ok()?;
+        // An object without a name is none.
+        let key = parts.next().map(|key| decoded(key).filter(|key| !key.is_empty()).ok_or(())).transpose().ok()?;
+        Some(StoragePlace { project, bucket, key })
+    }
+
     /// The URN of an account as what is acted on.
     pub fn account(account: &AccountId) -> Urn {
         Urn { text: format!("{URN_PREFIX}resource:account:{account}") }
@@ -100,7 +141,7 @@ impl Urn {
 
     /// The URN of a project.
     pub fn project(project: &ProjectId) -> Urn {
-        Urn { text: format!("{URN_PREFIX}resource:publicCloudProject:{project}") }
+        Urn { text: self::project(project.as_str()) }
     }
 
     /// The URN of a resource group.
@@ -145,6 +186,27 @@ impl fmt::Display for Urn {
     }
 }
 
+/// A place in the object store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoragePlace {
+    /// Whose.
+    pub project: ProjectId,
+    /// The bucket; `None`: all of the project.
+    pub bucket: Option<BucketName>,
+    /// The key of an object; `None`: the bucket.
+    pub key: Option<String>,
+}
+
+/// The URN of the project of that id.
+pub(super) fn project(id: &str) -> String {
+    format!("{URN_PREFIX}resource:publicCloudProject:{id}")
+}
+
+/// The project of a thing in the object store, by its URN.
+pub(super) fn storage_project(urn: &str) -> Option<&str> {
+    urn.strip_prefix(STORAGE_PREFIX)?.split('/').next()
+}
+
 /// Reads a URN of one of these kinds that may have `*` at its beginning or end.
 pub(super) fn parse_pattern(text: &str, kinds: &[UrnKind]) -> Result<Pattern, InvalidUrn> {
     if text.len() > LONGEST {
@@ -156,6 +218,11 @@ pub(super) fn parse_pattern(text: &str, kinds: &[UrnKind]) -> Result<Pattern, In
         return if kinds.contains(&urn.kind()) { Ok(pattern) } else { Err(InvalidUrn::Kind) };
     }
     check_name_or_empty(pattern.fixed())?;
+    // One that begins with `*` may be meant for the object store too.
+    match pattern.begins_open() {
+        true => check_plain(pattern.fixed())?,
+        false => check_storage(pattern.fixed())?,
+    }
     if !pattern.begins_open() {
         let begins = |kind: &UrnKind| {
             let full = format!("{URN_PREFIX}{}:", kind.as_str());
@@ -185,11 +252,14 @@ pub enum InvalidUrn {
     Parts,
     /// The type is not one.
     #[error(
-        "the type is a letter and then at most 63 letters and digits; of identities: account, user, group, credential"
+        "the type is a letter and then at most 63 letters and digits; of identities: account, user, group, credential, \
+         publicCloudUser, publicCloudJob, publicCloudProject"
     )]
     Subtype,
     /// The account is missing.
-    #[error("a user, group or credential is named `ACCOUNT/NAME`")]
+    #[error(
+        "a user, group or credential is named `ACCOUNT/NAME`; a user of a project `PROJECT/NAME`, a job `PROJECT/JOB`"
+    )]
     Owner,
     /// A character is not possible.
     #[error(
@@ -197,6 +267,9 @@ pub enum InvalidUrn {
          which stands for none of A-Z a-z 0-9 - . _ ~"
     )]
     Characters,
+    /// A character of the object store is written in another way than it is asked by.
+    #[error("in the object store each of ! $ & ' ( ) + , ; = : @ / stands for itself, and is not written `%XX`")]
+    Plain,
     /// A `*` stands where none may.
     #[error("`*` may stand once at the beginning and once at the end only")]
     Star,
@@ -204,7 +277,7 @@ pub enum InvalidUrn {
 
 fn check_subtype(kind: UrnKind, subtype: &str) -> Result<(), InvalidUrn> {
     let good = match kind {
-        UrnKind::Identity => matches!(subtype, "account" | "user" | "group" | "credential"),
+        UrnKind::Identity => OWNED.contains(&subtype) || ["account", "publicCloudProject"].contains(&subtype),
         UrnKind::PermissionsGroup => return check_name(subtype),
         UrnKind::Resource | UrnKind::ResourceGroup => {
             subtype.len() <= 64
@@ -222,13 +295,33 @@ fn check_name(name: &str) -> Result<(), InvalidUrn> {
 /// A name as it stands in a URN.
 fn encoded(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
+    encode(name, &mut text);
+    text
+}
+
+fn encode(name: &str, text: &mut String) {
     for byte in name.bytes() {
         match char::from(byte) {
             c if is_unreserved(byte) || PLAIN.contains(c) => text.push(c),
-            _ => text.push_str(&format!("%{byte:02X}")),
+            _ => {
+                text.push('%');
+                text.extend([byte >> 4, byte & 15].map(|digit| char::from(HEXADECIMAL[usize::from(digit)])));
+            }
         }
     }
-    text
+}
+
+/// The name that stands so in a URN, if it is text.
+fn decoded(name: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => u8::from_str_radix(std::str::from_utf8(&[rest.next()?, rest.next()?]).ok()?, 16).ok()?,
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// The characters of RFC 3986 `pchar` and `/` without `*`, which is the wildcard.
@@ -256,13 +349,29 @@ fn check_name_or_empty(name: &str) -> Result<(), InvalidUrn> {
     Ok(())
 }
 
+/// A name in the object store is asked in one spelling: one that differs would match nothing, and so deny nothing.
+fn check_storage(text: &str) -> Result<(), InvalidUrn> {
+    text.strip_prefix(STORAGE_PREFIX).map_or(Ok(()), check_plain)
+}
+
+fn check_plain(name: &str) -> Result<(), InvalidUrn> {
+    let written = name.split('%').skip(1).filter_map(|rest| u8::from_str_radix(rest.get(..2)?, 16).ok());
+    match written.map(char::from).any(|c| PLAIN.contains(c)) {
+        true => Err(InvalidUrn::Plain),
+        false => Ok(()),
+    }
+}
+
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 /// What stands for itself beside what is unreserved.
 const PLAIN: &str = "!$&'()+,;=:@/";
+const HEXADECIMAL: &[u8; 16] = b"0123456789ABCDEF";
 const LONGEST: usize = 512;
+/// Types of identities that are named below an owner.
+const OWNED: [&str; 5] = ["user", "group", "credential", "publicCloudUser", "publicCloudJob"];
 
 #[cfg(test)]
 mod tests {
@@ -275,6 +384,8 @@ mod tests {
             "urn:v1:eu:identity:user:ab1234-casemate/alice@example.org",
             "urn:v1:eu:identity:user:ab1234-casemate/a%20b%C3%A9",
             "urn:v1:eu:identity:credential:ab1234-casemate/oauth2-EU.1f",
+            "urn:v1:eu:identity:publicCloudUser:0123/user-1f",
+            "urn:v1:eu:identity:publicCloudProject:0123",
             "urn:v1:eu:resource:publicCloudProject:0123",
             "urn:v1:eu:resource:vps:a:b/c",
             "urn:v1:eu:resourceGroup:b1bd7e59-0000-7000-8000-000000000000",
@@ -293,6 +404,7 @@ mod tests {
             ("urn:v1:eu:identity:robot:a/b", InvalidUrn::Subtype),
             ("urn:v1:eu:identity:user:alice", InvalidUrn::Owner),
             ("urn:v1:eu:identity:user:ab1234/", InvalidUrn::Owner),
+            ("urn:v1:eu:identity:publicCloudJob:0123", InvalidUrn::Owner),
             ("urn:v1:eu:planet:vps:a", InvalidUrn::Kind),
             ("urn:v1:eu:resource:vps:a b", InvalidUrn::Characters),
             ("urn:v1:eu:resource:vps:%41", InvalidUrn::Characters),
@@ -316,6 +428,44 @@ mod tests {
             }
         }
         assert_eq!(Urn::group(&account, "on call").as_str(), "urn:v1:eu:identity:group:ab1234-casemate/on%20call");
+    }
+
+    #[test]
+    fn what_is_in_the_object_store_has_one_name_and_is_found_by_it() {
+        let project: ProjectId = "0123456789abcdef0123456789abcdef".parse().expect("a project");
+        let bucket: BucketName = "data".parse().expect("a bucket");
+        let whole = "urn:v1:eu:resource:storageS3:0123456789abcdef0123456789abcdef";
+        for (key, written) in
+            [("a/b c*é%", "a/b%20c%2A%C3%A9%25"), ("/", "/"), ("a//b:@", "a//b:@"), ("\u{0}\u{7f}", "%00%7F")]
+        {
+            let urn = Urn::storage(&project, Some("data"), Some(key));
+            assert_eq!(urn.as_str(), format!("{whole}/data/{written}"));
+            assert_eq!(Urn::parse(urn.as_str()), Ok(urn.clone()));
+            let place = urn.as_storage().expect("a place");
+            assert_eq!((place.bucket.as_ref(), place.key.as_deref()), (Some(&bucket), Some(key)));
+            assert_eq!(storage_project(urn.as_str()), Some(project.as_str()));
+        }
+        let place = |text: &str| Urn::parse(text).ok().and_then(|urn| urn.as_storage());
+        let of =
+            |bucket: Option<&BucketName>| StoragePlace { project: project.clone(), bucket: bucket.cloned(), key: None };
+        assert_eq!(place(whole), Some(of(None)));
+        assert_eq!(place(Urn::storage(&project, Some("data"), None).as_str()), Some(of(Some(&bucket))));
+        for none in ["urn:v1:eu:resource:storageS3:x", "urn:v1:eu:resource:vps:0123456789abcdef0123456789abcdef"] {
+            assert_eq!(place(none), None, "{none}");
+        }
+        for none in ["/", "/Data", "/data/", "/data/%FF"] {
+            assert_eq!(place(&format!("{whole}{none}")), None, "{none}");
+        }
+        let other = format!("{whole}/data/a%2Fb");
+        assert_eq!(Urn::parse(&other), Err(InvalidUrn::Plain));
+        let kinds = [UrnKind::Resource];
+        assert_eq!(parse_pattern(&format!("{other}*"), &kinds), Err(InvalidUrn::Plain));
+        assert!(parse_pattern(&format!("{whole}/data/%2A%C3*"), &kinds).is_ok());
+        // A denial that is spelled so would deny nothing.
+        for wrong in ["*/data/a%2Fb", "*a%2Bb*", "*%40*"] {
+            assert_eq!(parse_pattern(wrong, &kinds), Err(InvalidUrn::Plain), "{wrong}");
+        }
+        assert!(parse_pattern("*/data/a%20b", &kinds).is_ok());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
     challenges::Purpose,
     password, resource,
     second_factor::{ENABLED, Factor, FactorChange},
-    setup::{person_identity, words},
+    setup::{is_as_proved, person_identity, words},
 };
 use crate::{Error, Identity, passwords::Try};
 
@@ -53,6 +53,28 @@ pub enum LoggedIn {
     NewPasswordWanted(Option<&'static str>),
     /// The password is right, and this generator has to be validated by a code of it, which is given with the next try.
     Enrol(NewTotp),
+}
+
+impl LoggedIn {
+    /// What is told to a person who is not in yet, by every page; empty for one who is. `tried`: whether a code or a key came
+    /// with the password.
+    pub fn told(&self, tried: bool) -> String {
+        match self {
+            LoggedIn::Done { .. } => String::new(),
+            LoggedIn::Refused => "The login or the password is not right, or may not be used from here.".to_owned(),
+            LoggedIn::CodeWanted(key) => match (tried, key.is_some()) {
+                (false, false) => "Give a one-time code too, or a backup code.".to_owned(),
+                (false, true) => "Use your security key too, or give a one-time code or a backup code.".to_owned(),
+                (true, false) => "The code is not right, or was used already.".to_owned(),
+                (true, true) => "The security key or the code is not right, or was used already.".to_owned(),
+            },
+            LoggedIn::NewPasswordWanted(rule) => {
+                let rule = rule.map(|rule| format!(" It is not good enough: {rule}.")).unwrap_or_default();
+                format!("Your password has to be changed now: give a new one.{rule}")
+            }
+            LoggedIn::Enrol(_) => "Give a one-time code of the secret below.".to_owned(),
+        }
+    }
 }
 
 impl Identity {
@@ -132,6 +154,12 @@ impl Identity {
             false => None,
         };
         let mut tx = self.db.begin().await?;
+        if !is_as_proved(&mut tx, person.id, person.password_updated).await? {
+            drop(tx);
+            let why = "the user was disabled, or the password set anew, while it was checked";
+            self.audit.record(failed(given, Some(&person.account), why)).await?;
+            return Ok(LoggedIn::Refused);
+        }
         let proved = match (has_factor, given.assertion) {
             (false, _) => Ok(enrolled),
             (true, Some(assertion)) => {
@@ -153,7 +181,8 @@ impl Identity {
             }
         };
         if let Some(hash) = new_hash {
-            self.set_password(&mut tx, &person, &hash, &[], by.clone()).await?;
+            let ended = db::credentials::expire_of_person(&mut tx, person.id, None).await?;
+            person.password_updated = self.set_password(&mut tx, &person, &hash, &ended, by.clone()).await?;
             person.change_password = false;
         }
         self.audit.record_in(&mut tx, &succeeded(by, &person, factor, given)).await?;

@@ -19,8 +19,8 @@ pub use login::{LogIn, LoggedIn};
 pub(crate) use password::CommonPasswords;
 pub use second_factor::{BackupCodes, Factor, FactorChange, NewTotp, TotpInfo};
 pub use security_keys::{KeyRequest, NewSecurityKey, SecurityKeyInfo};
-pub(crate) use setup::person_identity;
 pub use setup::{Setup, SetupLink};
+pub(crate) use setup::{changed_meanwhile, is_as_proved, person_identity};
 pub use webauthn::{Assertion, Attestation, KeyFault, RelyingParty};
 
 use audit::{Actor, Entry};

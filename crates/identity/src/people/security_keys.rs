@@ -46,6 +46,15 @@ pub struct NewSecurityKey {
     pub handle: String,
     /// `ACCOUNT/LOGIN`.
     pub user: String,
+    /// The keys that the user has, in Base64 for URLs: an authenticator that holds one makes no second.
+    pub excluded: Vec<String>,
+}
+
+impl NewSecurityKey {
+    /// The member `excludeCredentials` of `PublicKeyCredentialCreationOptionsJSON` (WebAuthn Level 3, section 5.1.8).
+    pub fn exclude_credentials(&self) -> Value {
+        descriptors(&self.excluded)
+    }
 }
 
 /// What authenticators are asked for to prove a key.
@@ -64,15 +73,19 @@ pub struct KeyRequest {
 impl KeyRequest {
     /// The JSON that `PublicKeyCredential.parseRequestOptionsFromJSON()` reads (WebAuthn Level 3, section 5.1).
     pub fn options(&self) -> Value {
-        let keys = self.allowed.iter().map(|id| json!({ "type": "public-key", "id": id }));
         json!({
             "challenge": self.challenge,
             "rpId": self.party,
-            "allowCredentials": keys.collect::<Vec<_>>(),
+            "allowCredentials": descriptors(&self.allowed),
             "userVerification": if self.verify { "required" } else { "preferred" },
             "timeout": GOOD_FOR.as_millis() as u64,
         })
     }
+}
+
+/// Keys as browsers name them.
+fn descriptors(ids: &[String]) -> Value {
+    ids.iter().map(|id| json!({ "type": "public-key", "id": id })).collect()
 }
 
 impl Identity {
@@ -103,7 +116,8 @@ impl Identity {
         let mut new_handle = [0; 32];
         crypto::random(&mut new_handle).map_err(|_| Error::NoRandom)?;
         let mut tx = self.db.begin().await?;
-        if webauthn::list_in(&mut tx, person.id).await?.len() >= MOST_KEYS {
+        let known = webauthn::list_in(&mut tx, person.id).await?;
+        if known.len() >= MOST_KEYS {
             return Err(Error::TooMany { what: "security keys of a user", limit: MOST_KEYS });
         }
         let id = webauthn::insert(&mut tx, person.id, PENDING, crate::now()).await?;
@@ -118,6 +132,7 @@ impl Identity {
             party: party.id().to_owned(),
             handle: text(&handle),
             user: format!("{}/{}", person.account, person.login),
+            excluded: known.into_iter().filter_map(|key| Some(text(&key.credential?.id))).collect(),
         })
     }
 

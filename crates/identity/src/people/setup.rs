@@ -6,7 +6,7 @@ use std::{
 };
 
 use audit::{Actor, Entry};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use model::AccountId;
 use zeroize::Zeroizing;
 
@@ -72,7 +72,7 @@ impl Identity {
     }
 
     /// Sets the hash of a password that a user chose, and ends its sessions: who opened them may have known the old one.
-    /// `credentials` were ended with it, for the audit log.
+    /// `credentials` were ended with it, for the audit log. When it was set.
     pub(super) async fn set_password(
         &self,
         tx: &mut db::Tx,
@@ -80,12 +80,15 @@ impl Identity {
         hash: &str,
         credentials: &[i64],
         by: Actor,
-    ) -> Result<(), Error> {
-        db::people::set_password(tx, person.id, hash, crate::now()).await?;
+    ) -> Result<Timestamp, Error> {
+        // Later than the one before whatever the clock says, for it is what tells two passwords apart.
+        let now = crate::now().max(person.password_updated + SignedDuration::from_micros(1));
+        db::people::set_password(tx, person.id, hash, now).await?;
         let ended = db::sessions::delete_of_person(tx, person.id).await?;
         let mut entry = password_changed(by, person, &ended);
         entry.detail["credentialsEnded"] = serde_json::json!(credentials);
-        Ok(self.audit.record_in(tx, &entry).await?)
+        self.audit.record_in(tx, &entry).await?;
+        Ok(now)
     }
 
     /// Changes the password of a user who gives the one that it has, and ends what it granted, but the credential `keep` by
@@ -125,6 +128,9 @@ impl Identity {
         })?;
         let hash = self.passwords.hash(chosen).await?;
         let mut tx = self.db.begin().await?;
+        if !is_as_proved(&mut tx, person.id, person.password_updated).await? {
+            return Err(changed_meanwhile());
+        }
         let ended = db::credentials::expire_of_person(&mut tx, person.id, keep).await?;
         self.set_password(&mut tx, &person, &hash, &ended, by.clone()).await?;
         Ok(tx.commit().await?)
@@ -143,6 +149,17 @@ impl Identity {
 /// A user as the audit log names it.
 pub(crate) fn person_identity(login: &str) -> String {
     format!("person/{login}")
+}
+
+/// Whether a user is enabled still and its password the one that was set at `since`: what was proved before a reset, or before
+/// the user was disabled, opens nothing any more.
+pub(crate) async fn is_as_proved(tx: &mut db::Tx, person: i64, since: Timestamp) -> Result<bool, Error> {
+    Ok(db::people::password_set_in(tx, person).await? == Some(since))
+}
+
+/// Why nothing is opened by what was proved before that.
+pub(crate) fn changed_meanwhile() -> Error {
+    Error::AccessDenied { what: "the user was disabled meanwhile, or its password set anew".to_owned() }
 }
 
 /// What a password may not be made of.

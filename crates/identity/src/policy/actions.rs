@@ -17,6 +17,11 @@ pub fn is_s3_action(action: &str) -> bool {
     number(action).is_some()
 }
 
+/// An action of S3 in the letters that the store asks about it by, whatever the case of those that are given.
+pub fn s3_action_named(given: &str) -> Option<String> {
+    all().nth(number(given)?).map(|(_, name)| format!("s3:{name}"))
+}
+
 /// The number of an action, whatever the case of its letters.
 pub(super) fn number(action: &str) -> Option<usize> {
     let name = action.get(..3).filter(|prefix| prefix.eq_ignore_ascii_case("s3:")).map(|_| &action[3..])?;
@@ -285,6 +290,7 @@ mod tests {
     #[test]
     fn actions_are_found_whatever_their_case_and_others_are_not() {
         assert_eq!(number("s3:getobject"), number("S3:GetObject"));
+        assert_eq!(s3_action_named("S3:getobject").as_deref(), Some("s3:GetObject"));
         assert_eq!(number("s3:PutObject").and_then(level), Some(Level::Object));
         assert_eq!(number("s3:ListBucket").and_then(level), Some(Level::Bucket));
         for wrong in ["", "s3:", "GetObject", "s3:HeadObject", "iam:GetUser", "s3:*", "s3é"] {

@@ -5,6 +5,7 @@
 use std::{borrow::Cow, fmt};
 
 use model::ProjectId;
+use serde::Serialize;
 
 use super::{
     S3Policy, actions,
@@ -13,7 +14,7 @@ use super::{
     statement::{ARN, Name, Principal, Statement, name_of},
 };
 use crate::{
-    S3Grant, Scope,
+    S3Grant, Scope, Verdict,
     s3::{role_arn, root_arn, user_arn},
 };
 
@@ -48,7 +49,8 @@ pub struct S3Verdict {
 }
 
 /// One statement in a decision.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct S3Step {
     /// Whose policy.
     pub policy: String,
@@ -82,22 +84,25 @@ impl fmt::Display for S3Verdict {
 
 /// Decides a call. `caller`: `None` without a signature. What nothing allows is denied.
 ///
-/// An explicit Deny of any policy wins; a root of the project may always read, replace and remove the policy of a
-/// bucket, so that nobody locks a project out of it. Each session policy must allow. Then: without a signature, the
-/// bucket's policy must allow everybody, and must not be blocked; a key of nobody, or of a sandbox, may all; a user
-/// whose roles do not include the object store may nothing; one without a policy may all; one with a policy what that
-/// or the bucket's allows.
-pub fn decide_s3(caller: Option<&S3Grant>, question: &S3Question<'_>) -> S3Verdict {
-    Decision::new(caller, question, false).run()
+/// `account`: what the policies of the project's account (IAM) say of the caller; `None`: they say nothing.
+///
+/// An explicit Deny of any policy wins, in whichever language it is; a root of the project may always read, replace and
+/// remove the policy of a bucket whatever that says, so that nobody locks a project out of it. Each session policy must
+/// allow. Then: without a signature, the bucket's policy must allow everybody, and must not be blocked; a key of nobody,
+/// or of a sandbox, may all; a user may what a policy of the account allows. Beside that, one whose roles do not include
+/// the object store may nothing; one without a policy may all; one with a policy what that or the bucket's allows.
+pub fn decide_s3(caller: Option<&S3Grant>, question: &S3Question<'_>, account: Option<&Verdict>) -> S3Verdict {
+    Decision::new(caller, question, account, false).run()
 }
 
-/// Decides as [`decide_s3`], and says of each statement whether it applies and why.
-pub fn explain_s3(caller: Option<&S3Grant>, question: &S3Question<'_>) -> S3Verdict {
-    Decision::new(caller, question, true).run()
+/// Decides as [`decide_s3`], and says of each statement in the AWS language whether it applies and why.
+pub fn explain_s3(caller: Option<&S3Grant>, question: &S3Question<'_>, account: Option<&Verdict>) -> S3Verdict {
+    Decision::new(caller, question, account, true).run()
 }
 
 struct Decision<'a> {
     call: Call<'a>,
+    account: Option<&'a Verdict>,
     explain: bool,
     trace: Vec<S3Step>,
 }
@@ -140,13 +145,18 @@ struct Says {
 }
 
 impl<'a> Decision<'a> {
-    fn new(caller: Option<&'a S3Grant>, question: &'a S3Question<'a>, explain: bool) -> Decision<'a> {
+    fn new(
+        caller: Option<&'a S3Grant>,
+        question: &'a S3Question<'a>,
+        account: Option<&'a Verdict>,
+        explain: bool,
+    ) -> Decision<'a> {
         let resource = match (question.bucket, question.key) {
             (Some(bucket), Some(key)) => format!("{ARN}{bucket}/{key}"),
             (bucket, _) => format!("{ARN}{}", bucket.unwrap_or_default()),
         };
         let action = actions::number(question.action);
-        Decision { call: Call { caller, question, resource, action }, explain, trace: Vec::new() }
+        Decision { call: Call { caller, question, resource, action }, account, explain, trace: Vec::new() }
     }
 
     fn run(mut self) -> S3Verdict {
@@ -192,6 +202,9 @@ impl<'a> Decision<'a> {
                 return Err(because("denied by", *of, policy, number));
             }
         }
+        if let Some(account) = self.account.filter(|account| account.is_denied()) {
+            return Err(of_account(account));
+        }
         // An Allow of each that narrows.
         if let Some(((of, _), _)) = sessions.iter().find(|(_, says)| says.allow.is_none()) {
             return Err(format!("{of} does not allow it"));
@@ -212,8 +225,9 @@ impl<'a> Decision<'a> {
                 Scope::Job(_) | Scope::Platform(_) => "a key of a sandbox of the project".to_owned(),
             });
         };
+        let by_account = self.account.filter(|account| account.allowed).map(of_account);
         if !user.storage {
-            return Err(format!("no role of {} includes the object store", user.name));
+            return by_account.ok_or_else(|| format!("no role of {} includes the object store", user.name));
         }
         let Some((of, policy)) = users else {
             return Ok(format!("a role of {} includes the object store, and it has no policy", user.name));
@@ -221,7 +235,7 @@ impl<'a> Decision<'a> {
         if let Some(number) = user_says.allow {
             return Ok(because("allowed by", of, policy, number));
         }
-        by_bucket.ok_or_else(|| format!("no policy of {} or of the bucket allows it", user.name))
+        by_bucket.or(by_account).ok_or_else(|| format!("no policy of {} or of the bucket allows it", user.name))
     }
 
     fn ask(&mut self, policy: Option<(Of<'_>, &S3Policy)>) -> Says {
@@ -248,6 +262,11 @@ impl<'a> Decision<'a> {
         }
         says
     }
+}
+
+/// What the policies of the account say, beside those in the AWS language.
+pub(crate) fn of_account(account: &Verdict) -> String {
+    format!("IAM: {}", account.reason())
 }
 
 fn because(what: &str, of: Of<'_>, policy: &S3Policy, index: usize) -> String {

@@ -10,8 +10,9 @@ mod statement;
 #[cfg(test)]
 mod tests;
 
-pub use actions::is_s3_action;
+pub use actions::{is_s3_action, s3_action_named};
 pub use condition::CONDITION_KEYS;
+pub(crate) use decide::of_account;
 pub use decide::{S3Question, S3Step, S3Verdict, decide_s3, explain_s3};
 
 use std::{

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{S3Policy, S3Question, decide_s3, explain_s3};
-use crate::{GrantUser, S3Grant, Scope};
+use crate::{Effect, GrantUser, Ruling, S3Grant, Scope, Verdict};
 
 fn project() -> ProjectId {
     "a".repeat(32).parse().expect("a project")
@@ -31,6 +31,7 @@ fn root() -> S3Grant {
         user: None,
         user_policy: None,
         session_policies: Vec::new(),
+        account_policies: None,
     }
 }
 
@@ -77,6 +78,7 @@ struct Asked<'a> {
     policy: Option<&'a S3Policy>,
     context: &'a [(&'a str, &'a str)],
     blocked: bool,
+    account: Option<&'a Verdict>,
 }
 
 impl Asked<'_> {
@@ -92,8 +94,8 @@ impl Asked<'_> {
             context: self.context,
             public_blocked: self.blocked,
         };
-        let verdict = decide_s3(self.caller, &question);
-        let explained = explain_s3(self.caller, &question);
+        let verdict = decide_s3(self.caller, &question, self.account);
+        let explained = explain_s3(self.caller, &question, self.account);
         assert_eq!((verdict.allowed, &verdict.reason), (explained.allowed, &explained.reason), "{explained}");
         (verdict.allowed, verdict.reason)
     }
@@ -104,7 +106,7 @@ impl Asked<'_> {
 }
 
 fn ask<'a>(caller: Option<&'a S3Grant>, policy: Option<&'a S3Policy>) -> Asked<'a> {
-    Asked { caller, policy, context: &[], blocked: false }
+    Asked { caller, policy, context: &[], blocked: false, account: None }
 }
 
 fn get(asked: &Asked<'_>) -> bool {
@@ -282,7 +284,7 @@ fn a_list_of_buckets_is_of_all_of_them() {
             context: &[],
             public_blocked: false,
         };
-        assert_eq!(decide_s3(Some(&ann), &question).allowed, allowed, "{resource}");
+        assert_eq!(decide_s3(Some(&ann), &question, None).allowed, allowed, "{resource}");
     }
 }
 
@@ -640,7 +642,7 @@ fn an_explanation_says_of_each_statement_why_it_applies_or_does_not() {
         context: &[("aws:SecureTransport", "true")],
         public_blocked: false,
     };
-    let lines = explain_s3(Some(&ann), &question).to_string();
+    let lines = explain_s3(Some(&ann), &question, None).to_string();
     assert_eq!(
         lines,
         "Allow: statement 1 (Other) of the bucket's policy does not apply: Principal does not name the caller\n\
@@ -651,7 +653,7 @@ fn an_explanation_says_of_each_statement_why_it_applies_or_does_not() {
          Allow: statement 1 (Mine) of the policy of ann applies: all of it is about this call\n\
          allowed: allowed by statement 1 (Mine) of the policy of ann"
     );
-    assert!(decide_s3(Some(&ann), &question).trace.is_empty());
+    assert!(decide_s3(Some(&ann), &question, None).trace.is_empty());
 }
 
 /// A second evaluator, over the policy's JSON and with nothing clever in it.
@@ -769,14 +771,20 @@ mod simple {
             (any("Deny"), any("Allow"))
         }
 
-        pub(super) fn decide(&self, bucket: Option<&Value>, user: Option<&Value>, sessions: &[Value]) -> bool {
+        pub(super) fn decide(
+            &self,
+            bucket: Option<&Value>,
+            user: Option<&Value>,
+            sessions: &[Value],
+            (account_denies, account_allows): (bool, bool),
+        ) -> bool {
             let (bucket_denies, bucket_allows) = self.says(bucket, true);
             let (user_denies, user_allows) = self.says(user, false);
             let sessions: Vec<(bool, bool)> = sessions.iter().map(|policy| self.says(Some(policy), false)).collect();
             let root = self.caller.is_some_and(|caller| caller.principal.ends_with(":root"))
                 && sessions.is_empty()
                 && self.action == "s3:PutBucketPolicy";
-            if (bucket_denies && !root) || user_denies || sessions.iter().any(|(denies, _)| *denies) {
+            if (bucket_denies && !root) || user_denies || account_denies || sessions.iter().any(|(denies, _)| *denies) {
                 return false;
             }
             if sessions.iter().any(|(_, allows)| !allows) {
@@ -786,8 +794,8 @@ mod simple {
                 None => bucket_allows && !self.blocked,
                 Some(caller) => match &caller.user {
                     None => true,
-                    Some(holder) if !holder.storage => false,
-                    Some(_) => user.is_none() || user_allows || bucket_allows,
+                    Some(holder) if !holder.storage => account_allows,
+                    Some(_) => user.is_none() || user_allows || bucket_allows || account_allows,
                 },
             }
         }
@@ -883,6 +891,7 @@ proptest! {
             0..6,
         ),
         blocked: bool,
+        account in prop::sample::select(&[None, Some((false, false)), Some((true, false)), Some((false, true))][..]),
     ) {
         let user_policy = if who >= 3 { user_policy } else { None };
         let sessions = if who == 0 { Vec::new() } else { sessions };
@@ -899,13 +908,20 @@ proptest! {
             grant.session_policies.push(Arc::new(S3Policy::parse_session(&policy.to_string()).expect("a policy")));
         }
         let caller = (who > 0).then_some(&grant);
+        let account = account.filter(|_| caller.is_some());
+        let (denies, allows) = account.unwrap_or_default();
+        let account = account.map(|_| {
+            let effect = if allows { Effect::Allow } else { Effect::Deny };
+            let ruling = Ruling { policy: "1".to_owned(), name: "one".to_owned(), permissions_group: None, effect };
+            Verdict { allowed: allows, deciding: if denies || allows { vec![Arc::new(ruling)] } else { Vec::new() } }
+        });
         let parsed = bucket_policy.as_ref().map(|policy| {
             S3Policy::parse_bucket(&policy.to_string(), &project(), &bucket()).expect("a policy")
         });
         let resource = key.map_or_else(|| "arn:aws:s3:::data".to_owned(), |key| format!("arn:aws:s3:::data/{key}"));
         let simple = simple::World { caller, action, resource, context: &context, blocked };
-        let expected = simple.decide(bucket_policy.as_ref(), user_policy.as_ref(), &sessions);
-        let asked = Asked { caller, policy: parsed.as_ref(), context: &context, blocked };
+        let expected = simple.decide(bucket_policy.as_ref(), user_policy.as_ref(), &sessions, (denies, allows));
+        let asked = Asked { caller, policy: parsed.as_ref(), context: &context, blocked, account: account.as_ref() };
         let (allowed, reason) = asked.verdict(action, key);
         prop_assert_eq!(allowed, expected, "{}", reason);
     }

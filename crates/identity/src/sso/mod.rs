@@ -100,6 +100,8 @@ pub struct FederatedPerson {
     pub back: String,
     /// When its answer came: a provider that was changed after that vouches for nobody.
     pub since: Timestamp,
+    /// Until when its session may last by the word of the provider, if it gave one.
+    pub until: Option<Timestamp>,
 }
 
 /// What a provider said of a person, after all that proves it was checked.
@@ -109,6 +111,8 @@ pub(crate) struct Assertion {
     pub name: String,
     /// The groups that it names, as it names them.
     pub groups: Vec<String>,
+    /// Until when a session may last by its word, if it gave one.
+    pub until: Option<Timestamp>,
 }
 
 impl Identity {
@@ -229,6 +233,7 @@ impl Identity {
             groups,
             back: back.to_owned(),
             since,
+            until: said.until,
         }))
     }
 

@@ -9,6 +9,8 @@ mod month;
 mod price;
 mod statement;
 
+use std::collections::BTreeSet;
+
 use audit::{Actor, Entry};
 use db::billing as rows;
 use model::{JobId, ProjectId};
@@ -83,9 +85,12 @@ impl Billing {
     pub async fn statement(&self, project: &ProjectId, month: Month) -> Result<Statement, Error> {
         let prices = self.prices().await?;
         let runs = rows::runs(&self.db, project, month.start(), month.end()).await?;
+        let of_lost: BTreeSet<JobId> = runs.iter().filter(|run| statement::is_lost(run)).map(|run| run.job).collect();
+        let mut lost = rows::ended_runs(&self.db, &of_lost.into_iter().collect::<Vec<_>>()).await?;
+        lost.retain(statement::is_lost);
         let failed = rows::failed(&self.db, project, month.start(), month.end()).await?;
         let corrections = rows::corrections(&self.db, project, &month.to_string()).await?;
-        Statement::of(month, now(), &prices, &runs, &failed, corrections)
+        Statement::of(month, now(), &prices, &runs, &lost, &failed, corrections)
     }
 
     /// The months from a project's first run to now, oldest first; none where nothing ran yet.
@@ -95,6 +100,12 @@ impl Billing {
         Ok(std::iter::successors(Some(Month::of(first)), |month| month.next())
             .take_while(|month| *month <= last)
             .collect())
+    }
+
+    /// Whether a month is one of those.
+    pub async fn has(&self, project: &ProjectId, month: Month) -> Result<bool, Error> {
+        let first = rows::first_run(&self.db, project).await?;
+        Ok(first.is_some_and(|first| Month::of(first) <= month && month <= Month::of(now())))
     }
 
     /// Adds an amount to a statement by hand; its number.

@@ -1,9 +1,11 @@
 //! A month's statement of a project: a pure function of its runs, the price list, its failed jobs and its corrections.
 //! It is computed whenever it is asked for, from the very rows that say what ran: so its sum is that of the jobs.
 
+use std::collections::BTreeMap;
+
 use db::billing::{Correction as Row, Failed, Run};
 use jiff::{SignedDuration, Timestamp};
-use model::{AttemptNo, Blame, Cores, JobId, MiB};
+use model::{AttemptNo, Blame, Cores, EndReason, JobId, MiB};
 use rust_decimal::{Decimal, RoundingStrategy};
 
 use super::{Month, Price, price::stored};
@@ -18,7 +20,7 @@ pub struct Statement {
     pub currency: Option<String>,
     /// What ran, at which price.
     pub lines: Vec<Line>,
-    /// The jobs that failed, whose fault it was, and what is credited for it.
+    /// The jobs that failed and the attempts that the platform lost, whose fault it was, and what is credited for it.
     pub failures: Vec<Failure>,
     /// What was added by hand.
     pub corrections: Vec<Correction>,
@@ -59,16 +61,16 @@ pub struct Line {
     pub amount: Decimal,
 }
 
-/// A job that failed (JOB-10).
+/// A job that failed in the month, or an attempt that the platform lost and of which the month is credited a part (JOB-10).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
     /// The job.
     pub job: JobId,
     /// Its name.
     pub name: String,
-    /// The attempt that it failed in.
+    /// The attempt that failed.
     pub attempt: u32,
-    /// When.
+    /// When it ended.
     pub ended: Timestamp,
     /// Whose fault it was.
     pub blame: Blame,
@@ -107,12 +109,14 @@ pub struct Correction {
 }
 
 impl Statement {
-    /// The statement of `month` as it stands at `now`.
+    /// The statement of `month` as it stands at `now`. `lost`: of each job of which an attempt of the month was lost by the
+    /// platform all attempts that were, of whatever month, oldest first.
     pub(super) fn of(
         month: Month,
         now: Timestamp,
         prices: &[Price],
         runs: &[Run],
+        lost: &[Run],
         failed: &[Failed],
         corrections: Vec<Row>,
     ) -> Result<Statement, Error> {
@@ -120,7 +124,7 @@ impl Statement {
         for run in runs {
             add_lines(&mut lines, run, month, now, prices)?;
         }
-        let failures = failed.iter().map(|job| failure(job, &lines)).collect::<Result<Vec<_>, _>>()?;
+        let failures = failures(failed, lost, credits(month, prices, lost)?)?;
         let corrections = corrections.into_iter().map(correction).collect::<Result<Vec<_>, _>>()?;
         let charged = sum(lines.iter().map(|line| line.amount))?;
         let credited = sum(failures.iter().map(|failure| failure.credited))?;
@@ -182,39 +186,89 @@ fn minutes_before(started: Timestamp, moment: Timestamp) -> u64 {
     u64::try_from(nanoseconds.div_ceil(MINUTE)).unwrap_or(u64::MAX)
 }
 
-/// What a failed job is credited: what its last minutes of the month had cost, five hours at the most, where the platform
-/// was at fault.
-fn failure(job: &Failed, lines: &[Line]) -> Result<Failure, Error> {
-    let (blame, evidence) = match &job.reason {
-        Some(reason) => (reason.blame(), format!("attempt {}: {reason}", job.attempt)),
-        None => (Blame::Platform, format!("attempt {}: no reason is on record", job.attempt)),
-    };
-    let mut credits = Vec::new();
-    let mut left = match blame {
-        Blame::Platform => MOST_CREDITED,
-        Blame::Job => 0,
-    };
-    // An attempt that failed by the job's own fault, and was tried again, is not given back.
-    let of_attempt = |line: &&Line| line.job == job.job && line.attempt.0 == job.attempt && line.amount > Decimal::ZERO;
-    for line in lines.iter().rev().filter(of_attempt) {
-        let minutes = line.minutes.min(left);
-        left -= minutes;
-        if let Some(price) = line.price.as_ref().filter(|_| minutes > 0) {
-            let amount = price.amount(minutes, line.cores, line.memory)?;
-            credits.push(Credit { attempt: line.attempt, minutes, amount });
+/// Whether it was the platform that lost a run.
+pub(super) fn is_lost(run: &Run) -> bool {
+    run.ended.is_some() && run.reason.as_ref().is_some_and(|reason| reason.blame() == Blame::Platform)
+}
+
+type Credits = BTreeMap<(JobId, u32), Vec<Credit>>;
+
+/// What is credited of a month for attempts that were lost: of each its last minutes, until the job has had five hours. An
+/// earlier attempt comes first, so that what was credited once is not taken back by what is lost later. Each minute is
+/// credited in the month that it was charged in, at what it had cost; one that cost nothing does not count.
+fn credits(month: Month, prices: &[Price], lost: &[Run]) -> Result<Credits, Error> {
+    let mut all = Credits::new();
+    let mut left: BTreeMap<JobId, u64> = BTreeMap::new();
+    for run in lost {
+        let left = left.entry(run.job).or_insert(MOST_CREDITED);
+        let ended = run.ended.unwrap_or(run.started);
+        let mut lines = Vec::new();
+        let mut part = Some(Month::of(run.started)).filter(|_| *left > 0);
+        while let Some(within) = part.filter(|part| part.start() <= ended) {
+            add_lines(&mut lines, run, within, ended, prices)?;
+            part = within.next();
         }
+        let mut credits = Vec::new();
+        for line in lines.iter().rev().filter(|line| line.amount > Decimal::ZERO) {
+            let minutes = line.minutes.min(*left);
+            *left -= minutes;
+            let is_ours = minutes > 0 && Month::of(line.from) == month;
+            if let Some(price) = line.price.as_ref().filter(|_| is_ours) {
+                let amount = price.amount(minutes, line.cores, line.memory)?;
+                credits.push(Credit { attempt: line.attempt, minutes, amount });
+            }
+        }
+        all.insert((run.job, run.attempt.0), credits);
     }
-    let credited = sum(credits.iter().map(|credit| credit.amount))?;
-    Ok(Failure {
-        job: job.job,
-        name: job.name.clone(),
-        attempt: job.attempt,
-        ended: job.ended,
-        blame,
-        evidence,
-        credits,
-        credited,
-    })
+    Ok(all)
+}
+
+/// The jobs that failed, by their end; then the attempts that are credited otherwise: their job was tried again, or failed
+/// in another month.
+fn failures(failed: &[Failed], lost: &[Run], mut credits: Credits) -> Result<Vec<Failure>, Error> {
+    let mut all = Vec::new();
+    for job in failed {
+        let withdrawn = job.reason.as_ref().filter(|reason| matches!(reason, EndReason::Withdrawn { .. }));
+        let (blame, evidence) = match withdrawn {
+            // Between two attempts: the end of the last one was another, and is a line of its own where it is credited.
+            Some(reason) => (reason.blame(), format!("before another attempt: {reason}")),
+            None => evidence(job.attempt, job.reason.as_ref()),
+        };
+        let credits = match blame {
+            _ if withdrawn.is_some() => Vec::new(),
+            Blame::Platform => credits.remove(&(job.job, job.attempt)).unwrap_or_default(),
+            // An attempt that failed by the job's own fault is not given back.
+            Blame::Job => Vec::new(),
+        };
+        let (name, credited) = (job.name.clone(), sum(credits.iter().map(|credit| credit.amount))?);
+        all.push(Failure {
+            job: job.job,
+            name,
+            attempt: job.attempt,
+            ended: job.ended,
+            blame,
+            evidence,
+            credits,
+            credited,
+        });
+    }
+    for run in lost {
+        let attempt = run.attempt.0;
+        let Some(credits) = credits.remove(&(run.job, attempt)).filter(|credits| !credits.is_empty()) else { continue };
+        let (blame, evidence) = evidence(attempt, run.reason.as_ref());
+        let (name, ended) = (run.name.clone(), run.ended.unwrap_or(run.started));
+        let credited = sum(credits.iter().map(|credit| credit.amount))?;
+        all.push(Failure { job: run.job, name, attempt, ended, blame, evidence, credits, credited });
+    }
+    Ok(all)
+}
+
+/// Whose fault the end of an attempt was, and what shows it.
+fn evidence(attempt: u32, reason: Option<&EndReason>) -> (Blame, String) {
+    match reason {
+        Some(reason) => (reason.blame(), format!("attempt {attempt}: {reason}")),
+        None => (Blame::Platform, format!("attempt {attempt}: no reason is on record")),
+    }
 }
 
 fn correction(row: Row) -> Result<Correction, Error> {
@@ -260,7 +314,17 @@ mod tests {
             memory: MiB(1536),
             started: at(started),
             ended: ended.map(at),
+            reason: ended.map(|_| EndReason::Exited { return_code: 0 }),
         }
+    }
+
+    fn platform() -> EndReason {
+        EndReason::Platform { detail: "the shim was lost".to_owned() }
+    }
+
+    /// An attempt that the platform lost.
+    fn lost(job: u128, attempt: u32, started: &str, ended: &str) -> Run {
+        Run { attempt: AttemptNo(attempt), reason: Some(platform()), ..run(job, started, Some(ended)) }
     }
 
     fn failed(job: u128, reason: EndReason) -> Failed {
@@ -274,8 +338,23 @@ mod tests {
     }
 
     fn statement(prices: &[Price], runs: &[Run], failed: &[Failed]) -> Statement {
-        let month = "2026-11".parse().expect("a month");
-        Statement::of(month, at("2026-11-30T12:00:00Z"), prices, runs, failed, Vec::new()).expect("a statement")
+        of_month("2026-11", prices, runs, failed)
+    }
+
+    /// The statement of a month of all runs that there are.
+    fn of_month(month: &str, prices: &[Price], runs: &[Run], failed: &[Failed]) -> Statement {
+        let lost: Vec<Run> = runs.iter().filter(|run| is_lost(run)).cloned().collect();
+        let (month, now) = (month.parse().expect("a month"), at("2026-11-30T12:00:00Z"));
+        Statement::of(month, now, prices, runs, &lost, failed, Vec::new()).expect("a statement")
+    }
+
+    /// What a statement credits: job, attempt, minutes.
+    fn credited(shown: &Statement) -> Vec<(u128, u32, u64)> {
+        let parts = shown.failures.iter().flat_map(|failure| {
+            let part = |credit: &Credit| (failure.job.0.as_u128(), credit.attempt.0, credit.minutes);
+            failure.credits.iter().map(part).collect::<Vec<_>>()
+        });
+        parts.collect()
     }
 
     const LIST: &str = "2026-01-01T00:00:00Z";
@@ -314,10 +393,9 @@ mod tests {
     #[test]
     fn a_job_that_the_platform_lost_is_credited_five_hours_at_the_most() {
         let prices = [price(LIST, "0.01", "0")];
-        let lost = EndReason::Platform { detail: "the shim was lost".to_owned() };
-        let short = run(1, "2026-11-19T23:00:00Z", Some("2026-11-20T00:00:00Z"));
-        let long = run(2, "2026-11-01T00:00:00Z", Some("2026-11-20T00:00:00Z"));
-        let shown = statement(&prices, &[short, long], &[failed(1, lost.clone()), failed(2, lost)]);
+        let short = lost(1, 1, "2026-11-19T23:00:00Z", "2026-11-20T00:00:00Z");
+        let long = lost(2, 1, "2026-11-01T00:00:00Z", "2026-11-20T00:00:00Z");
+        let shown = statement(&prices, &[short, long], &[failed(1, platform()), failed(2, platform())]);
         assert_eq!(shown.failures[0].credited, amount("1.8"), "all of an hour");
         assert_eq!(shown.failures[1].credited, amount("9"), "five hours of nineteen days");
         assert_eq!(shown.failures[1].evidence, "attempt 1: lost by the platform: the shim was lost");
@@ -335,19 +413,43 @@ mod tests {
             EndReason::CannotStart { detail: String::new() },
         ];
         for reason in own {
-            let ran = run(1, "2026-11-19T23:00:00Z", Some("2026-11-20T00:00:00Z"));
+            let ran =
+                Run { reason: Some(reason.clone()), ..lost(1, 1, "2026-11-19T23:00:00Z", "2026-11-20T00:00:00Z") };
             let shown = statement(&prices, &[ran], &[failed(1, reason.clone())]);
             assert_eq!((shown.failures[0].blame, shown.failures[0].credited), (Blame::Job, Decimal::ZERO), "{reason}");
         }
     }
 
     #[test]
-    fn only_what_was_paid_this_month_is_credited() {
+    fn each_month_credits_what_was_paid_in_it_and_the_five_hours_are_of_the_job() {
         let prices = [price(LIST, "0.01", "0")];
-        let lost = EndReason::Platform { detail: String::new() };
-        let ran = run(1, "2026-10-01T00:00:00Z", Some("2026-11-01T00:10:00Z"));
-        let shown = statement(&prices, &[ran], &[failed(1, lost)]);
-        assert_eq!((shown.charged, shown.failures[0].credited), (amount("0.3"), amount("0.3")));
+        let runs = [lost(1, 1, "2026-10-01T00:00:00Z", "2026-11-01T00:10:00Z")];
+        let failed = Failed { ended: at("2026-11-01T00:10:00Z"), ..failed(1, platform()) };
+        let october = of_month("2026-10", &prices, &runs, &[]);
+        let november = of_month("2026-11", &prices, &runs, &[failed]);
+        assert_eq!((credited(&october), credited(&november)), (vec![(1, 1, 290)], vec![(1, 1, 10)]));
+        assert_eq!((november.charged, november.credited), (amount("0.3"), amount("0.3")));
+        assert_eq!(october.failures[0].evidence, "attempt 1: lost by the platform: the shim was lost");
+    }
+
+    #[test]
+    fn an_attempt_that_was_lost_is_credited_whatever_became_of_the_job() {
+        let prices = [price(LIST, "0.01", "0")];
+        let mut runs = vec![
+            lost(1, 1, "2026-11-10T00:00:00Z", "2026-11-10T02:00:00Z"),
+            Run { attempt: AttemptNo(2), ..run(1, "2026-11-10T03:00:00Z", Some("2026-11-10T04:00:00Z")) },
+        ];
+        let shown = statement(&prices, &runs, &[]);
+        assert_eq!((credited(&shown), shown.total), (vec![(1, 1, 120)], amount("1.8")), "the hour that it ran is paid");
+        // What is lost later takes nothing back of what was credited before, and both have five hours together.
+        runs[1] = lost(1, 2, "2026-11-10T03:00:00Z", "2026-11-10T08:00:00Z");
+        let shown = statement(&prices, &runs, &[Failed { attempt: 2, ..failed(1, platform()) }]);
+        assert_eq!(credited(&shown), [(1, 2, 180), (1, 1, 120)]);
+        assert_eq!(shown.failures.iter().map(|one| one.attempt).collect::<Vec<_>>(), [2, 1]);
+        // A retry that was still to come and never did: the job failed otherwise, and its lost attempt is credited.
+        let refused = EndReason::CannotStart { detail: "it has waited for 30 days".to_owned() };
+        let shown = statement(&prices, &runs[..1], &[failed(1, refused)]);
+        assert_eq!((credited(&shown), shown.failures[0].blame), (vec![(1, 1, 120)], Blame::Job));
     }
 
     #[test]
@@ -379,7 +481,7 @@ mod tests {
             let mut month = Month::of(ran.started);
             let (mut minutes, mut charged) = (0, Decimal::ZERO);
             while month.start() <= moment(start + length) {
-                let shown = Statement::of(month, base, &prices, std::slice::from_ref(&ran), &[], Vec::new()).expect("a statement");
+                let shown = Statement::of(month, base, &prices, std::slice::from_ref(&ran), &[], &[], Vec::new()).expect("a statement");
                 minutes += shown.lines.iter().map(|line| line.minutes).sum::<u64>();
                 charged += shown.charged;
                 month = month.next().expect("a month");
@@ -387,6 +489,31 @@ mod tests {
             let expected = u64::try_from((length * 100 + 59_999) / 60_000).expect("minutes").max(1);
             prop_assert_eq!(minutes, expected);
             prop_assert_eq!(charged, one.amount(expected, ran.cores, ran.memory).expect("an amount"));
+        }
+
+        /// However attempts that were lost lie over months, all months together credit the job five hours at the most, and
+        /// no month more than it charged.
+        #[test]
+        fn the_months_credit_five_hours_of_a_job_and_no_more_than_they_charge(
+            parts in proptest::collection::vec((0_i64..3_000_000, 0_i64..60_000), 1..6),
+        ) {
+            let prices = [price("2020-01-01T00:00:00Z", "0.01", "0.01")];
+            let (mut moment, mut runs, mut minutes) = (at("2026-01-15T10:00:00Z"), Vec::new(), 0);
+            for (attempt, (pause, length)) in (1..).zip(parts) {
+                let started = moment + SignedDuration::from_secs(pause);
+                moment = started + SignedDuration::from_secs(length);
+                minutes += started_minutes(started, moment);
+                runs.push(Run { started, ended: Some(moment), ..lost(1, attempt, LIST, LIST) });
+            }
+            let mut month = Month::of(runs[0].started);
+            let mut given = 0;
+            while month.start() <= moment {
+                let shown = of_month(&month.to_string(), &prices, &runs, &[]);
+                prop_assert!(shown.credited <= shown.charged && shown.total >= Decimal::ZERO);
+                given += credited(&shown).iter().map(|(_, _, minutes)| minutes).sum::<u64>();
+                month = month.next().expect("a month");
+            }
+            prop_assert_eq!(given, minutes.min(MOST_CREDITED));
         }
     }
 }

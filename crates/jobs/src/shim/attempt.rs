@@ -12,7 +12,7 @@ use std::{
 
 use engine::{
     environment::Form,
-    spark::{self, DriverContext, Launch},
+    spark::{self, ConfFile, DriverContext, Launch},
 };
 use jiff::Timestamp;
 use model::{BucketName, EndReason, NodeName};
@@ -30,6 +30,7 @@ use super::{
     keeper::Keeper,
     output::Output,
     pods::{self, Host},
+    sampler::Sampler,
     unpack::{Refused, unpack},
     upload::NotUploaded,
 };
@@ -165,7 +166,7 @@ impl Attempt {
             packed: packed.is_some(),
         };
         for file in spark::conf_files(&context, properties).map_err(|cause| cannot(cause.to_string()))? {
-            write_conf(&self.args.conf, file.name, &file.bytes).map_err(|cause| EndReason::Platform {
+            write_conf(&self.args.conf, &file).map_err(|cause| EndReason::Platform {
                 detail: format!("the configuration file {} cannot be written: {cause}", file.name),
             })?;
         }
@@ -249,6 +250,7 @@ impl Attempt {
         let Some(listener) = self.pods.take() else {
             return (None, (EndReason::Platform { detail: "the pods API has no listener".into() }, NOT_RUN));
         };
+        let sampler = Sampler::start(self.start.log_key.clone(), &self.args.work).await;
         let api = tokio::spawn(pods::serve(listener, host.clone(), closing.clone()));
         let executors = Executors {
             host,
@@ -290,6 +292,8 @@ impl Attempt {
         let ended = async {
             let _ = tokio::time::timeout(EXECUTORS_END, executors).await;
             let _ = tokio::time::timeout(EXECUTORS_END, api).await;
+            // Executors tell at their end what they have counted.
+            sampler.finish().await;
         };
         tokio::join!(ended, self.output.drain(&driver, DRAIN));
         if let Some(saved) = saved {
@@ -376,10 +380,11 @@ fn make_directory(path: &Path) -> std::io::Result<()> {
 }
 
 /// A file that the job's user can read and not change: it belongs to the shim's user, and is mounted read-only.
-fn write_conf(conf: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o644).open(conf.join(name))?;
-    file.set_permissions(Permissions::from_mode(0o644))?;
-    file.write_all(bytes)
+fn write_conf(conf: &Path, new: &ConfFile) -> std::io::Result<()> {
+    let mode = new.mode();
+    let mut file = File::options().write(true).create(true).truncate(true).mode(mode).open(conf.join(new.name))?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.write_all(&new.bytes)
 }
 
 /// The pods API, as the driver reaches it.

@@ -8,7 +8,7 @@
 //! | `fetch`, `gate`, `upload` | the job's bucket, the object gate, the bucket of logs |
 //! | `unpack` | a packed environment |
 //! | `containers`, `executors`, `pods` | what runs, through the warden and for Spark |
-//! | `output`, `keeper` | the log and the state in the spool |
+//! | `output`, `keeper`, `sampler` | the log, the state, and what is used, in the spool |
 //! | `ending` | what an end means |
 //!
 //! Start at [`run`].
@@ -22,6 +22,7 @@ mod gate;
 mod keeper;
 mod output;
 mod pods;
+mod sampler;
 mod unpack;
 mod upload;
 
@@ -190,7 +191,8 @@ impl Shim {
         let uploads = Uploads {
             gate: Gate::new(&start.keys.platform, &start.region),
             reader: Reader::open(".".as_ref(), &start.log_key),
-            job: start.id.job,
+            id: start.id,
+            log_key: start.log_key.clone(),
             // The control socket's own receiver, and one for each connection.
             is_served: Box::new(move || phases.receiver_count() > 1),
         };

@@ -4,13 +4,17 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use crypto::Key;
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
-use model::{BucketName, JobId, NodeName};
+use model::{BucketName, JobId, NodeName, SandboxId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::{Gate, Pieces, Refusal};
-use crate::spool::{Part, Reader};
+use crate::{
+    spool::{Part, Reader, read_used},
+    used,
+};
 
 /// What uploads the log of one attempt.
 pub struct Uploads {
@@ -19,7 +23,9 @@ pub struct Uploads {
     /// The log.
     pub reader: Reader,
     /// Whose log.
-    pub job: JobId,
+    pub id: SandboxId,
+    /// What it and what the attempt used are sealed with.
+    pub log_key: Key,
     /// Tells whether `serve` is there: while it is not, waiting for it counts for nothing.
     pub is_served: Box<dyn Fn() -> bool + Send + Sync>,
 }
@@ -45,6 +51,7 @@ impl Uploads {
                 () = finished.cancelled(), if !finishing => {
                     finishing = true;
                     active.push(self.platform().boxed());
+                    active.push(self.used().boxed());
                 }
             }
         }
@@ -53,7 +60,7 @@ impl Uploads {
     }
 
     async fn part(&self, part: Part) -> Result<(), NotUploaded> {
-        let key = log_key(self.job, &part);
+        let key = log_key(self.id.job, &part);
         self.insist(key, part.bytes, |pieces| {
             let (reader, part) = (self.reader.clone(), part.clone());
             tokio::task::spawn_blocking(move || send_part(&reader, &part, &pieces));
@@ -63,7 +70,7 @@ impl Uploads {
 
     /// The making of the environment, and what else the platform has said.
     async fn platform(&self) -> Result<(), NotUploaded> {
-        let key = platform_log_key(self.job);
+        let key = platform_log_key(self.id.job);
         let reader = self.reader.clone();
         let read = tokio::task::spawn_blocking(move || reader.platform()).await;
         let text = match read {
@@ -71,6 +78,28 @@ impl Uploads {
             Ok(Err(cause)) => return Err(NotUploaded { key, why: cause.to_string() }),
             Err(cause) => return Err(NotUploaded { key, why: cause.to_string() }),
         };
+        self.text(key, text).await
+    }
+
+    /// What the nodes used over time.
+    async fn used(&self) -> Result<(), NotUploaded> {
+        let key = used::object_of(self.id);
+        let log_key = self.log_key.clone();
+        let read = tokio::task::spawn_blocking(move || read_used(".".as_ref(), &log_key)).await;
+        let text = match read {
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Ok(Some(history))) => serde_json::to_vec(&history).map_err(|cause| cause.to_string()),
+            Ok(Err(cause)) => Err(cause.to_string()),
+            Err(cause) => Err(cause.to_string()),
+        };
+        match text {
+            Ok(text) => self.text(key, Bytes::from(text)).await,
+            Err(why) => Err(NotUploaded { key, why }),
+        }
+    }
+
+    /// Puts an object of this text, unless it is empty.
+    async fn text(&self, key: String, text: Bytes) -> Result<(), NotUploaded> {
         if text.is_empty() {
             return Ok(());
         }

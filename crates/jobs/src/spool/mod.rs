@@ -2,19 +2,28 @@
 //! `serve` reads, while the shim lives and after.
 //!
 //! Everything here is blocking file work: call it from a blocking task. Start at [`Writer::create`],
-//! [`Reader::open`], [`write_state`] and [`read_state`].
+//! [`Reader::open`], [`write_state`], [`read_state`], [`write_used`] and [`read_used`].
 
 mod frame;
 mod parts;
 mod reader;
 mod state;
 mod sync;
+mod used;
 mod writer;
 
 pub use parts::{Part, Parts};
 pub use reader::{Query, Raw, Reader};
 pub use state::{State, read_state, write_state};
+pub use used::{LONGEST as LONGEST_USED, read_used, write_used};
 pub use writer::{Writer, Written};
+
+/// When the shim last wrote what it has come to or what its nodes use: so long its attempt lived at least. `None` where it
+/// never did.
+pub fn last_sign(dir: &std::path::Path) -> Option<jiff::Timestamp> {
+    let written = |name: &str| dir.join(name).symlink_metadata().ok()?.modified().ok();
+    [state::NAME, used::NAME].into_iter().filter_map(written).max().and_then(|at| at.try_into().ok())
+}
 
 /// Why the spool could not be written or read.
 #[derive(Debug, thiserror::Error)]

@@ -65,7 +65,7 @@ pub fn read_state(dir: &Path) -> Result<Option<State>, Error> {
         .map_err(|cause| Error::Damaged { file: NAME.into(), why: cause.to_string() })
 }
 
-const NAME: &str = "state.json";
+pub(super) const NAME: &str = "state.json";
 const PART: &str = "state.json.part";
 /// The shim's user writes the file; `serve` does not read more of it than a state has.
 const LONGEST: u64 = 64 * 1024;

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use jiff::Timestamp;
 use keys::Keys;
-use model::{BucketName, ProjectId, SandboxId};
+use model::{BucketName, ProjectId, Region, SandboxId};
 use url::Url;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -41,6 +41,8 @@ pub struct ExternalConfig {
     pub endpoint: Url,
     /// The region that requests are signed for.
     pub region: String,
+    /// The region of this service in which what it keeps counts as being: projects of others do not use it.
+    pub located: Region,
     /// The access key of the service there.
     pub access_key: String,
     /// Its secret.
@@ -145,9 +147,10 @@ impl External {
         &self.config.name
     }
 
-    /// Whether a project's new buckets live there.
-    pub fn takes(&self, project: &ProjectId) -> bool {
+    /// Whether new buckets of a project of this region live there.
+    pub fn takes(&self, project: &ProjectId, home: Option<&Region>) -> bool {
         self.config.projects.as_ref().is_none_or(|projects| projects.contains(project))
+            && home.is_none_or(|home| *home == self.config.located)
     }
 
     /// Writes an object as it is that the mode COMPLIANCE keeps until `until`, to a bucket of this name there.

@@ -34,8 +34,10 @@ impl Store {
     }
 
     /// Where a project's new buckets live, if not here.
-    pub(crate) fn takes(&self, project: &ProjectId) -> Option<Arc<External>> {
-        self.0.externals.get()?.iter().find(|external| external.takes(project)).cloned()
+    pub(crate) async fn takes(&self, project: &ProjectId) -> Result<Option<Arc<External>>, Error> {
+        let Some(externals) = self.0.externals.get().filter(|externals| !externals.is_empty()) else { return Ok(None) };
+        let home = self.home(project).await?;
+        Ok(externals.iter().find(|external| external.takes(project, home.as_ref())).cloned())
     }
 
     /// Where the objects of a bucket are, if not here.

@@ -276,7 +276,11 @@ impl Sender {
     }
 
     async fn send(&self, number: u64, event: &EventRow) -> Fate {
-        let body = event.message(&self.region).to_string();
+        let home = match event.project.parse() {
+            Ok(project) => self.store.home(&project).await.ok().flatten(),
+            Err(_) => None,
+        };
+        let body = event.message(home.as_ref().map_or(&self.region, |home| home.as_str())).to_string();
         let time = Timestamp::now().as_second();
         let request = self
             .http

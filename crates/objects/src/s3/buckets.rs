@@ -15,6 +15,7 @@ pub async fn list_buckets(call: &Call, request: S3Request<ListBucketsInput>) -> 
     let project = call.project()?;
     let prefix = input.prefix.clone().unwrap_or_default();
     let after = input.continuation_token.unwrap_or_default();
+    let home = call.home().await?;
     let most = super::convert::count("max-buckets", input.max_buckets, MOST_BUCKETS)?.max(1);
     let mut buckets: Vec<Bucket> = call
         .store()
@@ -26,7 +27,7 @@ pub async fn list_buckets(call: &Call, request: S3Request<ListBucketsInput>) -> 
         .map(|bucket| Bucket {
             name: Some(bucket.name.to_string()),
             creation_date: Some(time(bucket.created.as_millisecond())),
-            bucket_region: Some(call.ground.region.to_string()),
+            bucket_region: Some(home.to_string()),
         })
         .collect();
     let more = buckets.len() > most;
@@ -50,6 +51,8 @@ pub async fn create_bucket(call: &Call, request: S3Request<CreateBucketInput>) -
     ];
     check_acl(input.acl.as_ref().map(BucketCannedACL::as_str), headers.into_iter().any(Option::is_some))?;
     let ownership = input.object_ownership.as_ref().map(|ownership| ownership_of(ownership.as_str())).transpose()?;
+    let constraint = input.create_bucket_configuration.and_then(|configuration| configuration.location_constraint);
+    call.is_for_this_place(constraint.as_ref().map_or("", BucketLocationConstraint::as_str)).await?;
     let bucket = bucket_name(&input.bucket)?;
     let wanted = NewBucket {
         owner: call.grant().map(|grant| grant.identity.clone()),
@@ -75,7 +78,7 @@ pub async fn delete_bucket(call: &Call, request: S3Request<DeleteBucketInput>) -
 
 pub async fn head_bucket(call: &Call, request: S3Request<HeadBucketInput>) -> Answer<HeadBucketOutput> {
     exists(call, &request.input.bucket).await?;
-    let region = call.ground.region.to_string();
+    let region = call.home().await?.to_string();
     Ok(S3Response::new(HeadBucketOutput { bucket_region: Some(region), ..Default::default() }))
 }
 
@@ -84,7 +87,7 @@ pub async fn get_bucket_location(
     request: S3Request<GetBucketLocationInput>,
 ) -> Answer<GetBucketLocationOutput> {
     exists(call, &request.input.bucket).await?;
-    let region = BucketLocationConstraint::from(call.ground.region.to_string());
+    let region = BucketLocationConstraint::from(call.home().await?.to_string());
     Ok(S3Response::new(GetBucketLocationOutput { location_constraint: Some(region) }))
 }
 

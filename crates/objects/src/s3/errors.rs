@@ -54,6 +54,7 @@ impl From<Error> for S3Error {
             | Error::Io { .. }
             | Error::Index(_)
             | Error::NotPlaced
+            | Error::Home(_)
             | Error::Audit(_)
             | Error::NotWritten => {
                 tracing::error!(cause = ?error, "the object store failed");

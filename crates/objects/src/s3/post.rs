@@ -160,6 +160,7 @@ async fn signed_policy(call: &Arc<Call>, fields: &BTreeMap<String, String>) -> S
         return Err(s3_error!(SignatureDoesNotMatch, "the signature of the policy does not match"));
     }
     call.verify();
+    call.set_signed_region(&credential.region);
     Policy::parse(policy).map(Some)
 }
 

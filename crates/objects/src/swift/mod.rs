@@ -166,6 +166,7 @@ impl<'c> Visit<'c> {
             call.asks("swift", operation, (visit.place.container.as_deref(), visit.place.object.as_deref()), false);
             return Err(denied());
         }
+        call.home().await?;
         Ok(visit)
     }
 

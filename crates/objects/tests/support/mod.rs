@@ -165,6 +165,7 @@ impl Access for Table {
             scope,
             session_token: access_key.starts_with("temporary").then(|| format!("token of {access_key}").into()),
             plain: policy_of(access_key).is_none(),
+            asks_tags: policy_of(access_key).is_some(),
             holder: Arc::new(policy_of(access_key)),
         }))
     }
@@ -194,7 +195,7 @@ impl Access for Table {
         Ok(())
     }
 
-    fn decide(&self, caller: Option<&Grant>, question: &Question<'_>) -> Verdict {
+    async fn decide(&self, caller: Option<&Grant>, question: &Question<'_>) -> Verdict {
         let own = caller.and_then(|caller| caller.holder.downcast_ref::<Option<&'static str>>().copied().flatten());
         policy::decide(caller, own, question)
     }
@@ -266,6 +267,7 @@ impl Table {
                 scope: Scope::Project,
                 session_token: None,
                 plain: true,
+                asks_tags: false,
                 holder: Arc::new(()),
             },
             user: i64::from(u32::from(of)),

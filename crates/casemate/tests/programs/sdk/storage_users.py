@@ -1,5 +1,7 @@
 """The official Python SDK makes users of a project with policies, roles and keys; boto3 then may do with each key exactly
 what was granted, by S3 and by STS."""
+import datetime
+import json
 import os
 import time
 import urllib.error
@@ -162,7 +164,7 @@ def roles_on_a_bucket(root):
     API.post(grant, roleName="admin", objectKey="")
     s3.put_bucket_tagging(Bucket="sdk-data", Tagging={"TagSet": [{"Key": "a", "Value": "b"}]})
     refused(s3.get_object, Bucket="sdk-data", Key="roles/secret/a")
-    # Without a role of the object store, no policy helps.
+    # Without a role of the object store, no policy in the AWS language helps.
     role = next(role["id"] for role in API.get(f"{USERS}/{user['id']}/role") if role["name"] == "objectstore_operator")
     API.delete(f"{USERS}/{user['id']}/role/{role}")
     refused(s3.get_object, Bucket="sdk-data", Key="roles/a")
@@ -273,6 +275,86 @@ def a_token_opens_the_containers():
         assert answer.status in (200, 204)
 
 
+def policies_of_the_account_count_too(root):
+    user, key = new_user(description="by IAM", role="authentication")
+    s3 = client(key)
+    name = os.environ["PROJECT"]
+    urn, stored = f"urn:v1:eu:identity:publicCloudUser:{name}/{user['username']}", f"urn:v1:eu:resource:storageS3:{name}"
+    token = API.post(f"{USERS}/{user['id']}/token", password=user["password"])
+    place = token["token"]["catalog"][0]["endpoints"][0]["url"]
+
+    def swift(method, path, data=None):
+        request = urllib.request.Request(f"{place}/{path}", data, {"X-Auth-Token": token["X-Auth-Token"]}, method=method)
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return answer.status
+        except urllib.error.HTTPError as fault:
+            return fault.code
+
+    def form(key):
+        made = s3.generate_presigned_post("sdk-data", key)
+        parts = "".join(f'--x\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n{value}\r\n' for field, value in made["fields"].items())
+        body = f'{parts}--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\nby a form\r\n--x--\r\n'
+        request = urllib.request.Request(made["url"], body.encode(), {"Content-Type": "multipart/form-data; boundary=x"})
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return answer.status
+        except urllib.error.HTTPError as fault:
+            return fault.code
+
+    def by_url(key):
+        return status("GET", s3.generate_presigned_url("get_object", {"Bucket": "sdk-data", "Key": key}))[0]
+
+    def ways(key):
+        """Each way to write and to read a key, and whether it is open."""
+        codes = [form(key), swift("PUT", f"sdk-data/{key}", b"by Swift"), by_url(key), swift("GET", f"sdk-data/{key}")]
+        for call, arguments in [(s3.put_object, {"Body": b"x"}), (s3.get_object, {})]:
+            try:
+                call(Bucket="sdk-data", Key=key, **arguments)
+                codes.append(200)
+            except ClientError as fault:
+                codes.append(fault.response["ResponseMetadata"]["HTTPStatusCode"])
+        return codes
+
+    refusals = [403] * 6
+    put(root, "iam/a")
+    put(root, "iam/no/a")
+    put(root, "other")
+    assert ways("iam/a") == refusals, "no role includes the object store, and no policy speaks"
+    policy = {
+        "name": "iam of storage",
+        "identities": [urn],
+        "resources": [{"urn": f"{stored}/sdk-data/iam/*"}],
+        "permissions": {"allow": [{"action": "storageS3:s3:GetObject"}, {"action": "storageS3:s3:PutObject"}]},
+    }
+    made = API.post("/v2/iam/policy", **policy)
+    assert ways("iam/a") == [204, 201, 200, 200, 200, 200], ways("iam/a")
+    assert ways("other") == refusals
+    refused(s3.list_objects_v2, Bucket="sdk-data")
+    refused(s3.delete_object, Bucket="sdk-data", Key="iam/a")
+    deny = {**policy, "name": "not there", "resources": [{"urn": f"{stored}/sdk-data/iam/no/*"}], "permissions": {"deny": [{"action": "storageS3:*"}]}}
+    denied = API.post("/v2/iam/policy", **deny)
+    API.post(f"{USERS}/{user['id']}/policy", policy=POLICY.replace("sdk-data/in/*", "sdk-data/iam/*"))
+    assert ways("iam/no/a") == refusals, "what is denied is denied whatever allows it"
+
+    def told(key, action="storageS3:s3:GetObject"):
+        return API.post("/v2/iam/explain", identity=urn, action=action, resource=f"{stored}/sdk-data/{key}")
+
+    answer = told("iam/a")
+    assert answer["allowed"] and answer["reason"] == "IAM: allowed by policy 'iam of storage'", answer
+    answer = told("iam/no/a")
+    assert not answer["allowed"] and answer["deciding"][0]["policy"] == denied["id"], answer
+    assert not told("other")["allowed"]
+    wanted = {"resourceURNs": [f"{stored}/sdk-data/iam/a", f"{stored}/sdk-data/other"], "actions": ["storageS3:s3:GetObject"], "identity": urn}
+    check = API.call("POST", "/v2/iam/authorization/check", [wanted])
+    assert [len(one["authorizedActions"]) for one in check] == [1, 0], check
+    before = datetime.datetime.now(datetime.timezone.utc).isoformat()
+    for one in (made, denied):
+        API.delete(f"/v2/iam/policy/{one['id']}")
+    assert ways("iam/a") == refusals, "a change is seen at once"
+    return {"identity": urn, "stored": f"{stored}/sdk-data", "at": before}
+
+
 def main():
     root = client({"access": os.environ["ACCESS_KEY"], "secret": os.environ["SECRET_KEY"]})
     for name in ("sdk-data", "sdk-other"):
@@ -286,7 +368,9 @@ def main():
     urls_open_one_object_each(root)
     a_public_container_is_read_by_everybody(root)
     a_token_opens_the_containers()
+    left = policies_of_the_account_count_too(root)
     print("users may do what was granted")
+    print(json.dumps(left))
 
 
 main()

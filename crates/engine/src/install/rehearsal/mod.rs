@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     net::TcpListener,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -101,7 +102,10 @@ pub fn run(rehearsal: &Rehearsal) -> Result<Outcome, Error> {
     };
     for file in spark::conf_files(&context, rehearsal.properties)? {
         let path = place.join("conf").join(file.name);
-        fs::write(&path, file.bytes).map_err(file_error("write", &path))?;
+        let mode = fs::Permissions::from_mode(file.mode());
+        fs::write(&path, file.bytes)
+            .and_then(|()| fs::set_permissions(&path, mode))
+            .map_err(file_error("write", &path))?;
     }
     let outcome = std::thread::scope(|scope| {
         scope.spawn(|| http::serve(&pods, &host.stop, |request, stream| host.answer(&request, stream)));
@@ -240,7 +244,8 @@ fn start(rehearsal: &Rehearsal, launch: &Launch, node: &str) -> Result<Child, Er
     let place = rehearsal.place;
     let output = |kind: &str| {
         let path = place.join(format!("{node}.{kind}"));
-        File::create(&path).map_err(file_error("create", &path))
+        // Not only the JVM writes there.
+        File::options().create(true).append(true).open(&path).map_err(file_error("create", &path))
     };
     let mut command = Command::new("unshare");
     if !nix::unistd::geteuid().is_root() {

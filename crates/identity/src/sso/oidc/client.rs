@@ -29,6 +29,10 @@ struct Known {
     http: Option<reqwest::Client>,
     /// By issuer.
     providers: HashMap<String, Provider>,
+    /// By issuer: why its metadata could not be had, and when that was.
+    away: HashMap<String, (Fault, Instant)>,
+    /// By issuer: whose turn it is to ask for its metadata.
+    turns: HashMap<String, Arc<tokio::sync::Mutex<()>>>,
 }
 
 /// What is known of a provider.
@@ -97,30 +101,58 @@ impl Client {
         Client { patience, known: Mutex::default() }
     }
 
-    /// The metadata of a provider. Fetched anew if what is known is older than some minutes.
+    /// The metadata of a provider. Fetched anew if what is known is older than some minutes; a provider that failed is asked
+    /// again after [`AWAY`], and by one at a time, so that it costs no more however many people want to log in.
     pub async fn metadata(&self, issuer: &str) -> Result<Arc<Metadata>, Fault> {
-        if let Some(known) = self.lock().providers.get(issuer)
-            && known.read.elapsed() < KEPT
-        {
-            return Ok(Arc::clone(&known.metadata));
+        if let Some(known) = self.known(issuer) {
+            return known;
         }
-        self.discover(issuer).await
+        let turn = {
+            let mut known = self.lock();
+            make_room(&mut known.turns, issuer);
+            Arc::clone(known.turns.entry(issuer.to_owned()).or_default())
+        };
+        let _turn = turn.lock().await;
+        match self.known(issuer) {
+            Some(known) => known,
+            None => self.discover(issuer).await,
+        }
+    }
+
+    /// What is known of a provider, or why nothing is.
+    fn known(&self, issuer: &str) -> Option<Result<Arc<Metadata>, Fault>> {
+        let known = self.lock();
+        let metadata = known.providers.get(issuer).filter(|provider| provider.read.elapsed() < KEPT);
+        let away = known.away.get(issuer).filter(|(_, at)| at.elapsed() < AWAY);
+        let metadata = metadata.map(|provider| Ok(Arc::clone(&provider.metadata)));
+        metadata.or_else(|| away.map(|(fault, _)| Err(fault.clone())))
     }
 
     /// The metadata of a provider as it is now. Keys that are known of it are forgotten.
     pub async fn discover(&self, issuer: &str) -> Result<Arc<Metadata>, Fault> {
+        let found = self.ask(issuer).await;
+        let mut known = self.lock();
+        match &found {
+            Ok(metadata) => {
+                known.away.remove(issuer);
+                make_room(&mut known.providers, issuer);
+                let provider = Provider { metadata: Arc::clone(metadata), read: Instant::now(), keys: None };
+                known.providers.insert(issuer.to_owned(), provider);
+            }
+            Err(fault) => {
+                make_room(&mut known.away, issuer);
+                known.away.insert(issuer.to_owned(), (fault.clone(), Instant::now()));
+            }
+        }
+        found
+    }
+
+    async fn ask(&self, issuer: &str) -> Result<Arc<Metadata>, Fault> {
         let base = place(issuer, true).filter(|url| url.query().is_none());
         let base = base.ok_or(Fault::Shape("the issuer", "it is an address of https (or of http on this machine)"))?;
         let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         let read: Discovered = self.get(METADATA, &url).await?;
-        let metadata = Arc::new(read.checked(issuer, is_loopback(&base) && base.scheme() == "http")?);
-        let mut known = self.lock();
-        if known.providers.len() >= MOST_KNOWN && !known.providers.contains_key(issuer) {
-            known.providers.clear();
-        }
-        let provider = Provider { metadata: Arc::clone(&metadata), read: Instant::now(), keys: None };
-        known.providers.insert(issuer.to_owned(), provider);
-        Ok(metadata)
+        Ok(Arc::new(read.checked(issuer, is_loopback(&base) && base.scheme() == "http")?))
     }
 
     /// The keys of a provider. Those that are known will do if one of them `suits` and they are not too old. If none does,
@@ -287,14 +319,91 @@ pub(crate) fn word(text: impl AsRef<str>) -> String {
     letters.take(64).collect()
 }
 
+/// Forgets all before more than [`MOST_KNOWN`] are known.
+fn make_room<T>(of: &mut HashMap<String, T>, issuer: &str) {
+    if of.len() >= MOST_KNOWN && !of.contains_key(issuer) {
+        of.clear();
+    }
+}
+
 const METADATA: &str = "the metadata";
 const KEYS: &str = "the key set";
 const TOKEN: &str = "the answer of the token endpoint";
 /// How long what was read of a provider is used.
 const KEPT: Duration = Duration::from_secs(600);
+/// So long a provider that failed is not asked for its metadata again.
+const AWAY: Duration = Duration::from_secs(10);
 /// So often keys are fetched at most: a token of a key that nobody knows costs no more than that.
 const KEYS_PAUSE: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(10);
 const LONGEST: usize = 1024 * 1024;
 const MOST_KEYS: usize = 100;
 const MOST_KNOWN: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// A provider that is away for the first `faults` requests; its issuer, and how often it was asked.
+    async fn provider(faults: usize) -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let issuer = format!("http://{}", listener.local_addr().expect("an address"));
+        let (asked, own) = (Arc::new(AtomicUsize::new(0)), issuer.clone());
+        let count = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let body = serde_json::json!({
+                    "issuer": own, "authorization_endpoint": own, "token_endpoint": own, "jwks_uri": own,
+                })
+                .to_string();
+                let status = if count.fetch_add(1, Ordering::SeqCst) < faults { "503 Away" } else { "200 OK" };
+                let length = body.len();
+                let answer =
+                    format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        (issuer, asked)
+    }
+
+    async fn by_many(client: &Arc<Client>, issuer: &str) -> Vec<bool> {
+        let ask = |_| {
+            let (client, issuer) = (Arc::clone(client), issuer.to_owned());
+            tokio::spawn(async move { client.metadata(&issuer).await.is_ok() })
+        };
+        let asking: Vec<_> = (0..20).map(ask).collect();
+        let mut answers = Vec::new();
+        for one in asking {
+            answers.push(one.await.expect("an answer"));
+        }
+        answers
+    }
+
+    #[tokio::test]
+    async fn a_provider_is_asked_once_however_many_want_to_log_in_and_one_that_failed_not_again_at_once() {
+        let client = Arc::new(Client::default());
+        let (issuer, asked) = provider(1).await;
+        assert_eq!(by_many(&client, &issuer).await, [false; 20]);
+        assert_eq!(by_many(&client, &issuer).await, [false; 20]);
+        assert_eq!(asked.load(Ordering::SeqCst), 1, "it is away for all of them");
+        for (_, at) in client.lock().away.values_mut() {
+            *at = at.checked_sub(AWAY).expect("a time before");
+        }
+        assert_eq!(by_many(&client, &issuer).await, [true; 20]);
+        assert_eq!(by_many(&client, &issuer).await, [true; 20]);
+        assert_eq!(asked.load(Ordering::SeqCst), 2, "one of them asked for all");
+        // Who names the provider in the settings hears of it as it is now.
+        let (issuer, asked) = provider(1).await;
+        assert!(client.discover(&issuer).await.is_err());
+        assert!(client.discover(&issuer).await.is_ok() && client.metadata(&issuer).await.is_ok());
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+    }
+}

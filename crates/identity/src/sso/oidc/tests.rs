@@ -735,8 +735,8 @@ async fn sessions_and_log_ins_end_with_the_provider_as_it_was() {
     assert!(matches!(second, Error::Exists { kind: "identity provider", .. }), "{second:?}");
 
     let open = async |outcome| {
-        let FederatedPerson { name, groups, since, .. } = person(outcome);
-        let who = Opener::Federated { name, groups, since };
+        let FederatedPerson { name, groups, since, until, .. } = person(outcome);
+        let who = Opener::Federated { name, groups, since, until };
         let new = NewSession { account, who: &who, factor: None, from: from(), user_agent: "" };
         identity.open_session(&new).await.expect("a session").secret
     };

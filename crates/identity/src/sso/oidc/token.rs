@@ -104,7 +104,8 @@ pub(crate) fn read(token: &str, by: &SignedBy, keys: &[Jwk], expected: &Expected
         claim: expected.user_claim.to_owned(),
         form: "a text of 1 to 256 bytes without control characters",
     })?;
-    Ok(Assertion { name: name.to_owned(), groups: groups(&claims, expected.group_claim)? })
+    // The end of an ID token is that of its use as a proof, not that of a session (OpenID Connect Core 1.0, section 2).
+    Ok(Assertion { name: name.to_owned(), groups: groups(&claims, expected.group_claim)?, until: None })
 }
 
 /// Whether the claims are of this provider, for us, for this log-in and for now.

@@ -38,14 +38,20 @@ impl Identity {
         if let Some(until) = read.valid_until.filter(|until| *until <= crate::now()) {
             return Ok(SsoStart::Refused(Refused::Metadata(until).to_string()));
         }
+        let (us, id, state) = (provider::places(base_url, account), request::new_id()?, random::hex::<32>()?);
+        let kept =
+            serde_json::to_string(&Kept { request: id.clone(), back: back.to_owned() }).map_err(|_| damaged())?;
         let key = match row.sign_requests || read.wants_signed_requests {
             true => Some(self.keys.open_for_account(account, provider::KEY, &row.sealed_key)?),
             false => None,
         };
-        let (us, id, state) = (provider::places(base_url, account), request::new_id()?, random::hex::<32>()?);
-        let key = key.as_ref().map(|key| key.as_slice());
-        let url = request::redirect(&read.service, &id, &us, &state, key, crate::now())?;
-        let kept = serde_json::to_string(&Kept { request: id, back: back.to_owned() }).map_err(|_| damaged())?;
+        let relay_state = state.clone();
+        // A signature by RSA takes milliseconds, in which other calls would wait.
+        let signing = tokio::task::spawn_blocking(move || {
+            let key = key.as_ref().map(|key| key.as_slice());
+            request::redirect(&read.service, &id, &us, &relay_state, key, crate::now())
+        });
+        let url = signing.await.map_err(|_| damaged())??;
         let browser = self.keep_sso_state(account, ProviderKind::Saml, &state, &kept, from).await?;
         Ok(SsoStart::Begun(SsoBegun { url, browser, kind: ProviderKind::Saml }))
     }
@@ -65,7 +71,7 @@ impl Identity {
             return self.refuse_federated(None, kind, NOT_BEGUN, visitor).await;
         };
         let kept: Kept = serde_json::from_str(&kept).map_err(|_| damaged())?;
-        let Subject { name, groups, assertion, until } =
+        let Subject { name, groups, assertion, until, session_until } =
             match self.read_saml(&account, base_url, &kept.request, response, now).await? {
                 Ok(subject) => subject,
                 Err(refused) => {
@@ -78,7 +84,8 @@ impl Identity {
         if !is_new {
             return self.refuse_federated(Some(&account), kind, "the answer was used already", visitor).await;
         }
-        self.admit_federated(&account, kind, Assertion { name, groups }, &kept.back, now, visitor).await
+        self.admit_federated(&account, kind, Assertion { name, groups, until: session_until }, &kept.back, now, visitor)
+            .await
     }
 }
 

@@ -91,6 +91,8 @@ pub(super) struct Subject {
     pub assertion: String,
     /// Until when the assertion could be used again.
     pub until: Timestamp,
+    /// Until when its session may last, if the provider says so.
+    pub session_until: Option<Timestamp>,
 }
 
 impl Identity {
@@ -229,7 +231,7 @@ impl Identity {
 
 /// What an assertion says of a person, by the attributes that were chosen.
 fn subject(vouched: Vouched, row: &db::saml::Provider) -> Result<Subject, Refused> {
-    let Vouched { id, until, name, mut attributes } = vouched;
+    let Vouched { id, until, session_until, name, mut attributes } = vouched;
     let groups = attributes.remove(&row.group_attribute).unwrap_or_default();
     let named = attributes.remove(&row.user_attribute);
     let name = match named.as_deref() {
@@ -242,7 +244,9 @@ fn subject(vouched: Vouched, row: &db::saml::Provider) -> Result<Subject, Refuse
         return Err(Refused::Shape("the name of its subject is longer than 256 bytes, or has control characters"));
     }
     // The skew of the clocks is time in which it is good too.
-    Ok(Subject { name, groups, assertion: id, until: until + SKEW })
+    let later = |end: Timestamp| end.checked_add(SKEW).unwrap_or(Timestamp::MAX);
+    let (until, session_until) = (later(until), session_until.map(later));
+    Ok(Subject { name, groups, assertion: id, until, session_until })
 }
 
 /// The metadata that was given, or what stands at the address that was.

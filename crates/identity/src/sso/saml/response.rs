@@ -37,6 +37,8 @@ pub(super) struct Vouched {
     pub id: String,
     /// Until when it could be used.
     pub until: Timestamp,
+    /// Until when the provider wants the person to be logged in, if it says so.
+    pub session_until: Option<Timestamp>,
     /// The subject's name.
     pub name: String,
     /// Its attributes by name.
@@ -186,8 +188,8 @@ fn read_assertion(text: &str, expected: &Expected<'_>) -> Result<Vouched, Refuse
     let until = confirmed(&document, subject, expected)?;
     let conditions = part("Conditions", "its assertion has not exactly one set of conditions")?;
     check_conditions(&document, conditions, expected)?;
-    authenticated(&document, assertion, expected.now)?;
-    Ok(Vouched { id, until, name, attributes: attributes(&document, assertion)? })
+    let session_until = authenticated(&document, assertion, expected.now)?;
+    Ok(Vouched { id, until, session_until, name, attributes: attributes(&document, assertion)? })
 }
 
 /// That one confirmation at least is for us, now, and answers our request; until when it is good.
@@ -246,16 +248,22 @@ fn check_conditions(document: &Document<'_>, conditions: NodeId, expected: &Expe
     }
 }
 
-/// That the provider says how it knows, and that what it knows it by is not over.
-fn authenticated(document: &Document<'_>, assertion: NodeId, now: Timestamp) -> Result<(), Refused> {
+/// That the provider says how it knows, and that what it knows it by is not over; the first time at which it ends
+/// (`SessionNotOnOrAfter`: SAML 2.0 core, 2.7.2; profiles, 4.1.4.3).
+fn authenticated(document: &Document<'_>, assertion: NodeId, now: Timestamp) -> Result<Option<Timestamp>, Refused> {
     let statements = xml::children(document, assertion, ASSERTION, "AuthnStatement");
     if statements.is_empty() {
         return Err(Refused::Shape("its assertion has no statement of authentication"));
     }
+    let mut first: Option<Timestamp> = None;
     for statement in statements {
-        within(None, xml::attribute(document, statement, "SessionNotOnOrAfter"), now)?;
+        let end = xml::attribute(document, statement, "SessionNotOnOrAfter");
+        within(None, end, now)?;
+        if let Some(end) = end.map(time).transpose()? {
+            first = Some(first.map_or(end, |first| first.min(end)));
+        }
     }
-    Ok(())
+    Ok(first)
 }
 
 /// The attributes; those of one name in several elements are one. A value that is not a text is left out.

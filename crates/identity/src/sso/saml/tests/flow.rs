@@ -139,6 +139,19 @@ fn refused(outcome: &SsoOutcome, why: &str) {
 }
 
 #[tokio::test]
+async fn a_session_lasts_no_longer_than_the_provider_says() {
+    let world = World::provided(SamlSettings::default()).await;
+    let begun = world.begin().await;
+    let end = format!("{:.0}", Timestamp::now() + SignedDuration::from_mins(20));
+    let attribute = format!("<saml:AuthnStatement SessionNotOnOrAfter=\"{end}\" ");
+    let answer = world.answer(&begun, Answer::default().with("<saml:AuthnStatement ", &attribute));
+    let outcome = world.finish(&begun, &answer).await;
+    let SsoOutcome::In(person) = outcome else { panic!("{outcome:?}") };
+    let end: Timestamp = end.parse().expect("a time");
+    assert_eq!(person.until, Some(end + SignedDuration::from_secs(60)), "the clocks may differ by a minute");
+}
+
+#[tokio::test]
 async fn a_person_comes_in_once_for_a_log_in_that_its_browser_began() {
     let world = World::provided(SamlSettings::default()).await;
     let begun = world.begin().await;
@@ -151,6 +164,7 @@ async fn a_person_comes_in_once_for_a_log_in_that_its_browser_began() {
         groups: vec!["analysts".to_owned()],
         back: "/console/jobs".to_owned(),
         since: person.since,
+        until: None,
     };
     assert_eq!(person, expected);
     refused(&world.finish(&begun, &answer).await, "not begun in this browser");
