@@ -37,7 +37,7 @@ pub struct Config {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// What jobs may use together.
     pub jobs: JobLimits,
-    /// Environments of Python jobs.
+    /// Packages of jobs.
     pub environments: EnvironmentSettings,
     /// The audit log.
     pub audit: AuditSettings,
@@ -263,7 +263,7 @@ pub struct JobLimits {
     pub log_retention_seconds: u64,
 }
 
-/// Where packages of Python jobs come from.
+/// Where packages of jobs come from.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EnvironmentSettings {
@@ -271,20 +271,27 @@ pub struct EnvironmentSettings {
     /// address of loopback. The service then installs what `environment.yml` or `requirements.txt` of a job names. None
     /// by default: no connection is made.
     pub pypi: Option<url::Url>,
+    /// Addresses of the Maven repositories that jobs may use, such as `https://repo1.maven.org/maven2`, with the same
+    /// rules. The first one is asked for every job that names packages; the others where a job names them as its
+    /// `repositories`. None by default: no connection is made.
+    pub maven: Vec<url::Url>,
 }
 
 impl EnvironmentSettings {
     fn check(&self) -> Result<(), Failure> {
-        match &self.pypi {
+        let all = self.pypi.iter().map(|url| ("pypi", url)).chain(self.maven.iter().map(|url| ("maven", url)));
+        for (name, url) in all {
             // It is written down beside each environment.
-            Some(url) if !url.username().is_empty() || url.password().is_some() => {
-                Err(Failure::new("environments.pypi has a name or password in it")
-                    .help("an address without; a proxy on loopback can add them"))
+            if !url.username().is_empty() || url.password().is_some() {
+                return Err(Failure::new(format!("environments.{name} has a name or password in it"))
+                    .help("an address without; a proxy on loopback can add them"));
             }
-            Some(url) if !is_private(url) => Err(Failure::new(format!("environments.pypi is {url}"))
-                .help("an https:// URL, or http:// with an address of loopback")),
-            _ => Ok(()),
+            if !is_private(url) {
+                return Err(Failure::new(format!("environments.{name} is {url}"))
+                    .help("an https:// URL, or http:// with an address of loopback"));
+            }
         }
+        Ok(())
     }
 }
 

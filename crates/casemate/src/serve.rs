@@ -296,6 +296,7 @@ fn job_config(config: &Config, objects_url: &str) -> jobs::Config {
         log_address_base: objects_url.to_owned(),
         environments: jobs::EnvironmentConfig {
             pypi: config.environments.pypi.as_ref().map(ToString::to_string),
+            maven: config.environments.maven.iter().map(ToString::to_string).collect(),
             place: config.data.join("environments"),
         },
     }

@@ -1,4 +1,4 @@
-//! A job's own Python environment, on every engine (JOB-1).
+//! What a job brings along: a Python environment, packages of Python and of Maven, on every engine (JOB-1).
 
 mod support;
 
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use support::{Stack, file, free_port, program, python, text, versions, wait_for};
+use support::{Stack, engines, file, free_port, program, python, text, versions, wait_for};
 
 /// A virtual environment of the system's Python with the module `greeting`, as `venv-pack` packs one.
 fn packed(dir: &Path) -> PathBuf {
@@ -64,7 +64,7 @@ fn a_packed_environment_is_the_python_of_driver_and_executors() {
     assert!(reason.contains("the environment 'broken.tar.gz' is not a whole .tar.gz archive"), "{job}");
 }
 
-/// An index of packages on loopback, until it is dropped.
+/// An index or repository of packages on loopback, until it is dropped.
 struct Index(Child);
 
 impl Index {
@@ -111,12 +111,9 @@ fn packages_are_installed_once_and_checked_at_each_use() {
     let index = Index::start(dir.path(), port);
     let (id, job, log) = submit("requirements.txt", asks, old);
     assert_eq!(job["status"], "COMPLETED", "{job} {log}\n{}", stack.log());
-    for line in [
-        "driver: hello driver",
-        "executor: hello executor",
-        "was made: greeting 1.0, wrapt",
-        "left out: pyspark==3.5.0",
-    ] {
+    for line in
+        ["driver: hello driver", "executor: hello executor", "(made): greeting 1.0, wrapt", "left out: pyspark==3.5.0"]
+    {
         assert!(log.contains(line), "{line}: {log}");
     }
     let made = text(&stack.get("odp-logs", &format!("{id}/driver/environment.log")));
@@ -137,7 +134,7 @@ fn packages_are_installed_once_and_checked_at_each_use() {
     let conda = "dependencies:\n  - pip\n  - pip:\n    - greeting>=1\n";
     let (_, job, log) = submit("environment.yml", conda, new);
     assert_eq!(job["status"], "COMPLETED", "{job} {log}\n{}", stack.log());
-    assert!(log.contains("executor: hello executor") && log.contains("was kept: greeting 1.0, wrapt"), "{log}");
+    assert!(log.contains("executor: hello executor") && log.contains("(kept): greeting 1.0, wrapt"), "{log}");
 
     // An archive that was changed in the bucket is not used, whoever changed it.
     let keys = stack.keys("odp-environments", "");
@@ -150,5 +147,71 @@ fn packages_are_installed_once_and_checked_at_each_use() {
     let _index = Index::start(dir.path(), port);
     let (_, job, log) = submit("requirements.txt", asks, old);
     assert_eq!(job["status"], "COMPLETED", "{job} {log}\n{}", stack.log());
-    assert!(log.contains("was made: greeting 1.0, wrapt"), "{log}");
+    assert!(log.contains("(made): greeting 1.0, wrapt"), "{log}");
+}
+
+#[test]
+fn maven_packages_are_resolved_once() {
+    let (port, dir) = (free_port(), tempfile::tempdir().expect("directory"));
+    let (old, new) = (&versions()[0], &versions()[1]);
+    let jars = engines().join(format!("spark-{old}/jars"));
+    let repository = dir.path().join("maven");
+    run(Command::new("/usr/bin/python3").arg(program("maven.py")).arg(&repository).arg(jars));
+    let stack = Stack::configured(&format!(
+        "[api]\nlisten = '127.0.0.1:0'\n[s3]\nlisten = '127.0.0.1:0'\n[environments]\nmaven = ['http://127.0.0.1:{port}/maven']\n"
+    ));
+    let main = program("packages.py");
+    let submit = |arguments: &[&str]| {
+        let id = stack.submit(arguments);
+        let job = stack.wait(&id);
+        let log = stack.logs(&id);
+        (id, job, log)
+    };
+    let python =
+        |packages: &str, version: &str| submit(&[path(&main), "--packages", packages, "--engine-version", version]);
+    let used = ["driver: hello driver of 2.0", "hello executor 0 of 2.0", "hello executor 3 of 2.0"];
+    let resolved = "demo:app 1.0, demo:base 2.0, demo:left 1.0, demo:more 1.0, demo:right 1.0";
+    let ran = |job: &serde_json::Value, log: &str, how: &str| {
+        assert_eq!(job["status"], "COMPLETED", "{job} {log}\n{}", stack.log());
+        for line in used {
+            assert!(log.contains(line), "{line}: {log}");
+        }
+        let line = format!("the packages ({how}): {resolved}\n");
+        assert!(log.contains(&line), "{line}: {log}");
+    };
+
+    let server = Index::start(dir.path(), port);
+    let (id, job, log) = python("demo:app:1.0", old);
+    ran(&job, &log, "made");
+    let said = text(&stack.get("odp-logs", &format!("{id}/driver/packages.log")));
+    assert!(said.contains("demo#base;1.0 by [demo#base;2.0]"), "{said}");
+    let (_, job, log) = python("demo:app:1.0", new);
+    ran(&job, &log, "made");
+
+    // What there is not is the job's to mend, and is named; what is not as its sum says is the repository's.
+    let (_, job, _) = python("demo:nosuch:1.0", old);
+    assert_eq!((&job["status"], &job["fault"]), (&"FAILED".into(), &"job".into()), "{job}");
+    assert!(job["reason"].as_str().is_some_and(|why| why.contains("there is no demo:nosuch:1.0 in http")), "{job}");
+    fs::write(repository.join("demo/base/1.0/base-1.0.jar"), "changed").expect("written");
+    let (_, job, _) = python("demo:left:1.0", old);
+    assert_eq!((&job["status"], &job["fault"]), (&"FAILED".into(), &"platform".into()), "{job}");
+    assert!(job["reason"].as_str().is_some_and(|why| why.contains("invalid sha1")), "{job}");
+    // No address but those that the operator allows.
+    let elsewhere = ["--packages", "demo:app:1.0", "--repositories", "https://elsewhere.example/m2"];
+    let refused = stack.run(&[&["job", "submit", path(&main)][..], &elsewhere].concat());
+    assert!(!refused.status.success());
+    let said = text(&refused.stderr);
+    assert!(said.contains("not one of those that this service allows: http://127.0.0.1:"), "{said}");
+
+    // Without the repository: a program of Java has the same packages as one of Python.
+    drop(server);
+    let own = repository.join("demo/main/1.0/main-1.0.jar");
+    let (_, job, log) =
+        submit(&[path(&own), "--class", "demo.Main", "--packages", "demo:app:1.0", "--engine-version", old]);
+    ran(&job, &log, "kept");
+    let (_, job, log) = python("demo:app:1.0", new);
+    ran(&job, &log, "kept");
+    let (_, job, _) = python("demo:right:1.0", old);
+    assert_eq!((&job["status"], &job["fault"]), (&"FAILED".into(), &"platform".into()), "{job}");
+    assert!(job["reason"].as_str().is_some_and(|why| why.contains("a Maven repository cannot be used")), "{job}");
 }

@@ -232,7 +232,7 @@ async fn open(dir: &Path) -> (Jobs, Db, Vec<ProjectId>) {
             log_retention: Duration::from_secs(60),
             spool: dir.join("jobs"),
             log_address_base: "http://127.0.0.1:9000".into(),
-            environments: jobs::EnvironmentConfig { pypi: None, place: dir.join("environments") },
+            environments: jobs::EnvironmentConfig { pypi: None, maven: Vec::new(), place: dir.join("environments") },
         },
     });
     (jobs, db, projects)

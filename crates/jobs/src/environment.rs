@@ -1,5 +1,5 @@
-//! Environments of Python jobs: made once from what the job's bucket says, kept in the project's bucket
-//! `odp-environments`, checked at each use. Start at [`ready`].
+//! Packages of jobs, of Python by what the job's bucket says, of Maven by the coordinates that the job names: brought once,
+//! kept in the project's bucket `odp-environments`, checked at each use. Start at [`ready`].
 //!
 //! An environment is found by the SHA-256 of what it is made from. Its lock names every package with version, address and
 //! SHA-256, and the SHA-256 of the archive of all; a seal of the project's key says that this service wrote the lock.
@@ -21,8 +21,8 @@ use std::{
 use audit::{Actor, Entry};
 use aws_lc_rs::digest::{self, SHA256};
 use engine::environment::{
-    Form, LONGEST_FILE, Request,
-    resolve::{self, Failure, Making, Package},
+    Form, LONGEST_FILE, Request, maven,
+    resolve::{self, Failure, Made, Making, Package},
 };
 use flate2::{Compression, write::GzEncoder};
 use model::{BucketName, EndReason, Job, JobSpec, NodeName, Program, ProjectId};
@@ -36,28 +36,53 @@ use crate::{Error, Inner, surroundings::Beside as _};
 pub struct EnvironmentConfig {
     /// Address of the index of Python packages (PEP 503); none where the operator allows none.
     pub pypi: Option<String>,
+    /// Addresses of the Maven repositories that jobs may use, the first one without being named; none where the operator
+    /// allows none.
+    pub maven: Vec<String>,
     /// A directory of this service's own, emptied at each start.
     pub place: PathBuf,
 }
 
-/// What a shim needs to know of the environment of its job.
+/// What a shim needs to know of the packages of its job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Environment {
     /// What was left out and why, for the log.
     pub notes: Vec<String>,
-    /// What is unpacked; `None` where there is nothing beside the engine.
-    pub archive: Option<Archive>,
+    /// What is unpacked, at most one of each content; nothing where there is nothing beside the engine.
+    pub archives: Vec<Archive>,
 }
 
 /// The archive of an environment, in the project's bucket of environments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Archive {
+    /// What is in it.
+    pub content: Content,
     /// Its key.
     pub key: String,
     /// SHA-256 of its bytes, hex.
     pub sha256: String,
+}
+
+/// What an archive holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// Modules of Python.
+    Modules,
+    /// JARs.
+    Jars,
+}
+
+impl Content {
+    /// Where below `/conf` it is unpacked.
+    pub(crate) fn directory(self) -> &'static str {
+        match self {
+            Content::Modules => engine::spark::PACKAGES,
+            Content::Jars => engine::spark::JARS,
+        }
+    }
 }
 
 impl Environment {
@@ -117,16 +142,24 @@ pub(crate) fn clear(place: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(place)
 }
 
-/// The environment of a job, which is made where there is none yet.
+/// The packages of a job, which are brought where they are not there yet.
 pub(crate) async fn ready(jobs: &Inner, job: &Job) -> Result<Environment, NotReady> {
-    let Some((key, form)) = find_file(jobs, job).await? else { return Ok(Environment::default()) };
-    let cannot =
-        |why: String| NotReady::Ends(EndReason::CannotStart { detail: format!("the environment '{key}': {why}") });
+    let mut environment = Environment::default();
+    modules(jobs, job, &mut environment).await?;
+    jars(jobs, job, &mut environment).await?;
+    Ok(environment)
+}
+
+async fn modules(jobs: &Inner, job: &Job, environment: &mut Environment) -> Result<(), NotReady> {
+    let Some((key, form)) = find_file(jobs, job).await? else { return Ok(()) };
+    let what = format!("the environment '{key}'");
+    let cannot = |why: String| NotReady::Ends(EndReason::CannotStart { detail: format!("{what}: {why}") });
     let Some(index) = jobs.parts.config.environments.pypi.clone() else {
         if job.spec.environment.is_some() {
             return Err(cannot(NO_INDEX.into()));
         }
-        return Ok(Environment { notes: vec![format!("'{key}' was not installed: {NO_INDEX}")], archive: None });
+        environment.notes.push(format!("'{key}' was not installed: {NO_INDEX}"));
+        return Ok(());
     };
     let surroundings = &jobs.parts.surroundings;
     let size = surroundings.object_size(&job.project, &job.spec.bucket, &key).await.beside("the look for a file")?;
@@ -137,29 +170,93 @@ pub(crate) async fn ready(jobs: &Inner, job: &Job) -> Result<Environment, NotRea
     let Some(bytes) = bytes.await.beside("reading what an environment is made from")? else {
         return Err(cannot(format!("it is not in the bucket {} any more", job.spec.bucket)));
     };
-    let request = Request::parse(form, &bytes).map_err(|fault| cannot(fault.to_string()))?;
+    let mut request = Request::parse(form, &bytes).map_err(|fault| cannot(fault.to_string()))?;
     let python = tokio::task::spawn_blocking(resolve::python_version).await.map_err(Error::from)?;
-    let python = python.map_err(|why| ends(&key, why))?;
+    let python = python.map_err(|why| ends(&what, why))?;
     request.check_python(&python).map_err(|fault| cannot(fault.to_string()))?;
+    environment.notes.append(&mut request.notes);
     if request.requirements.is_empty() {
-        return Ok(Environment { notes: request.notes, archive: None });
+        return Ok(());
     }
-    let made_from = MadeFrom {
+    let made_from = MadeFrom::Python {
         python,
         machine: std::env::consts::ARCH.to_owned(),
-        index,
+        index: index.clone(),
         requirements: request.requirements.clone(),
     };
-    let id = made_from.id();
+    let wanted = Wanted { what, log: "environment.log", content: Content::Modules, made_from };
+    obtain(jobs, job, wanted, environment, move |making| resolve::resolve(&request, &index, making)).await
+}
+
+async fn jars(jobs: &Inner, job: &Job, environment: &mut Environment) -> Result<(), NotReady> {
+    let spec = &job.spec;
+    if spec.packages.is_empty() {
+        return Ok(());
+    }
+    let what = "the packages".to_owned();
+    let cannot = |why: String| NotReady::Ends(EndReason::CannotStart { detail: format!("{what}: {why}") });
+    // What was allowed when the job was submitted may not be so any more.
+    let allowed = &jobs.parts.config.environments.maven;
+    if allowed.is_empty() {
+        return Err(cannot(NO_REPOSITORY.into()));
+    }
+    let repositories = repositories(allowed, &spec.repositories)
+        .map_err(|other| cannot(format!("the repository {other} is not one that this service allows")))?;
+    let Some(engine) = jobs.parts.engines.find(&spec.version) else { return Err(Error::NotFound.into()) };
+    let made_from = MadeFrom::Maven {
+        engine: engine.version.to_string(),
+        repositories: repositories.clone(),
+        packages: spec.packages.clone(),
+    };
+    let home = jobs.parts.engines.home(&spec.version);
+    let wish = maven::Wish { packages: spec.packages.clone(), repositories, engine, home };
+    let wanted = Wanted { what, log: "packages.log", content: Content::Jars, made_from };
+    obtain(jobs, job, wanted, environment, move |making| maven::resolve(&wish, making)).await
+}
+
+/// The repositories of a job, of those that are allowed: the first one, then those that it names; or one that is not
+/// allowed.
+pub(crate) fn repositories(allowed: &[String], named: &[String]) -> Result<Vec<String>, String> {
+    let same = |one: &str, other: &str| one.trim_end_matches('/') == other.trim_end_matches('/');
+    let mut repositories: Vec<String> = allowed.first().cloned().into_iter().collect();
+    for name in named {
+        let known = allowed.iter().find(|known| same(known, name)).ok_or_else(|| name.clone())?;
+        if !repositories.contains(known) {
+            repositories.push(known.clone());
+        }
+    }
+    Ok(repositories)
+}
+
+/// Packages that a job needs.
+struct Wanted {
+    /// How they are called before a colon.
+    what: String,
+    /// Name of the log of their making.
+    log: &'static str,
+    content: Content,
+    made_from: MadeFrom,
+}
+
+/// Takes what is kept, or has it made by `resolve`.
+async fn obtain(
+    jobs: &Inner,
+    job: &Job,
+    wanted: Wanted,
+    environment: &mut Environment,
+    resolve: impl FnOnce(&Making) -> Result<Made, Failure> + Send + 'static,
+) -> Result<(), NotReady> {
+    let id = wanted.made_from.id();
     let turn = jobs.environments.turn(&job.project, &id);
     let _turn = turn.lock().await;
+    let (what, content) = (wanted.what.clone(), wanted.content);
     let (lock, from) = match kept(jobs, &job.project, &id).await? {
         Some(lock) => (lock, "kept"),
-        None => (make(jobs, job, &request, made_from, &id).await.map_err(|why| why.of(&key))?, "made"),
+        None => (make(jobs, job, wanted, &id, resolve).await.map_err(|why| why.of(&what))?, "made"),
     };
-    let mut notes = request.notes;
-    notes.push(format!("the environment of '{key}' was {from}: {}", shown(&lock.packages)));
-    Ok(Environment { notes, archive: Some(Archive { key: archive_key(&id), sha256: lock.archive }) })
+    environment.notes.push(format!("{what} ({from}): {}", shown(&lock.packages)));
+    environment.archives.push(Archive { content, key: archive_key(&id), sha256: lock.archive });
+    Ok(())
 }
 
 /// The file that a Python job's environment is made from: the one that it names, else one beside its main file.
@@ -182,21 +279,40 @@ async fn find_file(jobs: &Inner, job: &Job) -> Result<Option<(String, Form)>, Er
 
 /// All that decides what an environment is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct MadeFrom {
-    python: String,
-    machine: String,
-    index: String,
-    requirements: Vec<String>,
+#[serde(rename_all = "snake_case")]
+enum MadeFrom {
+    Python {
+        python: String,
+        machine: String,
+        index: String,
+        requirements: Vec<String>,
+    },
+    /// The engine's version says which artefacts it has itself.
+    Maven {
+        engine: String,
+        repositories: Vec<String>,
+        packages: Vec<String>,
+    },
 }
 
 impl MadeFrom {
-    /// SHA-256 over every part with its length, hex.
+    /// SHA-256 over every part with its length, hex. How many parts a list has is one of them.
     fn id(&self) -> String {
         let mut sum = digest::Context::new(&SHA256);
-        let parts = [&self.python, &self.machine, &self.index].into_iter().chain(&self.requirements);
-        for part in parts {
+        let mut add = |part: &str| {
             sum.update(&(part.len() as u64).to_be_bytes());
             sum.update(part.as_bytes());
+        };
+        match self {
+            MadeFrom::Python { python, machine, index, requirements } => {
+                let parts = ["python", python, machine, index].into_iter();
+                parts.chain(requirements.iter().map(String::as_str)).for_each(&mut add);
+            }
+            MadeFrom::Maven { engine, repositories, packages } => {
+                let count = repositories.len().to_string();
+                let lists = repositories.iter().chain(packages).map(String::as_str);
+                ["maven", engine, &count].into_iter().chain(lists).for_each(&mut add);
+            }
         }
         hex::encode(sum.finish())
     }
@@ -244,9 +360,9 @@ enum NotMade {
 }
 
 impl NotMade {
-    fn of(self, key: &str) -> NotReady {
+    fn of(self, what: &str) -> NotReady {
         match self {
-            NotMade::Failure(why) => ends(key, why),
+            NotMade::Failure(why) => ends(what, why),
             NotMade::Error(error) => NotReady::Error(error),
         }
     }
@@ -258,8 +374,8 @@ impl From<Error> for NotMade {
     }
 }
 
-fn ends(key: &str, why: Failure) -> NotReady {
-    let detail = format!("the environment '{key}': {why}");
+fn ends(what: &str, why: Failure) -> NotReady {
+    let detail = format!("{what}: {why}");
     NotReady::Ends(match why {
         Failure::Asked(_) => EndReason::CannotStart { detail },
         Failure::Unable(_) => EndReason::Platform { detail },
@@ -267,23 +383,23 @@ fn ends(key: &str, why: Failure) -> NotReady {
 }
 
 /// Makes an environment and keeps it: archive, lock, then the seal, without which it is none.
-async fn make(jobs: &Inner, job: &Job, request: &Request, made_from: MadeFrom, id: &str) -> Result<Lock, NotMade> {
+async fn make(
+    jobs: &Inner,
+    job: &Job,
+    wanted: Wanted,
+    id: &str,
+    resolve: impl FnOnce(&Making) -> Result<Made, Failure> + Send + 'static,
+) -> Result<Lock, NotMade> {
     let parts = &jobs.parts;
     let unable = |cause: io::Error| NotMade::Failure(Failure::Unable(format!("it cannot be made here: {cause}")));
     let place = Arc::new(Place::new(&parts.config.environments.place).map_err(unable)?);
     let abandoned = Abandon(Arc::default());
     let work = {
-        let (place, request, index, abandoned) =
-            (Arc::clone(&place), request.clone(), made_from.index.clone(), Arc::clone(&abandoned.0));
+        let (place, abandoned) = (Arc::clone(&place), Arc::clone(&abandoned.0));
         tokio::task::spawn_blocking(move || {
-            let making = Making {
-                index: &index,
-                place: &place.0,
-                limit: LONGEST_MAKING,
-                most_bytes: MOST_BYTES,
-                abandoned: &abandoned,
-            };
-            let made = resolve::resolve(&request, &making)?;
+            let making =
+                Making { place: &place.0, limit: LONGEST_MAKING, most_bytes: MOST_BYTES, abandoned: &abandoned };
+            let made = resolve(&making)?;
             let sum = pack(&made.tree, &place.0.join(ARCHIVE));
             let sum = sum.map_err(|cause| Failure::Unable(format!("it cannot be packed: {cause}")))?;
             Ok::<_, Failure>((made.packages, sum))
@@ -293,12 +409,12 @@ async fn make(jobs: &Inner, job: &Job, request: &Request, made_from: MadeFrom, i
     let log = place.0.join("log");
     if log.exists() {
         parts.surroundings.ensure_log_bucket(&job.project).await.beside("making the bucket of logs")?;
-        let key = format!("{}/{}/environment.log", job.id, NodeName::driver());
+        let key = format!("{}/{}/{}", job.id, NodeName::driver(), wanted.log);
         let kept = parts.surroundings.keep_object(&job.project, &BucketName::logs(), &key, &log).await;
         kept.beside("keeping the log of an environment")?;
     }
     let (packages, archive) = outcome.map_err(NotMade::Failure)?;
-    let lock = Lock { made_from, packages, archive };
+    let lock = Lock { made_from: wanted.made_from, packages, archive };
     let text = serde_json::to_vec_pretty(&lock).map_err(|cause| unable(cause.into()))?;
     let seal =
         parts.keys.seal(&job.project, &seal_place(id), digest::digest(&SHA256, &text).as_ref()).map_err(Error::from)?;
@@ -407,6 +523,9 @@ fn seal_place(id: &str) -> String {
     format!("environment {id}")
 }
 
+/// Why there are no packages where the operator allows no repository.
+pub(crate) const NO_REPOSITORY: &str = "packages are not fetched, this service allows no Maven repository: put their JARs into \
+    the job's bucket and name them in spark.jars of the properties file, or build one JAR that holds them";
 /// Why nothing is installed where the operator allows no index.
 pub(crate) const NO_INDEX: &str = "this service has no index of Python packages: bring a packed environment (.tar.gz)";
 const ARCHIVE: &str = "packages.tar.gz";
@@ -443,7 +562,7 @@ mod tests {
     fn an_environment_is_named_by_all_that_decides_it() {
         let made = |requirements: &[&str], python: &str| {
             let requirements = requirements.iter().map(|line| (*line).to_owned()).collect();
-            MadeFrom { python: python.into(), machine: "m".into(), index: "i".into(), requirements }.id()
+            MadeFrom::Python { python: python.into(), machine: "m".into(), index: "i".into(), requirements }.id()
         };
         let all =
             [made(&["a", "b"], "3.11"), made(&["ab"], "3.11"), made(&["b", "a"], "3.11"), made(&["a", "b"], "3.12")];
@@ -451,5 +570,26 @@ mod tests {
             assert!(all[..number].iter().all(|other| other != one), "{number}");
         }
         assert_eq!(all[0], made(&["a", "b"], "3.11"));
+        let maven = |repositories: &[&str], packages: &[&str]| {
+            let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+            let (repositories, packages) = (owned(repositories), owned(packages));
+            MadeFrom::Maven { engine: "3.5.9".into(), repositories, packages }.id()
+        };
+        assert_ne!(maven(&["a"], &["b", "c"]), maven(&["a", "b"], &["c"]));
+    }
+
+    #[test]
+    fn repositories_are_those_that_are_allowed() {
+        let allowed = ["https://one.example/m2".to_owned(), "https://two.example/".to_owned()];
+        let of = |named: &[&str]| {
+            let named: Vec<String> = named.iter().map(|text| (*text).to_owned()).collect();
+            repositories(&allowed, &named)
+        };
+        assert_eq!(of(&[]).expect("the first"), allowed[..1]);
+        let both = of(&["https://two.example", "https://one.example/m2/", "https://two.example/"]);
+        assert_eq!(both.expect("both, once"), allowed);
+        for other in ["https://two.example.org", "https://one.example", "https://one.example/m2/more"] {
+            assert_eq!(of(&[other]), Err(other.to_owned()));
+        }
     }
 }

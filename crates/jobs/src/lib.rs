@@ -10,7 +10,7 @@
 //! | `versions` | which engine versions jobs may ask for; withdrawals |
 //! | `schedules` | jobs that come again by the clock; what owners of these are told of engine versions |
 //! | `watch` | one attempt: sandbox, start, what its shim says, the end of all that |
-//! | `environment` | what a Python job brings along: made once, kept in its project's bucket |
+//! | `environment` | packages of a job, of Python and of Maven: brought once, kept in its project's bucket |
 //! | `record` | each change of a job, with its audit entry in the same transaction |
 //! | `salvage` | the log of an attempt whose shim died |
 //! | `reconcile` | what an earlier process left behind; spools that are old enough to go |
@@ -64,7 +64,7 @@ pub use billing::{
     Price, Statement,
 };
 pub use control::{JobKeys, S3Pair};
-pub use environment::{Archive, Environment, EnvironmentConfig};
+pub use environment::{Archive, Content, Environment, EnvironmentConfig};
 pub use idempotency::{IdempotencyKey, InvalidKey};
 pub use logs::Logs;
 pub use metrics::Metrics;
@@ -121,7 +121,7 @@ pub struct Config {
     pub spool: PathBuf,
     /// Where the buckets of logs are reached, such as `https://s3.example.org`.
     pub log_address_base: String,
-    /// Environments of Python jobs.
+    /// Packages of jobs.
     pub environments: EnvironmentConfig,
 }
 

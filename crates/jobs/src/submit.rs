@@ -51,7 +51,7 @@ pub(crate) async fn check(
     let mut faults = Faults::default();
     check_files(jobs, &project.id, &spec, &mut faults).await?;
     check_room(jobs, &project.id, &spec, &mut faults).await?;
-    check_packages(&spec, &mut faults);
+    check_packages(jobs, &spec, &mut faults);
     check_environment(jobs, &spec, &mut faults);
     Ok(faults.or(spec)?)
 }
@@ -117,10 +117,16 @@ fn check_environment(jobs: &Inner, spec: &JobSpec, faults: &mut Faults) {
     }
 }
 
-/// Packages cannot be fetched from inside a job, whose network is closed. The shim says the same of those that only the
-/// properties file names.
-fn check_packages(spec: &JobSpec, faults: &mut Faults) {
-    if let Ok(Some(why)) = engine::spark::unsupported(spec, None) {
-        faults.add("packages", Some(&spec.packages.join(",")), "odp.job.packages.unsupported", why);
+/// Packages come from the repositories that the operator allows, and from no other.
+fn check_packages(jobs: &Inner, spec: &JobSpec, faults: &mut Faults) {
+    let allowed = &jobs.parts.config.environments.maven;
+    if allowed.is_empty() {
+        if !spec.packages.is_empty() {
+            let given = spec.packages.join(",");
+            faults.add("packages", Some(&given), "odp.job.packages.unsupported", environment::NO_REPOSITORY);
+        }
+    } else if let Err(other) = environment::repositories(allowed, &spec.repositories) {
+        let message = format!("not one of those that this service allows: {}", allowed.join(", "));
+        faults.add("repositories", Some(&other), "odp.job.repositories.notAllowed", message);
     }
 }

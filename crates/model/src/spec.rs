@@ -292,7 +292,7 @@ impl JobSpec {
         let properties_file = given.key("properties_file", &mut faults);
         let environment = given.environment(&mut faults);
         let packages =
-            given.list("packages", &mut faults, |item| item.split(':').count() == 3, "group:artifact:version");
+            given.list("packages", &mut faults, is_coordinate, "group:artifact:version, of letters, digits and ._+-");
         let repositories = given.list(
             "repositories",
             &mut faults,
@@ -696,6 +696,15 @@ impl<'a> Given<'a> {
         }
         items
     }
+}
+
+/// Whether it is a Maven coordinate with a version, which no path and no pattern can be made of.
+fn is_coordinate(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+    let good =
+        |part: &&str| !part.is_empty() && !part.starts_with('.') && !part.contains("..") && part.chars().all(plain);
+    text.len() <= 512 && parts.len() == 3 && parts.iter().all(good)
 }
 
 fn is_class_name(text: &str) -> bool {

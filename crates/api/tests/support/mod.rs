@@ -161,7 +161,11 @@ impl World {
                 log_retention: Duration::from_secs(3600),
                 spool: path.join("jobs"),
                 log_address_base: "http://127.0.0.1:9000".into(),
-                environments: jobs::EnvironmentConfig { pypi: None, place: path.join("environments") },
+                environments: jobs::EnvironmentConfig {
+                    pypi: None,
+                    maven: Vec::new(),
+                    place: path.join("environments"),
+                },
             },
         });
         let config = Config { public_urls: vec![BASE.into(), url.into()], regions, ..Config::default() };

@@ -1,8 +1,9 @@
 //! What a Python job's own environment is made from: `requirements.txt`, or `environment.yml` in conda's form; and how
 //! pip makes it from wheels. No code of a package is run here: source distributions are refused.
-//! Start at [`Request::parse`], then [`resolve::resolve`].
+//! Start at [`Request::parse`], then [`resolve::resolve`]; JARs by Maven coordinates: [`maven::resolve`].
 
 mod conda;
+pub mod maven;
 mod requirements;
 pub mod resolve;
 

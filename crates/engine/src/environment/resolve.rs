@@ -16,8 +16,6 @@ use super::Request;
 
 /// Where to make an environment, and within what bounds.
 pub struct Making<'a> {
-    /// Address of the index (PEP 503).
-    pub index: &'a str,
     /// A directory of this environment's own, empty.
     pub place: &'a Path,
     /// The longest that it may take.
@@ -33,7 +31,7 @@ pub struct Making<'a> {
 pub struct Made {
     /// Every package of it, by name.
     pub packages: Vec<Package>,
-    /// The directory of modules.
+    /// The directory of modules, or of JARs.
     pub tree: PathBuf,
 }
 
@@ -44,19 +42,19 @@ pub struct Package {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// Where its wheel came from.
+    /// Where its wheel came from; of a JAR its package URL (ECMA-427).
     pub url: String,
-    /// SHA-256 of the wheel, hex.
+    /// SHA-256 of the wheel or JAR, hex.
     pub sha256: String,
 }
 
 /// Why there is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// The file of the job asks for what there is not.
+    /// The job asks for what there is not.
     #[error("{0}")]
     Asked(String),
-    /// The index or this machine could not do it.
+    /// The index, a repository or this machine could not do it.
     #[error("{0}")]
     Unable(String),
 }
@@ -73,8 +71,9 @@ pub fn python_version() -> Result<String, Failure> {
     }
 }
 
-/// Installs what is asked for. What pip says goes to the file `log` in `making.place`, whatever comes of it.
-pub fn resolve(request: &Request, making: &Making) -> Result<Made, Failure> {
+/// Installs what is asked for, from an index (PEP 503). What pip says goes to the file `log` in `making.place`, whatever
+/// comes of it.
+pub fn resolve(request: &Request, index: &str, making: &Making) -> Result<Made, Failure> {
     let place = making.place;
     let unable = |cause: std::io::Error| Failure::Unable(format!("{}: {cause}", place.display()));
     let (tree, report, list) = (place.join("python"), place.join("report.json"), place.join("requirements.txt"));
@@ -82,7 +81,6 @@ pub fn resolve(request: &Request, making: &Making) -> Result<Made, Failure> {
         fs::create_dir(directory).map_err(unable)?;
     }
     fs::write(&list, request.requirements.join("\n") + "\n").map_err(unable)?;
-    let log = fs::File::create(place.join("log")).map_err(unable)?;
     let mut pip = Command::new(PYTHON);
     pip.args([
         "-I",
@@ -104,7 +102,7 @@ pub fn resolve(request: &Request, making: &Making) -> Result<Made, Failure> {
         "--no-compile",
         "--progress-bar=off",
     ]);
-    pip.args(["--no-warn-conflicts", "--index-url", making.index, "--target"]).arg(&tree);
+    pip.args(["--no-warn-conflicts", "--index-url", index, "--target"]).arg(&tree);
     pip.arg("--report").arg(&report).arg("--requirement").arg(&list);
     pip.env_clear()
         .env("PATH", "/usr/bin:/bin")
@@ -118,9 +116,7 @@ pub fn resolve(request: &Request, making: &Making) -> Result<Made, Failure> {
             pip.env(name, value);
         }
     }
-    let second = log.try_clone().map_err(unable)?;
-    pip.current_dir(place).stdin(Stdio::null()).stdout(log).stderr(second).process_group(0);
-    let ended = run(&mut pip, making)?;
+    let ended = run(&mut pip, "pip", making)?;
     let said = fs::read(place.join("log")).map_err(unable)?;
     let said = String::from_utf8_lossy(&said);
     if !ended {
@@ -133,21 +129,25 @@ pub fn resolve(request: &Request, making: &Making) -> Result<Made, Failure> {
     Ok(Made { packages, tree })
 }
 
-/// Runs pip within its bounds; whether it ended well.
-fn run(pip: &mut Command, making: &Making) -> Result<bool, Failure> {
-    let mut child = pip.spawn().map_err(|cause| Failure::Unable(format!("pip cannot be started: {cause}")))?;
+/// Runs a resolver within its bounds, with its output in the file `log`; whether it ended well.
+pub(super) fn run(command: &mut Command, name: &str, making: &Making) -> Result<bool, Failure> {
+    let unable = |cause: std::io::Error| Failure::Unable(format!("{name} cannot be started: {cause}"));
+    let log = fs::File::create(making.place.join("log")).map_err(unable)?;
+    let second = log.try_clone().map_err(unable)?;
+    command.current_dir(making.place).stdin(Stdio::null()).stdout(log).stderr(second).process_group(0);
+    let mut child = command.spawn().map_err(unable)?;
     let begun = Instant::now();
     let why = loop {
         match child.try_wait() {
             Ok(Some(status)) => return Ok(status.success()),
             Ok(None) => {}
-            Err(cause) => break Failure::Unable(format!("pip is not heard of: {cause}")),
+            Err(cause) => break Failure::Unable(format!("{name} is not heard of: {cause}")),
         }
         if making.abandoned.load(Ordering::Relaxed) {
             break Failure::Unable("nobody waits for it any more".into());
         }
         if begun.elapsed() > making.limit {
-            break Failure::Unable(format!("it was not made within {} s", making.limit.as_secs()));
+            break Failure::Unable(format!("{name} was not done within {} s", making.limit.as_secs()));
         }
         if size_of(making.place) > making.most_bytes {
             break too_large(making);
@@ -161,8 +161,8 @@ fn run(pip: &mut Command, making: &Making) -> Result<bool, Failure> {
     Err(why)
 }
 
-fn too_large(making: &Making) -> Failure {
-    Failure::Asked(format!("the environment has more than {} bytes", making.most_bytes))
+pub(super) fn too_large(making: &Making) -> Failure {
+    Failure::Asked(format!("there are more than {} bytes", making.most_bytes))
 }
 
 /// Whose fault it is, by what pip said.
@@ -235,7 +235,7 @@ fn without_user(url: &str) -> String {
 }
 
 /// Bytes of all files below a directory; what goes away meanwhile counts for nothing.
-fn size_of(place: &Path) -> u64 {
+pub(super) fn size_of(place: &Path) -> u64 {
     let entries = fs::read_dir(place).into_iter().flatten().flatten();
     entries
         .map(|entry| match entry.file_type() {
@@ -245,7 +245,7 @@ fn size_of(place: &Path) -> u64 {
         .sum()
 }
 
-fn cut(text: &str) -> &str {
+pub(super) fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(LONGEST_SAID)]
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod tests;
 
 use model::{JobSpec, Placement, Program, Sizing};
 
+pub(crate) use conf::xml;
 pub use conf::{ConfFile, REPORTS, conf_files, overridden, unsupported};
 
 use crate::{Installed, pods::PodWish};
@@ -38,6 +39,8 @@ pub struct DriverContext<'a> {
     pub rpc_secret: &'a str,
     /// Whether the job brings a packed environment, unpacked as [`PACKED`] of `/conf`, whose Python it is run by.
     pub packed: bool,
+    /// JARs of the packages that it asks for, in the directory [`JARS`] of `/conf`.
+    pub jars: &'a [String],
 }
 
 /// A process to start.
@@ -184,6 +187,8 @@ fn environment(engine: &Installed, region: &str, objects_url: &str) -> Vec<(Stri
 pub const PACKED: &str = "environment";
 /// Where below `/conf` the modules of an environment that the service made are.
 pub const PACKAGES: &str = "packages";
+/// Where below `/conf` the JARs of the packages that a job asks for are.
+pub const JARS: &str = "jars";
 
 /// Where containers see their engine.
 pub(crate) const SPARK_HOME: &str = "/opt/spark";

@@ -34,7 +34,10 @@ use super::{
     unpack::{Refused, unpack},
     upload::NotUploaded,
 };
-use crate::control::{End, Phase, Start};
+use crate::{
+    control::{End, Phase, Start},
+    environment::Content,
+};
 
 /// One attempt that was asked to start.
 pub struct Attempt {
@@ -135,10 +138,10 @@ impl Attempt {
             None => None,
         };
         let properties = properties.as_deref();
-        if let Some(why) = spark::unsupported(spec, properties).map_err(|cause| cannot(cause.to_string()))? {
-            return Err(cannot(why));
-        }
         if let Some(text) = properties {
+            if let Some(why) = spark::unsupported(text).map_err(|cause| cannot(cause.to_string()))? {
+                return Err(cannot(why));
+            }
             for name in spark::overridden(text).map_err(|cause| cannot(cause.to_string()))? {
                 self.output
                     .say(format!("{name} of the properties file is the platform's to set, and is left out"))
@@ -149,7 +152,7 @@ impl Attempt {
         if let Some(key) = packed {
             self.unpack_environment(key).await?;
         }
-        self.bring_packages().await?;
+        let jars = self.bring_packages().await?;
         let mut secret = zeroize::Zeroizing::new([0; 32]);
         crypto::random(&mut secret[..]).map_err(|cause| EndReason::Platform { detail: cause.to_string() })?;
         let rpc_secret = zeroize::Zeroizing::new(hex::encode(&secret[..]));
@@ -164,6 +167,7 @@ impl Attempt {
             pods_url: PODS,
             rpc_secret: &rpc_secret,
             packed: packed.is_some(),
+            jars: &jars,
         };
         for file in spark::conf_files(&context, properties).map_err(|cause| cannot(cause.to_string()))? {
             write_conf(&self.args.conf, &file).map_err(|cause| EndReason::Platform {
@@ -200,36 +204,43 @@ impl Attempt {
         Ok(())
     }
 
-    /// Brings what the service made of `environment.yml` or `requirements.txt` to where all containers find it.
-    async fn bring_packages(&self) -> Result<(), EndReason> {
+    /// Brings what the service made of the job's packages to where all containers find it; the names of JARs.
+    async fn bring_packages(&self) -> Result<Vec<String>, EndReason> {
         let Start { environment, keys, region, spec, .. } = &self.start;
         for note in &environment.notes {
             self.output.say(note.as_str()).await;
         }
-        let Some(archive) = &environment.archive else { return Ok(()) };
         let room = spec.sizing.driver.storage().bytes();
-        let file = self.args.conf.join("packages.tar.gz");
         let gate = Gate::new(&keys.platform, region);
-        let sum = fetch::one(&gate, &BucketName::environments(), &archive.key, &file, room).await?;
-        if hex::encode(sum) != archive.sha256 {
-            let detail = "the environment is not the one that was made: its archive was changed in the bucket".into();
-            return Err(EndReason::Platform { detail });
-        }
-        let target = self.args.conf.join(spark::PACKAGES);
-        let unpacking = tokio::task::spawn_blocking(move || {
-            let failed = |cause| Refused::File { path: file.clone(), cause };
-            make_directory(&target).map_err(failed)?;
-            let archive = File::open(&file).map_err(failed)?;
-            unpack(std::io::BufReader::new(archive), &target, room)?;
-            std::fs::remove_file(&file).map_err(failed)
-        });
-        let unpacked = unpacking.await.map_err(|cause| EndReason::Platform { detail: cause.to_string() })?;
-        unpacked.map_err(|why| match why {
-            Refused::File { .. } | Refused::Broken(_) => {
-                EndReason::Platform { detail: format!("the environment {why}") }
+        let mut jars = Vec::new();
+        for archive in &environment.archives {
+            let file = self.args.conf.join("packages.tar.gz");
+            let sum = fetch::one(&gate, &BucketName::environments(), &archive.key, &file, room).await?;
+            if hex::encode(sum) != archive.sha256 {
+                let detail = "the environment is not the one that was made: its archive was changed in the bucket";
+                return Err(EndReason::Platform { detail: detail.into() });
             }
-            why => EndReason::CannotStart { detail: format!("the environment {why}") },
-        })
+            let target = self.args.conf.join(archive.content.directory());
+            let unpacking = tokio::task::spawn_blocking(move || {
+                let failed = |cause| Refused::File { path: file.clone(), cause };
+                make_directory(&target).map_err(failed)?;
+                let archive = File::open(&file).map_err(failed)?;
+                unpack(std::io::BufReader::new(archive), &target, room)?;
+                std::fs::remove_file(&file).map_err(failed)?;
+                names_in(&target).map_err(failed)
+            });
+            let unpacked = unpacking.await.map_err(|cause| EndReason::Platform { detail: cause.to_string() })?;
+            let names = unpacked.map_err(|why| match why {
+                Refused::File { .. } | Refused::Broken(_) => {
+                    EndReason::Platform { detail: format!("the environment {why}") }
+                }
+                why => EndReason::CannotStart { detail: format!("the environment {why}") },
+            })?;
+            if archive.content == Content::Jars {
+                jars = names;
+            }
+        }
+        Ok(jars)
     }
 
     /// From the start of the driver to the end of the last container; and when the driver was started.
@@ -371,6 +382,15 @@ fn read_text(path: &Path) -> Result<String, String> {
         return Err(format!("is longer than {LONGEST_PROPERTIES} bytes"));
     }
     String::from_utf8(text).map_err(|_| "is not UTF-8".to_owned())
+}
+
+/// Names of what is in a directory, in order.
+fn names_in(directory: &Path) -> std::io::Result<Vec<String>> {
+    let names = std::fs::read_dir(directory)?
+        .map(|entry| Ok::<_, std::io::Error>(entry?.file_name().to_string_lossy().into_owned()));
+    let mut names = names.collect::<std::io::Result<Vec<_>>>()?;
+    names.sort();
+    Ok(names)
 }
 
 /// A directory that the job's user can read and not change.

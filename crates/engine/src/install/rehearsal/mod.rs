@@ -99,6 +99,7 @@ pub fn run(rehearsal: &Rehearsal) -> Result<Outcome, Error> {
         pods_url: &pods_url,
         rpc_secret: &uuid::Uuid::new_v4().simple().to_string(),
         packed: false,
+        jars: &[],
     };
     for file in spark::conf_files(&context, rehearsal.properties)? {
         let path = place.join("conf").join(file.name);
