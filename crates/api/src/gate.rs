@@ -95,7 +95,11 @@ async fn answer(state: ApiState, routes: &[&'static Route], request: Request, qu
     record.application = named_application(&state, &record, &parts).await;
     let entry = entry(&record, &parts, &result, now, source_ip, query_id);
     let response = render(result);
-    match state.audit.record(entry).await {
+    let recorded = match parts.method {
+        http::Method::GET => state.audit.record_read(entry).await,
+        _ => state.audit.record(entry).await,
+    };
+    match recorded {
         Ok(()) => response,
         // What cannot be recorded is not answered.
         Err(cause) => {

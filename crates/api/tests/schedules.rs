@@ -138,6 +138,13 @@ async fn a_schedule_comes_back_as_it_was_asked_for_and_can_be_sent_again() {
     for action in ["schedule.created", "schedule.changed", "schedule.deleted"] {
         assert!(log.contains(action), "{action}");
     }
+    let query = audit::Query { action: Some("schedule.changed".to_owned()), limit: 10, ..audit::Query::default() };
+    let changes: Vec<Value> = world.audit.list(&query).await.expect("entries").iter().map(changed_fields).collect();
+    assert_eq!(changes, [json!(["timezone", "startDate"]), json!([])], "the newest first");
+}
+
+fn changed_fields(entry: &audit::Row) -> Value {
+    serde_json::from_str::<Value>(&entry.detail).expect("JSON")["changed"].clone()
 }
 
 #[tokio::test]

@@ -170,6 +170,34 @@ fn a_killed_shim_ends_its_job_as_lost_by_the_platform() {
     assert_ne!(job["returnCode"], 0);
 }
 
+/// The shim dies before the log is in the bucket, and `serve` once it has brought it there: the next one ends the attempt,
+/// and records the log with that.
+#[test]
+fn a_log_that_is_uploaded_for_a_dead_shim_is_recorded_once_though_serve_is_killed_after_it() {
+    let kills = Kills::at(&["shim.log.durable", "job.end.seen"]);
+    let stack = Stack::with(1, &kills.environment());
+    assert!(stack.run(&["bucket", "create", "starts"]).status.success());
+    let script = program("once.py");
+    let id = stack.submit(&[script.to_str().expect("path"), "--placement", "single", "starts", "run", "1"]);
+    support::wait_for("shim and serve to be killed", Duration::from_secs(120), || kills.left().is_empty());
+    support::wait_for("serve to answer again", Duration::from_secs(30), || {
+        stack.run(&["job", "list"]).status.success()
+    });
+    let job = stack.wait(&id);
+    // The shim writes beside that how the driver ended, and may have died before it was written.
+    assert!(["COMPLETED", "FAILED"].iter().any(|status| job["status"] == *status), "{job} {}", stack.logs(&id));
+    assert_eq!(stack.keys("odp-logs", &format!("{id}/driver/spark.log.")).len(), 1);
+    let listed = std::process::Command::new(support::CASEMATE)
+        .args(["audit", "list", "--action", "job.log.uploaded", "--output", "json", "--data"])
+        .arg(stack.dir.join("data"))
+        .output()
+        .expect("casemate runs");
+    let entries: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+    let [entry] = entries.as_array().expect("a list").as_slice() else { panic!("one entry: {entries}") };
+    assert!(entry["resource"].as_str().is_some_and(|resource| resource.ends_with(&id)), "{entry}");
+    assert!(entry["detail"]["files"].as_u64().is_some_and(|files| files >= 1), "{entry}");
+}
+
 /// Marks of the starts of user code that `once.py` left under a prefix.
 fn starts(stack: &Stack, prefix: &str) -> std::collections::BTreeSet<String> {
     let keys = stack.keys("starts", &format!("{prefix}/start-"));

@@ -71,3 +71,78 @@ fn a_time_becomes_one_job_when_serve_is_killed_at_any_point() {
         let _ = std::fs::remove_file(&sign);
     }
 }
+
+#[test]
+fn a_schedule_is_changed_in_what_is_named_and_in_nothing_else() {
+    let stack = Stack::start();
+    let script = program("once.py");
+    let script = script.to_str().expect("path");
+    let made = stack.json(&[
+        "schedule",
+        "create",
+        "--cron",
+        "@yearly",
+        "--ttl",
+        "PT1H",
+        "--executors",
+        "2",
+        "--paused",
+        script,
+        "a",
+        "b, c",
+    ]);
+    let older = support::versions().swap_remove(0);
+    let edit =
+        |arguments: &[&str]| stack.run(&[&["schedule", "edit", "once.py", "--output", "json"], arguments].concat());
+    let done = |arguments: &[&str]| -> Value {
+        let output = edit(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", support::text(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let parameter = |schedule: &Value, name: &str| {
+        let all = schedule["job"]["engineParameters"].as_array().expect("parameters").clone();
+        all.into_iter().find(|one| one["name"] == name).map(|mut one| one["value"].take())
+    };
+    let timed = done(&[
+        "--cron",
+        "30 4 * * *",
+        "--timezone",
+        "Europe/Paris",
+        "--overlap",
+        "queue",
+        "--end",
+        "2126-01-01T00:00:00Z",
+    ]);
+    assert_eq!(
+        (&timed["cron"], &timed["timezone"], &timed["overlap"]),
+        (&"30 4 * * *".into(), &"Europe/Paris".into(), &"queue".into())
+    );
+    assert_eq!((&timed["job"], &timed["enabled"]), (&made["job"], &false.into()));
+    let other = done(&[
+        "--set",
+        &format!("engineVersion={older}"),
+        "--set",
+        "executor_num=3",
+        "--unset",
+        "ttl",
+        "--end",
+        "",
+        "--",
+        "--now",
+        "x, y",
+    ]);
+    assert_eq!((&other["cron"], &other["endDate"]), (&timed["cron"], &Value::Null));
+    assert_eq!((&other["job"]["engineVersion"], &other["job"]["ttl"]), (&older.as_str().into(), &Value::Null));
+    assert_eq!(other["job"]["containerName"], made["job"]["containerName"]);
+    assert_eq!(parameter(&other, "executor_num"), Some("3".into()));
+    assert_eq!(parameter(&other, "arguments_json"), Some(r#"["--now","x, y"]"#.into()));
+    assert_eq!(parameter(&done(&["--no-arguments"]), "arguments_json"), None);
+    // Nothing is changed of what is wrong, or where nothing is named.
+    for wrong in
+        [&["--set", "executor_num=many", "--cron", "@daily"][..], &["--cron", "x"], &["--set", "colour=red"], &[]]
+    {
+        let output = edit(wrong);
+        assert!(!output.status.success(), "{wrong:?}: {}", support::text(&output.stdout));
+    }
+    assert_eq!(stack.json(&["schedule", "show", "once.py"])["cron"], "30 4 * * *");
+}

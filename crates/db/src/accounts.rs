@@ -147,7 +147,8 @@ fn account(row: &SqliteRow) -> Result<Account, Error> {
     })
 }
 
-fn project(row: &SqliteRow) -> Result<Project, Error> {
+/// The columns of [`Project`].
+pub(crate) fn project(row: &SqliteRow) -> Result<Project, Error> {
     Ok(Project {
         id: parse("projects.id", row.try_get("id")?)?,
         account: parse("projects.account", row.try_get("account")?)?,

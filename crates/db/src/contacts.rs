@@ -4,7 +4,11 @@ use jiff::Timestamp;
 use model::{AccountId, ProjectId};
 use sqlx::{Row as _, sqlite::SqliteRow};
 
-use crate::{Db, Error, Tx, micros, parse, time};
+use crate::{
+    Db, Error, Tx,
+    accounts::{self, Project},
+    micros, parse, time,
+};
 
 /// The contacts of a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +57,20 @@ pub async fn find(db: &Db, project: &ProjectId) -> Result<Option<Contacts>, Erro
         .fetch_optional(db.readers())
         .await?;
     row.as_ref().map(contacts).transpose()
+}
+
+/// A project with its contacts.
+pub async fn project(db: &Db, project: &ProjectId) -> Result<Option<(Project, Option<Contacts>)>, Error> {
+    let row = sqlx::query(
+        "SELECT p.id, p.account, p.name, p.authorized, p.created, p.region, c.admin, c.tech, c.billing
+         FROM projects AS p LEFT JOIN project_contacts AS c ON c.project = p.id WHERE p.id = ?",
+    )
+    .bind(project.as_str())
+    .fetch_optional(db.readers())
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let has_contacts = row.try_get::<Option<&str>, _>("admin")?.is_some();
+    Ok(Some((accounts::project(&row)?, has_contacts.then(|| contacts(&row)).transpose()?)))
 }
 
 /// The contacts of a project, as this transaction sees them.

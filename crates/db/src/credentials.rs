@@ -95,6 +95,28 @@ pub async fn application_by_key(db: &Db, key: &str) -> Result<Option<Application
     row.as_ref().map(application).transpose()
 }
 
+/// What a signed call names: the application of a public key, and the credential of a hashed consumer key, whosever it is.
+pub async fn of_call(
+    db: &Db,
+    application_key: &str,
+    key_hash: &[u8],
+) -> Result<(Option<Application>, Option<Credential>), Error> {
+    let row = sqlx::query(
+        "SELECT a.id AS a_id, a.account AS a_account, a.key AS a_key, a.secret AS a_secret, a.name AS a_name,
+                a.description AS a_description, a.created AS a_created,
+                c.id, c.application, c.account, c.person, c.key_hash, c.token_hash, c.status, c.rules, c.allowed_ips,
+                c.redirection, c.created, c.expiration, c.last_use
+         FROM (SELECT 1) LEFT JOIN applications AS a ON a.key = ? LEFT JOIN credentials AS c ON c.key_hash = ?",
+    )
+    .bind(application_key)
+    .bind(key_hash)
+    .fetch_one(db.readers())
+    .await?;
+    let is_there = |id: &str| -> Result<bool, Error> { Ok(row.try_get::<Option<i64>, _>(id)?.is_some()) };
+    let found = is_there("a_id")?.then(|| application_named(&row, "a_")).transpose()?;
+    Ok((found, is_there("id")?.then(|| credential(&row)).transpose()?))
+}
+
 /// Some application, the oldest: its secret is opened where there is none of that key, so that the work is the same.
 pub async fn any_application(db: &Db) -> Result<Option<Application>, Error> {
     let row = sqlx::query(
@@ -159,19 +181,6 @@ pub async fn insert(tx: &mut Tx, credential: &Credential) -> Result<i64, Error> 
     .execute(tx.connection())
     .await?;
     Ok(done.last_insert_rowid())
-}
-
-/// The credential of that hashed consumer key.
-pub async fn by_key(db: &Db, key_hash: &[u8]) -> Result<Option<Credential>, Error> {
-    let row = sqlx::query(
-        "SELECT id, application, account, person, key_hash, token_hash, status, rules, allowed_ips, redirection, created,
-                expiration, last_use
-         FROM credentials WHERE key_hash = ?",
-    )
-    .bind(key_hash)
-    .fetch_optional(db.readers())
-    .await?;
-    row.as_ref().map(credential).transpose()
 }
 
 /// The credential of that hashed validation token.
@@ -324,14 +333,21 @@ pub async fn touch(tx: &mut Tx, uses: &[(i64, Timestamp)]) -> Result<(), Error> 
 }
 
 fn application(row: &SqliteRow) -> Result<Application, Error> {
+    application_named(row, "")
+}
+
+/// The application in the columns whose names begin so.
+fn application_named(row: &SqliteRow, begin: &str) -> Result<Application, Error> {
+    let name = |column: &str| format!("{begin}{column}");
+    let text = |column: &str| row.try_get::<&str, _>(name(column).as_str());
     Ok(Application {
-        id: row.try_get("id")?,
-        account: parse("applications.account", row.try_get("account")?)?,
-        key: row.try_get("key")?,
-        sealed_secret: row.try_get("secret")?,
-        name: row.try_get("name")?,
-        description: row.try_get("description")?,
-        created: time("applications.created", row.try_get("created")?)?,
+        id: row.try_get(name("id").as_str())?,
+        account: parse("applications.account", text("account")?)?,
+        key: text("key")?.to_owned(),
+        sealed_secret: row.try_get(name("secret").as_str())?,
+        name: text("name")?.to_owned(),
+        description: text("description")?.to_owned(),
+        created: time("applications.created", row.try_get(name("created").as_str())?)?,
     })
 }
 

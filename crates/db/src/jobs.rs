@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use model::{Attempt, AttemptNo, Cores, EndReason, Job, JobId, JobStatus, MiB, ProjectId, Quota, SandboxId, Usage};
 use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 
-use crate::{Db, Error, Tx, micros, number, parse, time};
+use crate::{Db, Error, Tx, micros, number, parse, quotas, time};
 
 /// A job that waits, as the scheduler sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,6 +166,24 @@ pub async fn find(db: &Db, id: JobId) -> Result<Option<Job>, Error> {
     .fetch_optional(db.readers())
     .await?;
     row.as_ref().map(job).transpose()
+}
+
+/// The job of that id, and the place of the log of its newest attempt.
+pub async fn find_with_log(db: &Db, id: JobId) -> Result<Option<(Job, Option<LogPlace>)>, Error> {
+    let row = sqlx::query(
+        "SELECT jobs.id, jobs.project, spec, status, jobs.created, jobs.started, jobs.ended, return_code, jobs.reason,
+             logs_address, attempt, since, not_before, retried, forgotten,
+             log_key, spool_removed IS NULL AS spooled
+         FROM jobs LEFT JOIN attempts ON attempts.job = jobs.id AND attempts.number = jobs.attempt
+         WHERE jobs.id = ?",
+    )
+    .bind(id.to_string())
+    .fetch_optional(db.readers())
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let wrapped_key: Option<Vec<u8>> = row.try_get("log_key")?;
+    let spooled = row.try_get("spooled")?;
+    Ok(Some((job(&row)?, wrapped_key.map(|wrapped_key| LogPlace { wrapped_key, spooled }))))
 }
 
 /// The job of that id, as this transaction sees it.
@@ -336,13 +354,8 @@ pub async fn used(db: &Db) -> Result<BTreeMap<ProjectId, Usage>, Error> {
     .await?;
     rows.iter()
         .map(|row| {
-            let usage = Usage {
-                jobs: number("attempts", row.try_get("jobs")?)?,
-                cores: Cores(number("jobs.cores", row.try_get("cores")?)?),
-                memory: MiB(number("jobs.memory", row.try_get("memory")?)?),
-                storage: MiB(number("jobs.storage", row.try_get("storage")?)?),
-            };
-            Ok((parse("jobs.project", row.try_get("project")?)?, usage))
+            let used = usage(row, ["jobs", "cores", "memory", "storage"])?;
+            Ok((parse("jobs.project", row.try_get("project")?)?, used))
         })
         .collect()
 }
@@ -400,17 +413,45 @@ pub async fn is_held(db: &Db, id: JobId) -> Result<bool, Error> {
     Ok(row.is_some())
 }
 
-/// How many jobs of the same project wait and are older than this one.
-pub async fn waiting_before(db: &Db, project: &ProjectId, id: JobId) -> Result<u64, Error> {
+/// What a waiting job of a project waits behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// How many jobs of the project wait and are older.
+    pub before: u64,
+    /// What the project may take; no bounds where none was set.
+    pub quota: Quota,
+    /// What stands of the project's jobs.
+    pub of_project: Usage,
+    /// What stands of all jobs.
+    pub of_all: Usage,
+}
+
+/// What a waiting job of a project waits behind.
+pub async fn ahead(db: &Db, project: &ProjectId, id: JobId) -> Result<Ahead, Error> {
     let row = sqlx::query(
-        "SELECT COUNT(*) AS total FROM jobs INDEXED BY jobs_that_wait
-         WHERE project = ? AND status = 'PENDING' AND after IS NULL AND id < ?",
+        "SELECT (SELECT COUNT(*) FROM jobs INDEXED BY jobs_that_wait
+                 WHERE project = ?1 AND status = 'PENDING' AND after IS NULL AND id < ?2) AS before,
+             quotas.jobs, quotas.cores, quotas.memory, quotas.storage, standing.*
+         FROM (SELECT COUNT(*) AS all_jobs, COALESCE(SUM(jobs.cores), 0) AS all_cores,
+                   COALESCE(SUM(jobs.memory), 0) AS all_memory,
+                   COALESCE(SUM(jobs.storage), 0) AS all_storage,
+                   COUNT(*) FILTER (WHERE jobs.project = ?1) AS our_jobs,
+                   COALESCE(SUM(jobs.cores) FILTER (WHERE jobs.project = ?1), 0) AS our_cores,
+                   COALESCE(SUM(jobs.memory) FILTER (WHERE jobs.project = ?1), 0) AS our_memory,
+                   COALESCE(SUM(jobs.storage) FILTER (WHERE jobs.project = ?1), 0) AS our_storage
+               FROM attempts JOIN jobs ON jobs.id = attempts.job WHERE attempts.closed IS NULL) AS standing
+             LEFT JOIN project_quotas AS quotas ON quotas.project = ?1",
     )
     .bind(project.as_str())
     .bind(id.to_string())
     .fetch_one(db.readers())
     .await?;
-    number("jobs", row.try_get("total")?)
+    Ok(Ahead {
+        before: number("jobs", row.try_get("before")?)?,
+        quota: quotas::quota(&row)?,
+        of_project: usage(&row, ["our_jobs", "our_cores", "our_memory", "our_storage"])?,
+        of_all: usage(&row, ["all_jobs", "all_cores", "all_memory", "all_storage"])?,
+    })
 }
 
 /// When the next of the jobs that pause before a retry may start; `None` where none does after `now`.
@@ -636,6 +677,16 @@ fn job(row: &SqliteRow) -> Result<Job, Error> {
         not_before: time("jobs.not_before", row.try_get("not_before")?)?,
         retried: number("jobs.retried", row.try_get("retried")?)?,
         forgotten: number("jobs.forgotten", row.try_get("forgotten")?)?,
+    })
+}
+
+/// What is used, from columns of these names: jobs, cores, memory, storage.
+fn usage(row: &SqliteRow, [jobs, cores, memory, storage]: [&str; 4]) -> Result<Usage, Error> {
+    Ok(Usage {
+        jobs: number("attempts", row.try_get(jobs)?)?,
+        cores: Cores(number("jobs.cores", row.try_get(cores)?)?),
+        memory: MiB(number("jobs.memory", row.try_get(memory)?)?),
+        storage: MiB(number("jobs.storage", row.try_get(storage)?)?),
     })
 }
 

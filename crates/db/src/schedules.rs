@@ -250,11 +250,19 @@ pub async fn runs(db: &Db, id: ScheduleId, limit: u32) -> Result<Vec<ScheduleRun
     rows.iter().map(run).collect()
 }
 
-/// Schedules that go on, name a version and whose owners were not told of it on an occasion, at most `limit`.
-pub async fn untold(db: &Db, version: &EngineVersion, occasion: &str, limit: u32) -> Result<Vec<Untold>, Error> {
+/// Schedules that go on, name a version and whose owners were not told of it on an occasion, in the order of their ids, from
+/// behind one on; at most `limit`.
+pub async fn untold(
+    db: &Db,
+    version: &EngineVersion,
+    occasion: &str,
+    behind: Option<ScheduleId>,
+    limit: u32,
+) -> Result<Vec<Untold>, Error> {
     let rows = sqlx::query(UNTOLD)
         .bind(version.as_str())
         .bind(occasion)
+        .bind(behind.map_or_else(String::new, |id| id.to_string()))
         .bind(i64::from(limit))
         .fetch_all(db.readers())
         .await?;
@@ -271,25 +279,33 @@ pub async fn untold(db: &Db, version: &EngineVersion, occasion: &str, limit: u32
 }
 
 /// Writes that the owner of a schedule was told of a version on an occasion; whether that was not written yet, and the
-/// schedule is there.
+/// schedule is there and still that account's.
 pub async fn told(
     tx: &mut Tx,
     id: ScheduleId,
+    owner: &AccountId,
     version: &EngineVersion,
     occasion: &str,
     at: Timestamp,
 ) -> Result<bool, Error> {
     let done = sqlx::query(
         "INSERT OR IGNORE INTO engine_notices (schedule, version, occasion, at)
-         SELECT id, ?, ?, ? FROM schedules WHERE id = ?",
+         SELECT id, ?, ?, ? FROM schedules WHERE id = ? AND account = ?",
     )
     .bind(version.as_str())
     .bind(occasion)
     .bind(micros(at))
     .bind(id.to_string())
+    .bind(owner.as_str())
     .execute(tx.connection())
     .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Forgets what the owner of a schedule was told: another one was not.
+pub async fn forget_told(tx: &mut Tx, id: ScheduleId) -> Result<(), Error> {
+    sqlx::query("DELETE FROM engine_notices WHERE schedule = ?").bind(id.to_string()).execute(tx.connection()).await?;
+    Ok(())
 }
 
 fn request(schedule: &Schedule) -> Result<String, Error> {
@@ -345,10 +361,10 @@ const DUE: &str =
     "SELECT * FROM schedules WHERE next_run <= ?1 AND (next_run, id) > (?2, ?3) ORDER BY next_run, id LIMIT ?4";
 const NEXT: &str = "SELECT MIN(next_run) AS next FROM schedules WHERE next_run IS NOT NULL";
 const UNTOLD: &str = "SELECT id, name, project, account FROM schedules
-         WHERE version = ?1 AND next_run IS NOT NULL
+         WHERE version = ?1 AND next_run IS NOT NULL AND id > ?3
              AND NOT EXISTS (SELECT 1 FROM engine_notices AS told
                              WHERE told.schedule = schedules.id AND told.version = ?1 AND told.occasion = ?2)
-         ORDER BY id LIMIT ?3";
+         ORDER BY id LIMIT ?4";
 
 #[cfg(test)]
 mod tests {
@@ -362,7 +378,7 @@ mod tests {
         for (statement, index) in [
             (DUE, "schedules_by_next_run ((next_run,id)>"),
             (NEXT, "schedules_by_next_run"),
-            (UNTOLD, "schedules_by_version (version=?)"),
+            (UNTOLD, "schedules_by_version (version=? AND id>?)"),
         ] {
             let plan = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")))
                 .fetch_all(db.readers())

@@ -49,9 +49,15 @@ async fn a_submit_and_a_decision_go_through_no_table() {
     }
 }
 
-/// What is as small as there are projects, or as there is room on the machine; a constant row, and a list that was given.
-const SMALL: [&str; 4] =
-    ["SCAN projects", "SCAN attempts USING INDEX attempts_that_stand", "SCAN CONSTANT ROW", "SCAN json_each"];
+/// What is as small as there are projects, or as there is room on the machine; rows that are one, and a list that was given.
+const SMALL: [&str; 6] = [
+    "SCAN projects",
+    "SCAN attempts USING INDEX attempts_that_stand",
+    "SCAN CONSTANT ROW",
+    "SCAN (subquery",
+    "SCAN standing",
+    "SCAN json_each",
+];
 
 async fn add_project(db: &Db, project: &ProjectId, created: Timestamp) {
     let account: model::AccountId = "ab1234-casemate".parse().expect("an account");
@@ -88,7 +94,8 @@ async fn submit_and_decide(db: &Db, project: &ProjectId, now: Timestamp) {
     db::jobs::next_not_before(db, now).await.expect("read");
     db::jobs::waiting_since(db, now, 100).await.expect("read");
     db::jobs::is_held(db, next.id).await.expect("read");
-    db::jobs::waiting_before(db, project, next.id).await.expect("read");
+    let ahead = db::jobs::ahead(db, project, job.id).await.expect("read");
+    assert_eq!((ahead.before, ahead.of_all), (0, model::Usage::default()));
 
     let attempt = Attempt { job: job.id, number: AttemptNo(1), created: now, started: None, ended: None };
     let id = SandboxId { job: job.id, attempt: AttemptNo(1) };
@@ -106,6 +113,11 @@ async fn submit_and_decide(db: &Db, project: &ProjectId, now: Timestamp) {
     db::jobs::find_attempt(db, id).await.expect("read");
     db::jobs::stands(db, id).await.expect("read");
     db::jobs::log_place(db, id).await.expect("read");
+    let (found, place) = db::jobs::find_with_log(db, job.id).await.expect("read").expect("a job");
+    assert_eq!((found.id, place), (job.id, None), "of no attempt yet");
+    let (found, contacts) = db::contacts::project(db, project).await.expect("read").expect("a project");
+    assert_eq!(contacts.map(|contacts| contacts.admin), Some(found.account));
+    assert_eq!(db::credentials::of_call(db, "nobody", b"'s").await.expect("read"), (None, None));
     db::jobs::spooled(db, now, 100).await.expect("read");
 }
 

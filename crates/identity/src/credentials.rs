@@ -548,7 +548,6 @@ fn too_old(created: Timestamp, now: Timestamp) -> bool {
     now.duration_since(created) > jiff::SignedDuration::try_from(PENDING_FOR).unwrap_or(jiff::SignedDuration::MAX)
 }
 
-/// One answer for a token that never was, was used, or is too old.
 /// Who grants a credential, as it was when it proved itself for this.
 enum Granter<'a> {
     Operator,
@@ -556,6 +555,7 @@ enum Granter<'a> {
     Key(&'a Credential),
 }
 
+/// One answer for a token that never was, was used, or is too old.
 fn no_pending() -> Error {
     Error::NotFound { kind: "pending credential", id: "of this token".to_owned() }
 }

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use model::{AccountId, ProjectId};
 
 use crate::{
-    AccessRule, Error, Facts, GroupRole, Iam, Identity, Method, Part, Project, Question, Urn, UrnKind, Verdict,
-    client_urn, group_urn,
+    AccessRule, Contacts, Error, Facts, GroupRole, Iam, Identity, Method, Part, Project, Question, Urn, UrnKind,
+    Verdict, client_urn, group_urn,
     people::person_identity,
     service_accounts::{client_identity, token_id},
     sessions::federated_identity,
@@ -248,17 +248,18 @@ impl Identity {
         resource: Resource,
         at: Timestamp,
     ) -> Result<Decision, Error> {
-        let project = match &resource {
+        let found = match &resource {
             Resource::Account(_) => None,
-            Resource::Project(id) => self.project(id).await?,
+            Resource::Project(id) => db::contacts::project(&self.db, id).await?,
         };
+        let (project, contacts) = found.map_or((None, None), |(project, contacts)| (Some(project), contacts));
         let (allowed, reason) = match &resource {
             _ if is_of_store(&subject.identities) => (false, ONLY_OF_STORE.to_owned()),
             Resource::Account(id) if *id == subject.account && subject.is_admin => {
                 (true, "the account's own account".to_owned())
             }
             Resource::Account(id) => told(&self.told_by(id, subject, action, &resource, at).await?),
-            Resource::Project(id) => match self.contacts(id).await? {
+            Resource::Project(_) => match contacts.map(Contacts::from) {
                 None => (false, "no such project".to_owned()),
                 Some(contacts) => {
                     let kind = contacts.kind_for(&subject.account, Part::of_action(action));

@@ -74,14 +74,15 @@ impl Identity {
     /// Who signed this request. Rules of the credential are asked for later, by [`Caller::may_call`].
     pub async fn authenticate(&self, request: &SignedRequest<'_>, now: Timestamp) -> Result<Caller, Refusal> {
         let application_key = request.application.ok_or(Refusal::InvalidKey)?;
-        let application = self.application_by_key(application_key).await?;
         let (Some(consumer), Some(timestamp), Some(signature)) =
             (request.consumer, request.timestamp, request.signature)
         else {
-            application.ok_or(Refusal::InvalidKey)?;
+            self.application_by_key(application_key).await?.ok_or(Refusal::InvalidKey)?;
             return Err(Refusal::NoCredential);
         };
-        let stored = db::credentials::by_key(&self.db, &random::sha256(consumer)).await.map_err(Error::from)?;
+        let found = db::credentials::of_call(&self.db, application_key, &random::sha256(consumer)).await;
+        let (application, stored) = found.map_err(Error::from)?;
+        let application = application.map(Application::from);
         // The signature is computed in any case, so that no time tells which keys there are.
         let right = match self.secret_of(application.as_ref()).await? {
             Some(secret) => verify(request, &secret, consumer, timestamp, signature),

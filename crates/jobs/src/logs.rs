@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use model::{AttemptNo, JobId, JobStatus, LogLine, ProjectId, SandboxId};
 
 use crate::{
-    Error, Inner, LogQuery, query,
+    Error, Inner, LogQuery,
     record::LOG_KEY,
     spool::{self, Reader},
 };
@@ -23,16 +23,15 @@ pub struct Logs {
 }
 
 pub(crate) async fn read(jobs: &Inner, project: &ProjectId, id: JobId, query: &LogQuery) -> Result<Logs, Error> {
-    let job = query::find(jobs, project, id).await?.ok_or(Error::NotFound)?;
+    let found = db::jobs::find_with_log(&jobs.parts.db, id).await?.filter(|(job, _)| job.project == *project);
+    let (job, place) = found.ok_or(Error::NotFound)?;
     let started = job.started.unwrap_or(job.created);
     let mut logs = Logs { lines: Vec::new(), address: job.logs_address, started, ended: job.ended };
     if job.attempt == 0 || job.status == JobStatus::Pending {
         return Ok(logs);
     }
     let attempt = SandboxId { job: id, attempt: AttemptNo(job.attempt) };
-    let Some(place) = db::jobs::log_place(&jobs.parts.db, attempt).await?.filter(|place| place.spooled) else {
-        return Ok(logs);
-    };
+    let Some(place) = place.filter(|place| place.spooled) else { return Ok(logs) };
     let key = jobs.parts.keys.unwrap(project, LOG_KEY, &place.wrapped_key)?;
     let (dir, query) = (jobs.spool(attempt), query.clone());
     logs.lines = match tokio::task::spawn_blocking(move || Reader::open(&dir, &key).read(&query)).await? {

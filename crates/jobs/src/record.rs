@@ -112,8 +112,8 @@ pub(crate) async fn started(jobs: &Inner, id: SandboxId, at: Timestamp) -> Resul
     write(jobs, tx, &job, from, Actor::system()).await
 }
 
-/// An attempt has ended: its job with it, or the job waits for another one.
-pub(crate) async fn ended(jobs: &Inner, id: SandboxId, end: &End) -> Result<(), Error> {
+/// An attempt has ended: its job with it, or the job waits for another one. `uploaded` is recorded with it.
+pub(crate) async fn ended(jobs: &Inner, id: SandboxId, end: &End, uploaded: Option<&Entry>) -> Result<(), Error> {
     let ran = end.started.and_then(|started| Duration::try_from(end.ended.duration_since(started)).ok());
     let event = LifeEvent::AttemptEnded {
         attempt: id.attempt.0,
@@ -121,14 +121,14 @@ pub(crate) async fn ended(jobs: &Inner, id: SandboxId, end: &End) -> Result<(), 
         return_code: end.return_code,
         ran: ran.unwrap_or_default(),
     };
-    attempt_over(jobs, id, &event, end.started, end.ended).await
+    attempt_over(jobs, id, &event, end.started, end.ended, uploaded).await
 }
 
 /// An attempt that never started user code is given up: its job waits again, or ends where it was asked to stop or
 /// has had enough attempts.
 pub(crate) async fn voided(jobs: &Inner, id: SandboxId, why: &str) -> Result<(), Error> {
     let event = LifeEvent::AttemptVoided { attempt: id.attempt.0, why: why.to_owned() };
-    attempt_over(jobs, id, &event, None, now()).await
+    attempt_over(jobs, id, &event, None, now(), None).await
 }
 
 async fn attempt_over(
@@ -137,6 +137,7 @@ async fn attempt_over(
     event: &LifeEvent,
     started: Option<Timestamp>,
     ended: Timestamp,
+    uploaded: Option<&Entry>,
 ) -> Result<(), Error> {
     let mut tx = jobs.parts.db.begin().await?;
     let Some(mut job) = rows::find_in(&mut tx, id.job).await? else { return Ok(()) };
@@ -151,6 +152,9 @@ async fn attempt_over(
     // Of a job that was asked to stop that is the cause, whatever became of its program.
     let reason = job.reason.clone().filter(|_| ends_job).or_else(|| cause(event));
     rows::attempt_ended(&mut tx, id, ended, reason.as_ref()).await?;
+    if let Some(uploaded) = uploaded {
+        jobs.parts.audit.record_in(&mut tx, uploaded).await?;
+    }
     if !is_changed {
         return Ok(tx.commit().await?);
     }

@@ -37,17 +37,16 @@ async fn waiting(jobs: &Inner, job: &Job) -> Result<Standing, Error> {
         let reason = format!("it waits for job {} to be {}", after.job, after.ended.as_str());
         return Ok(Standing { reason: Some(reason), place: None, deadline: job.deadline() });
     }
-    let before = db::jobs::waiting_before(db, &job.project, job.id).await?;
+    let ahead = db::jobs::ahead(db, &job.project, job.id).await?;
+    let place = Some(ahead.before + 1);
     if jobs.aside.holds(&job.project) {
         let reason = Some("the key of its project cannot be opened; the operator is told why".to_owned());
-        return Ok(Standing { reason, place: Some(before + 1), deadline: job.deadline() });
+        return Ok(Standing { reason, place, deadline: job.deadline() });
     }
-    let used = db::jobs::used(db).await?;
-    let quota = db::quotas::find(db, &job.project).await?;
-    let total = used.values().fold(Usage::default(), |sum, one| sum + *one);
-    let ours = used.get(&job.project).copied().unwrap_or_default();
-    let reason = why(job, record::now(), before, (&quota, &ours), (&jobs.parts.config.room(), &total));
-    Ok(Standing { reason: Some(reason), place: Some(before + 1), deadline: job.deadline() })
+    let project = (&ahead.quota, &ahead.of_project);
+    let machine = (&jobs.parts.config.room(), &ahead.of_all);
+    let reason = why(job, record::now(), ahead.before, project, machine);
+    Ok(Standing { reason: Some(reason), place, deadline: job.deadline() })
 }
 
 /// Why a job waits; `before` jobs of its project come first. Of several causes the nearest one.

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use audit::Entry;
 use futures::StreamExt as _;
 use model::{Blame, EndReason, FORCE_AFTER, Job, JobId, JobStatus, LONGEST_UPLOAD, SandboxId};
 use tokio::time::Instant;
@@ -28,7 +29,8 @@ use crate::{
 /// Watches over an attempt until nothing of it stands, or until `stop`.
 pub(crate) async fn watch(jobs: Arc<Inner>, seat: Seat, stop: CancellationToken) {
     let id = seat.id;
-    let mut attempt = Attempt { jobs: &jobs, id, asked: seat.asked.clone(), deadline: None, builds: 0, uploads: 0 };
+    let asked = seat.asked.clone();
+    let mut attempt = Attempt { jobs: &jobs, id, asked, deadline: None, builds: 0, uploads: 0, uploaded: None };
     let mut pause = SHORTEST_PAUSE;
     loop {
         let outcome = tokio::select! {
@@ -71,6 +73,8 @@ struct Attempt<'a> {
     builds: u32,
     /// How often uploading what a dead shim left of the log has failed.
     uploads: u32,
+    /// What to record of that upload with the attempt's end.
+    uploaded: Option<Entry>,
 }
 
 impl Attempt<'_> {
@@ -302,7 +306,10 @@ impl Attempt<'_> {
                 self.uploads += 1;
                 Err(cause)
             }
-            Ok(()) => Ok(()),
+            Ok(uploaded) => {
+                self.uploaded = uploaded;
+                Ok(())
+            }
         }
     }
 
@@ -342,7 +349,7 @@ impl Attempt<'_> {
 
     async fn end(&self, end: &End) -> Result<Outcome, Error> {
         fail::fail_point!("job.end.seen");
-        record::ended(self.jobs, self.id, end).await?;
+        record::ended(self.jobs, self.id, end, self.uploaded.as_ref()).await?;
         fail::fail_point!("job.end.committed");
         self.close().await
     }

@@ -23,7 +23,7 @@ use model::{
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-/// Object storage of a test: a directory, `PROJECT/BUCKET/KEY`.
+/// Object storage of a test: a directory, `PROJECT/BUCKET/KEY`; and mailboxes, each a file `ACCOUNT`.
 struct Files(PathBuf);
 
 #[async_trait]
@@ -103,8 +103,10 @@ impl Surroundings for Files {
     ) -> Result<Permission, BoxError> {
         Ok(Permission::Allowed("everybody may".to_owned()))
     }
-    async fn tell(&self, _: &mut db::Tx, _: &AccountId, _: &str, _: &str) -> Result<(), BoxError> {
-        Ok(())
+    async fn tell(&self, _: &mut db::Tx, account: &AccountId, subject: &str, _: &str) -> Result<(), BoxError> {
+        use std::io::Write as _;
+        let mailbox = self.0.join(account.as_str());
+        Ok(writeln!(std::fs::OpenOptions::new().create(true).append(true).open(mailbox)?, "{subject}")?)
     }
 }
 
@@ -531,6 +533,60 @@ async fn a_withdrawn_version_takes_no_new_job_and_ends_what_waits_for_it() {
     let actions: Vec<_> =
         entries.iter().map(|entry| entry.action.as_str()).filter(|action| action.starts_with("engine.")).collect();
     assert_eq!(actions, ["engine.restored", "engine.withdrawn"]);
+}
+
+#[tokio::test]
+async fn each_owner_of_a_schedule_is_told_a_later_one_too_and_whatever_becomes_of_the_others() {
+    let service = Service::start().await;
+    engine(service.dir.path(), "4.3.0");
+    let (by, now) = (Actor::system(), jiff::Timestamp::now());
+    let accounts: [AccountId; 3] =
+        ["ab1234-casemate", "cd1234-casemate", "ef1234-casemate"].map(|id| id.parse().expect("an account"));
+    let db = Db::open(&service.dir.path().join("casemate.sqlite")).await.expect("database");
+    let mut tx = db.begin().await.expect("transaction");
+    for id in &accounts[1..] {
+        let row = db::accounts::Account { id: id.clone(), email: String::new(), name: String::new(), created: now };
+        db::accounts::insert(&mut tx, &row).await.expect("account");
+    }
+    tx.commit().await.expect("committed");
+    db.close().await;
+    let owner =
+        |account: &AccountId| Principal { account: account.clone(), urn: format!("of {account}"), person: None };
+    let schedules = service.jobs.schedules();
+    let mut made = Vec::new();
+    for account in &accounts[..2] {
+        let request = jobs::ScheduleRequest {
+            name: Some(account.to_string()),
+            cron: Some("@daily".to_owned()),
+            job: Some(JobRequest { engine_version: Some("4.3.0".to_owned()), ..request("on", &[]) }),
+            ..jobs::ScheduleRequest::default()
+        };
+        let schedule = schedules.create(&service.ours, &request, &owner(account), None, &by, now).await;
+        made.push(schedule.expect("a schedule").id);
+    }
+    service.jobs.versions().withdraw(&"4.3.0".parse().expect("a version"), "CVE-2026-1", &by).await.expect("withdrawn");
+    let mailbox = |account: &AccountId| service.dir.path().join("objects").join(account.as_str());
+    let mails =
+        |account: &AccountId| std::fs::read_to_string(mailbox(account)).map_or(0, |mails| mails.lines().count());
+    // What is no file takes no mail.
+    std::fs::create_dir(mailbox(&accounts[0])).expect("a directory");
+    for _ in 0..2 {
+        assert!(matches!(schedules.tell_owners(now).await, Err(Error::Beside { .. })));
+        assert_eq!(mails(&accounts[1]), 1);
+    }
+    std::fs::remove_dir(mailbox(&accounts[0])).expect("removed");
+    for _ in 0..2 {
+        schedules.tell_owners(now).await.expect("told");
+        assert_eq!(accounts.each_ref().map(mails), [1, 1, 0]);
+    }
+    // A change in the name of another account, then one in the name of the same again.
+    for (end, account) in [("2100-01-01T00:00:00Z", &accounts[2]), ("2100-01-02T00:00:00Z", &accounts[2])] {
+        let change = jobs::ScheduleRequest { ends: Some(end.to_owned()), ..jobs::ScheduleRequest::default() };
+        let owner = owner(account);
+        schedules.change(&service.ours, made[1], &change, Some(&owner), &by, now).await.expect("changed");
+        schedules.tell_owners(now).await.expect("told");
+        assert_eq!(accounts.each_ref().map(mails), [1, 1, 1]);
+    }
 }
 
 #[tokio::test]

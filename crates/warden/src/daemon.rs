@@ -26,7 +26,7 @@ use crate::{
     Config, Doing, Error,
     config::Ids,
     files::{own_dir, remove_file},
-    protocol::{ContainerIo, Reply, Request, receive, send},
+    protocol::{ContainerIo, Reply, Request, receive, refuse, send},
     sandbox::Sandboxes,
 };
 
@@ -189,7 +189,7 @@ impl Daemon {
             Ok(Some(call)) => call,
             // What was a call to look whether somebody listens.
             Ok(None) => return Ok(()),
-            Err(Error::Refused(why)) => return send(stream, &Reply::Refused(why), &[]),
+            Err(Error::Refused(why)) => return refuse(stream, why, REQUEST_PATIENCE),
             Err(cause) => return Err(cause),
         };
         let name = name_of(&request);

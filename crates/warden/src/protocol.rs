@@ -4,11 +4,13 @@
 
 use std::{
     io::{self, IoSlice, Read, Write},
+    net::Shutdown,
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
     path::PathBuf,
+    time::{Duration, Instant},
 };
 
 use model::{Cores, EngineVersion, MiB, NodeName, SandboxId, Sizing};
@@ -151,6 +153,24 @@ pub(crate) fn send<T: Serialize>(stream: &mut UnixStream, message: &T, fds: &[Ra
     stream.write_all(&length[sent..]).and_then(|()| stream.write_all(&body)).map_err(connection)
 }
 
+/// Answers a message that was not read to its end, then reads on until the peer has sent all, as far as `patience` and the
+/// longest message allow: a peer whose writing fails might not look for the answer.
+pub(crate) fn refuse(stream: &mut UnixStream, why: String, patience: Duration) -> Result<(), Error> {
+    let started = Instant::now();
+    send(stream, &Reply::Refused(why), &[])?;
+    stream.shutdown(Shutdown::Write).map_err(connection)?;
+    let (mut rest, mut unread) = ([0; 8 * 1024], 1_usize << VERSION_SHIFT);
+    while unread > 0 && started.elapsed() < patience {
+        match stream.read(&mut rest) {
+            Ok(0) => break,
+            Ok(length) => unread = unread.saturating_sub(length),
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(connection(cause)),
+        }
+    }
+    Ok(())
+}
+
 /// Receives one message and its descriptors; `None` where the peer has closed.
 pub(crate) fn receive<T: DeserializeOwned>(stream: &mut UnixStream) -> Result<Option<(T, Vec<OwnedFd>)>, Error> {
     let mut length = [0_u8; 4];
@@ -238,6 +258,25 @@ mod tests {
             refused.to_string(),
             "refused: version 2 of the warden's protocol, and this process speaks version 1"
         );
+    }
+
+    #[test]
+    fn who_is_refused_before_its_message_was_read_can_send_it_all_and_is_told_why() {
+        let (mut ours, mut theirs) = UnixStream::pair().expect("a pair");
+        let refusing = std::thread::spawn(move || {
+            let Err(Error::Refused(why)) = receive::<Request>(&mut ours) else { panic!("it was not refused") };
+            refuse(&mut ours, why, Duration::from_secs(60))
+        });
+        // More than the socket takes in unread, of another version.
+        let body = vec![b' '; 8 * 1024 * 1024];
+        let word = (u32::try_from(body.len()).expect("fits") | (VERSION + 1) << VERSION_SHIFT).to_le_bytes();
+        theirs.write_all(&word).and_then(|()| theirs.write_all(&body)).expect("all was sent");
+        theirs.shutdown(Shutdown::Write).expect("still connected");
+        match receive::<Reply>(&mut theirs) {
+            Ok(Some((Reply::Refused(why), _))) => assert!(why.starts_with("version 2 "), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        refusing.join().expect("no panic").expect("answered");
     }
 
     #[test]

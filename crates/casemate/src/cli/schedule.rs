@@ -19,6 +19,8 @@ use crate::failure::Failure;
 pub enum ScheduleCommand {
     /// Submit a job again and again, at the times that cron names
     Create(Box<CreateArgs>),
+    /// Change a schedule: when it comes, its policies, its job; from then on it runs in your name
+    Edit(Box<EditArgs>),
     /// List the schedules of the project, by name
     #[command(visible_alias = "ls")]
     List,
@@ -97,10 +99,65 @@ pub struct CreateArgs {
     paused: bool,
 }
 
+/// Arguments of `schedule edit`.
+#[derive(Debug, Args)]
+#[command(after_help = EDIT_HELP, override_usage = "casemate schedule edit [OPTIONS] <SCHEDULE> [-- <ARGUMENT>...]")]
+#[command(group = clap::ArgGroup::new("change").required(true).multiple(true).args([
+    "cron", "timezone", "schedule_name", "catch_up", "catch_up_limit", "overlap", "start", "end", "set", "unset",
+    "arguments", "no_arguments",
+]))]
+pub struct EditArgs {
+    /// Its name or id
+    #[arg(value_name = "SCHEDULE")]
+    schedule: String,
+    /// Other times, as `schedule create` takes them
+    #[arg(long, value_name = "EXPRESSION")]
+    cron: Option<String>,
+    /// Another time zone of the IANA database
+    #[arg(long, value_name = "ZONE")]
+    timezone: Option<String>,
+    /// Another name of the schedule
+    #[arg(long, value_name = "NAME")]
+    schedule_name: Option<String>,
+    /// Which times that were missed come late: skip (none), latest or all
+    #[arg(long, value_name = "POLICY")]
+    catch_up: Option<String>,
+    /// How many of the newest missed times come late by --catch-up all, 1 to 100
+    #[arg(long, value_name = "NUMBER")]
+    catch_up_limit: Option<i64>,
+    /// What becomes of a time while an earlier job has not ended: skip, queue, cancel_running or allow
+    #[arg(long, value_name = "POLICY")]
+    overlap: Option<String>,
+    /// No run before this time; '' for no such bound
+    #[arg(long, value_name = "TIME")]
+    start: Option<String>,
+    /// No run after this time; '' for no such bound
+    #[arg(long, value_name = "TIME")]
+    end: Option<String>,
+    /// A field or a parameter of the job, such as engineVersion=4.1.4 or executor_num=4; may be given several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    set: Vec<(String, String)>,
+    /// A field or a parameter of the job that is to have its default; may be given several times
+    #[arg(long, value_name = "NAME")]
+    unset: Vec<String>,
+    /// Other arguments of the program, all of them, behind `--`
+    #[arg(value_name = "ARGUMENT", last = true, conflicts_with = "no_arguments")]
+    arguments: Vec<String>,
+    /// No arguments of the program
+    #[arg(long)]
+    no_arguments: bool,
+}
+
+fn assignment(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("a name, '=' and a value")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 /// Runs one.
 pub async fn run(command: ScheduleCommand, client: &Client, output: Output) -> Outcome {
     match command {
         ScheduleCommand::Create(args) => create(*args, client, output).await?,
+        ScheduleCommand::Edit(args) => edit(&args, client, output).await?,
         ScheduleCommand::List => {
             let schedules = list(client).await?;
             output::print(output, &Value::Array(schedules.clone()), || table(&schedules))?;
@@ -155,6 +212,64 @@ async fn create(args: CreateArgs, client: &Client, output: Output) -> Result<(),
         // It may have been made all the same, and needs its code then.
         Err(failed) => Err(failed.failure.help("`casemate schedule list` shows whether it was made")),
     }
+}
+
+/// What is not named stays as it is. A job is given as a whole, so that all of it is checked again.
+async fn edit(args: &EditArgs, client: &Client, output: Output) -> Result<(), Failure> {
+    let found = find(client, &args.schedule).await?;
+    let mut body = json!({});
+    for (name, value) in [
+        ("name", &args.schedule_name),
+        ("cron", &args.cron),
+        ("timezone", &args.timezone),
+        ("catchUp", &args.catch_up),
+        ("overlap", &args.overlap),
+        ("startDate", &args.start),
+        ("endDate", &args.end),
+    ] {
+        if let Some(value) = value {
+            body[name] = json!(value);
+        }
+    }
+    if let Some(limit) = args.catch_up_limit {
+        body["catchUpLimit"] = json!(limit);
+    }
+    let mut changes: Vec<(&str, Option<String>)> = Vec::new();
+    changes.extend(args.unset.iter().map(|name| (name.as_str(), None)));
+    changes.extend(args.set.iter().map(|(name, value)| (name.as_str(), Some(value.clone()))));
+    if args.no_arguments || !args.arguments.is_empty() {
+        let given = (!args.arguments.is_empty()).then(|| json!(args.arguments).to_string());
+        changes.extend([("arguments", None), ("arguments_json", given)]);
+    }
+    if !changes.is_empty() {
+        body["job"] = job_with(&found["job"], &changes);
+    }
+    let id = output::field(&found, "id");
+    let what = format!("cannot change schedule {}", args.schedule);
+    let changed = client.put(&path(client, id)?, &body, &what).await?.body;
+    output::print(output, &changed, || describe(&changed))
+}
+
+/// A job with other values of fields and parameters; `None` leaves one out. What the job has no field for is a parameter, and
+/// the service says if it knows none of that name.
+fn job_with(job: &Value, changes: &[(&str, Option<String>)]) -> Value {
+    let mut job = job.clone();
+    for (name, value) in changes {
+        if *name != PARAMETERS && job.get(*name).is_some() {
+            job[*name] = json!(value);
+            continue;
+        }
+        let mut parameters = job[PARAMETERS].as_array().cloned().unwrap_or_default();
+        let place = parameters.iter().position(|one| one["name"] == **name);
+        match (place, value) {
+            (Some(place), Some(value)) => parameters[place]["value"] = json!(value),
+            (Some(place), None) => drop(parameters.remove(place)),
+            (None, Some(value)) => parameters.push(json!({ "name": name, "value": value })),
+            (None, None) => {}
+        }
+        job[PARAMETERS] = json!(parameters);
+    }
+    job
 }
 
 async fn enable(client: &Client, schedule: &str, enabled: bool, output: Output) -> Result<(), Failure> {
@@ -280,6 +395,15 @@ fn describe(schedule: &Value) -> String {
 }
 
 const PAGE: usize = 250;
+const PARAMETERS: &str = "engineParameters";
+const EDIT_HELP: &str = "\
+What is not named stays as it is. The fields of a job are name, region, engineVersion, containerName and ttl; all else is a \
+parameter, such as main_application_code, executor_num or executor_memory (MiB). The job is checked as a submit is.
+
+Examples:
+  casemate schedule edit report.py --cron '0 4 * * *' --timezone Europe/Paris
+  casemate schedule edit report.py --set engineVersion=4.1.4 --set executor_num=4 --unset ttl
+  casemate schedule edit report.py -- --date yesterday";
 const AFTER_HELP: &str = "\
 Options may stand before or after the file. What is not an option of this command goes to the program; behind `--` \
 everything does. The job's code is brought to its bucket once, and read from there each time.
@@ -287,3 +411,41 @@ everything does. The job's code is brought to its bucket once, and read from the
 Examples:
   casemate schedule create --cron '30 2 * * *' --timezone Europe/Paris report.py
   casemate schedule create --cron @hourly --overlap queue s3://code/etl.jar --main-class com.example.Etl";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_keeps_what_is_not_named() {
+        let job = json!({
+            "name": "report", "engineVersion": "3.5.9", "ttl": "PT1H",
+            "engineParameters": [{"name": "job_type", "value": "python"}, {"name": "arguments", "value": "a, b"}],
+        });
+        let some = |text: &str| Some(text.to_owned());
+        let changes = [
+            ("engineVersion", some("4.1.4")),
+            ("ttl", None),
+            ("executor_num", some("4")),
+            ("arguments", None),
+            ("arguments_json", some("[\"c\"]")),
+            ("placement", None),
+            ("engineParameters", some("no field to set")),
+        ];
+        let changed = json!({
+            "name": "report", "engineVersion": "4.1.4", "ttl": null,
+            "engineParameters": [
+                {"name": "job_type", "value": "python"}, {"name": "executor_num", "value": "4"},
+                {"name": "arguments_json", "value": "[\"c\"]"}, {"name": "engineParameters", "value": "no field to set"},
+            ],
+        });
+        assert_eq!(job_with(&job, &changes), changed);
+    }
+
+    #[test]
+    fn an_assignment_has_a_name() {
+        assert_eq!(assignment("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert_eq!(assignment("a="), Ok(("a".to_owned(), String::new())));
+        assert!(assignment("a").is_err() && assignment("=a").is_err());
+    }
+}

@@ -100,10 +100,21 @@ impl Draft {
         Ok(Draft { name: name(&given)?, given, body })
     }
 
-    /// Reads a document that was checked when it was stored: actions that are no more are no fault.
+    /// Reads a document that was checked when it was stored: actions that are no more are no fault, nor are spellings.
     pub(super) fn stored(kind: Kind, text: &str) -> Option<Draft> {
-        let value = serde_json::from_str(text).ok()?;
+        let mut value: Value = serde_json::from_str(text).ok()?;
+        let identities = value.get_mut("identities").and_then(Value::as_array_mut).into_iter().flatten();
+        identities.for_each(respell);
+        let resources = value.get_mut("resources").and_then(Value::as_array_mut).into_iter().flatten();
+        let urns = resources.filter_map(|resource| resource.get_mut("urn"));
+        urns.filter(|urn| urn.as_str().is_some_and(|urn| urn.starts_with('*'))).for_each(respell);
         Draft::parse(kind, &value, &Actions::any()).ok()
+    }
+}
+
+fn respell(urn: &mut Value) {
+    if let Value::String(text) = urn {
+        *text = urn::respelled(text);
     }
 }
 

@@ -239,6 +239,23 @@ fn what_a_client_wrote_is_kept_as_it_wrote_it() {
 }
 
 #[test]
+fn a_policy_that_was_kept_in_another_spelling_is_read_in_the_one_that_is_asked() {
+    let of = |who: &str, what: &str| {
+        policy(
+            "x",
+            json!({ "identities": [who], "resources": [{ "urn": what }, { "urn": "urn:v1:eu:resource:vps:a%2Fb" }] }),
+        )
+    };
+    let old = of("urn:v1:eu:identity:user:ab1234-casemate/a%40b", "*/data/a%2Bb%20c");
+    let fault = Draft::parse(Kind::Policy, &old, &actions()).expect_err("another spelling");
+    assert!(fault.place.contains("identities"), "{fault}");
+    let read = Draft::stored(Kind::Policy, &old.to_string()).expect("read");
+    let new =
+        Draft::parse(Kind::Policy, &of("urn:v1:eu:identity:user:ab1234-casemate/a@b", "*/data/a+b%20c"), &actions());
+    assert_eq!(Some(read.body), new.ok().map(|draft| draft.body));
+}
+
+#[test]
 fn questions_about_objects_are_kept_by_what_was_found_and_not_by_their_names() {
     let one = policy(
         "in",

@@ -213,6 +213,9 @@ pub(super) fn parse_pattern(text: &str, kinds: &[UrnKind]) -> Result<Pattern, In
         return Err(InvalidUrn::TooLong);
     }
     let pattern = Pattern::parse(text).ok_or(InvalidUrn::Star)?;
+    if kinds.contains(&UrnKind::Identity) {
+        check_plain(pattern.fixed())?;
+    }
     if pattern.is_exact() {
         let urn = Urn::parse(text)?;
         return if kinds.contains(&urn.kind()) { Ok(pattern) } else { Err(InvalidUrn::Kind) };
@@ -267,8 +270,11 @@ pub enum InvalidUrn {
          which stands for none of A-Z a-z 0-9 - . _ ~"
     )]
     Characters,
-    /// A character of the object store is written in another way than it is asked by.
-    #[error("in the object store each of ! $ & ' ( ) + , ; = : @ / stands for itself, and is not written `%XX`")]
+    /// A character of an identity or of the object store is written in another way than it is asked by.
+    #[error(
+        "of identities and in the object store each of ! $ & ' ( ) + , ; = : @ / stands for itself, and is not written \
+         `%XX`"
+    )]
     Plain,
     /// A `*` stands where none may.
     #[error("`*` may stand once at the beginning and once at the end only")]
@@ -362,6 +368,20 @@ fn check_plain(name: &str) -> Result<(), InvalidUrn> {
     }
 }
 
+/// A pattern in the spelling that identities and objects are asked by: some were kept in another one before it was refused.
+pub(super) fn respelled(pattern: &str) -> String {
+    let mut parts = pattern.split('%');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let written = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).map(char::from);
+        match written.filter(|c| PLAIN.contains(*c)) {
+            Some(c) => text.extend([c].into_iter().chain(part.chars().skip(2))),
+            None => text.extend(['%'].into_iter().chain(part.chars())),
+        }
+    }
+    text
+}
+
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
@@ -375,6 +395,8 @@ const OWNED: [&str; 5] = ["user", "group", "credential", "publicCloudUser", "pub
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -466,6 +488,16 @@ mod tests {
             assert_eq!(parse_pattern(wrong, &kinds), Err(InvalidUrn::Plain), "{wrong}");
         }
         assert!(parse_pattern("*/data/a%20b", &kinds).is_ok());
+        let kinds = [UrnKind::Identity];
+        for (wrong, right) in [
+            ("urn:v1:eu:identity:user:ab1234/alice%40example.org", "urn:v1:eu:identity:user:ab1234/alice@example.org"),
+            ("urn:v1:eu:identity:group:ab1234/on%20call%2F*", "urn:v1:eu:identity:group:ab1234/on%20call/*"),
+            ("*%40example.org", "*@example.org"),
+        ] {
+            assert_eq!(parse_pattern(wrong, &kinds), Err(InvalidUrn::Plain), "{wrong}");
+            assert!(parse_pattern(right, &kinds).is_ok(), "{right}");
+            assert_eq!(respelled(wrong), right);
+        }
     }
 
     #[test]
@@ -491,6 +523,31 @@ mod tests {
             ("urn:v1:eu:resource:a b*", InvalidUrn::Characters),
         ] {
             assert_eq!(parse_pattern(wrong, &kinds), Err(why), "{wrong}");
+        }
+    }
+
+    proptest! {
+        /// Each byte of the key's end is written as it is, or as `%XX`.
+        #[test]
+        fn a_pattern_for_the_end_of_a_key_matches_it_or_is_refused(
+            key in "[a-c/+@ é%*.=]{1,12}",
+            from in 0_usize..12,
+            as_digits in proptest::collection::vec(any::<bool>(), 48),
+        ) {
+            let project: ProjectId = "0123456789abcdef0123456789abcdef".parse().expect("a project");
+            let asked = Urn::storage(&project, Some("data"), Some(&key));
+            let tail: String = key.chars().skip(from.min(key.chars().count() - 1)).collect();
+            let spelled: Vec<u8> = tail
+                .bytes()
+                .zip(as_digits)
+                .flat_map(|(byte, as_digits)| if as_digits { format!("%{byte:02X}").into_bytes() } else { vec![byte] })
+                .collect();
+            let Ok(spelled) = String::from_utf8(spelled) else { return Ok(()) };
+            let matches = |pattern: &str| {
+                parse_pattern(pattern, &[UrnKind::Resource]).map(|pattern| pattern.matches(asked.as_str()))
+            };
+            prop_assert_ne!(matches(&format!("*{spelled}")), Ok(false), "{} {}", spelled, asked);
+            prop_assert_eq!(matches(&format!("*{}", encoded(&tail))), Ok(true), "{}", asked);
         }
     }
 }

@@ -103,7 +103,12 @@ impl Schedules {
             None => return Err(faults.into()),
         };
         named(rows::update(&mut tx, &after).await, &after)?;
-        self.inner.parts.audit.record_in(&mut tx, &entry(&after, "changed", by)).await?;
+        if after.owner.account != before.owner.account {
+            rows::forget_told(&mut tx, id).await?;
+        }
+        let mut entry = entry(&after, "changed", by);
+        entry.detail["changed"] = json!(differences(&before, &after));
+        self.inner.parts.audit.record_in(&mut tx, &entry).await?;
         tx.commit().await?;
         self.inner.schedules_changed.notify_one();
         Ok(after)
@@ -211,6 +216,24 @@ fn entry(schedule: &Schedule, what: &str, by: &Actor) -> Entry {
         "nextRun": schedule.next_run,
     });
     entry
+}
+
+/// The fields that two states of a schedule differ in, by their names in the API.
+fn differences(before: &Schedule, after: &Schedule) -> Vec<&'static str> {
+    let all = [
+        ("name", before.name != after.name),
+        ("cron", before.cron != after.cron),
+        ("timezone", before.zone != after.zone),
+        ("catchUp", before.catch_up.as_str() != after.catch_up.as_str()),
+        ("catchUpLimit", before.catch_up != after.catch_up),
+        ("overlap", before.overlap != after.overlap),
+        ("startDate", before.starts != after.starts),
+        ("endDate", before.ends != after.ends),
+        ("enabled", before.enabled != after.enabled),
+        ("job", before.request != after.request),
+        ("owner", before.owner != after.owner),
+    ];
+    all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
 
 /// What came of a time, for the audit log: the service did it, in the name of its owner.

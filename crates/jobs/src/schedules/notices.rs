@@ -1,5 +1,6 @@
 //! What owners of schedules are told of the engine version that their schedule names: 90, 30 and 7 days before its end of life,
-//! and when it is withdrawn. Each once; what could not be told on its day is told late, and only the most urgent of it.
+//! and when it is withdrawn. Each once; what could not be told on its day is told late, and only the most urgent of it. So is an
+//! account that came to own a schedule after its day.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -122,25 +123,32 @@ fn instead(version: &EngineVersion, offer: &Offer) -> String {
     }
 }
 
-/// Tells the owners of all schedules that name the versions, each account by one text for all that are its.
+/// Tells the owners of all schedules that name the versions, each account by one text for all that are its. One that cannot be
+/// told does not keep the others from it; the first such error is the answer.
 pub(super) async fn tell(jobs: &Inner, occasions: &[Occasion], at: Timestamp) -> Result<(), Error> {
+    let mut failed = None;
     for occasion in occasions {
+        let mut behind = None;
         loop {
-            let untold = rows::untold(&jobs.parts.db, &occasion.version, &occasion.name, BATCH).await?;
+            let untold = rows::untold(&jobs.parts.db, &occasion.version, &occasion.name, behind, BATCH).await?;
             let is_last = untold.len() < BATCH as usize;
+            behind = untold.last().map(|schedule| schedule.schedule);
             let mut accounts: BTreeMap<AccountId, Vec<Untold>> = BTreeMap::new();
             for schedule in untold {
                 accounts.entry(schedule.account.clone()).or_default().push(schedule);
             }
             for (account, schedules) in accounts {
-                tell_account(jobs, occasion, &account, &schedules, at).await?;
+                if let Err(cause) = tell_account(jobs, occasion, &account, &schedules, at).await {
+                    tracing::error!(%account, cause = %watch::chain(&cause), "an owner of schedules is not told");
+                    failed.get_or_insert(cause);
+                }
             }
             if is_last {
                 break;
             }
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// Writes that an account was told, and what.
@@ -155,9 +163,9 @@ async fn tell_account(
     let mut named = Vec::new();
     for Untold { schedule, name, project, .. } in schedules {
         for included in &occasion.includes {
-            rows::told(&mut tx, *schedule, &occasion.version, included, at).await?;
+            rows::told(&mut tx, *schedule, account, &occasion.version, included, at).await?;
         }
-        if rows::told(&mut tx, *schedule, &occasion.version, &occasion.name, at).await? {
+        if rows::told(&mut tx, *schedule, account, &occasion.version, &occasion.name, at).await? {
             named.push(format!("- {name} ({schedule}), project {project}"));
         }
     }

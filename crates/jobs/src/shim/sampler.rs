@@ -117,14 +117,16 @@ impl State {
         self.history.settle();
     }
 
-    /// Takes what was sent, a bounded number of lines.
+    /// Takes what was sent, a bounded number of lines, of nodes that have a container or had one: names that the job makes up
+    /// would take the places of others.
     fn hear(&mut self) {
         let Some(reports) = &self.reports else { return };
+        let standing = self.meter.as_ref().map(Meter::nodes).unwrap_or_default();
         let mut line = [0; LONGEST_LINE];
         for _ in 0..MOST_AT_ONCE {
             let Ok(length) = reports.try_recv(&mut line) else { return };
             let Some((node, name, value)) = read_line(&line[..length]) else { continue };
-            if self.told.len() < MOST_TOLD || self.told.contains_key(&node) {
+            if standing.contains(&node) || self.history.nodes.contains_key(node.as_str()) {
                 self.told.entry(node).or_default().insert(name, value);
             }
         }
@@ -213,14 +215,13 @@ const TOLD: [(&str, &str); 12] = [
 ];
 const LONGEST_LINE: usize = 1024;
 const MOST_AT_ONCE: usize = 512;
-const MOST_TOLD: usize = 64;
 const LISTEN_EVERY: Duration = Duration::from_millis(200);
 const WRITE_EVERY: Duration = Duration::from_secs(5);
 const LAST_PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
-    use crate::history::MEASURES;
+    use crate::history::{MEASURES, NodeHistory};
 
     use super::*;
 
@@ -253,6 +254,30 @@ mod tests {
         for (_, name) in TOLD {
             assert!(MEASURES.iter().any(|measure| measure.name == name), "{name}");
         }
+    }
+
+    #[tokio::test]
+    async fn names_that_the_job_makes_up_take_no_place() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let reports = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a socket");
+        let sender = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        sender.connect(reports.local_addr().expect("bound")).expect("connected");
+        let mut history = History::new();
+        history.add("driver", 1, [("cpuTime", 1)]);
+        history.add("executor-1", 1, [("cpuTime", 1)]);
+        let (key, work) = (Key::random().expect("a key"), dir.path().join("driver/data/work"));
+        let mut state = State { key, work, meter: None, reports: Some(reports), history, told: BTreeMap::new() };
+        for number in (2..100).chain([1]) {
+            let line = format!("app.{number}.executor.runTime.count {number} 1");
+            sender.send(line.as_bytes()).expect("sent");
+        }
+        ready(state.reports.as_ref(), Instant::now()).await;
+        state.hear();
+        state.sample();
+        let runs = |node: &NodeHistory| node.values.get("runTime").cloned();
+        let found: Vec<_> = state.history.nodes.iter().map(|(name, node)| (name.as_str(), runs(node))).collect();
+        let found: Vec<_> = found.into_iter().filter(|(name, _)| *name != WHOLE_JOB).collect();
+        assert_eq!(found, [("driver", None), ("executor-1", Some(vec![None, Some(1)]))]);
     }
 
     #[test]
