@@ -157,7 +157,7 @@ fn failure(said: &str, repositories: &[String]) -> Failure {
     let problem = lines().skip_while(|line| !line.starts_with(":: problems summary")).nth(2);
     match problem {
         Some(problem) => Failure::Asked(format!("they cannot be resolved: {}", cut(problem))),
-        None => Failure::Unable(format!("Ivy failed: {}", cut(lines().last().unwrap_or("it said nothing")))),
+        None => Failure::Unable(format!("Ivy failed: {}", cut(lines().next_back().unwrap_or("it said nothing")))),
     }
 }
 
