@@ -176,19 +176,22 @@ keycloak() {
 
 # Spark 3.5 and Spark 4, side by side, by the program itself.
 engines() {
-    local program home
-    # One that was installed before Spark's committers for object stores came with it is installed anew.
+    local program home whole=true
+    # One that was installed before Spark's committers for object stores came with it is installed anew; what else an older
+    # one lacks, the program makes.
     for home in "$CASEMATE_ENGINES"/spark-[0-9]*; do
         if [ -d "$home/jars" ] && ! compgen -G "$home/jars/*spark-hadoop-cloud_*.jar" >/dev/null; then
             say "removing ${home##*/}, which lacks Spark's committers for object stores"
             rm -rf "$home"
+        elif [ -d "$home/jars" ] && ! [ -f "$home/jars/casemate-waiting.jar" ]; then
+            whole=false
         fi
     done
-    if [ "$(engine_versions | wc -l)" -ge 2 ]; then
+    if [ "$(engine_versions | wc -l)" -ge 2 ] && $whole; then
         return 0
     fi
     program=$(scripts/build.sh "$1")
-    say "installing the engines into $CASEMATE_ENGINES: some 1 GB to fetch, once"
+    say "installing the engines into $CASEMATE_ENGINES, or what they lack: some 1 GB to fetch, once"
     mkdir -p "$CASEMATE_ENGINES"
     chmod 755 "$CASEMATE_ENGINES"
     "$program" engine install --engines "$CASEMATE_ENGINES"

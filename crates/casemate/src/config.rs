@@ -1,12 +1,14 @@
 //! The server's configuration: one TOML file, every value with a default that works on one machine.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use model::{Cores, MiB, ProjectId, Region};
+use jobs::{Kept, Shape};
+use model::{Cores, EngineParameter, EngineVersion, JobRequest, JobSpec, MiB, ProjectId, Region, SpecRules};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -259,6 +261,9 @@ pub struct JobLimits {
     /// Local storage that running jobs may have asked for together, MiB; the size of the file system of the data
     /// directory when not given. A job's volumes take room as it writes to them.
     pub storage: Option<MiB>,
+    /// Runtimes that are started before their job is there, by shape; none by default. Each holds the room of its shape
+    /// until a job takes it, or needs the room.
+    pub warm: Vec<WarmSettings>,
     /// How long the logs of an ended job stay readable by the API, in seconds. They stay in object storage.
     pub log_retention_seconds: u64,
 }
@@ -294,6 +299,73 @@ impl EnvironmentSettings {
         Ok(())
     }
 }
+
+/// Runtimes of one shape that wait for jobs. A job of another shape starts as if there were none.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WarmSettings {
+    /// Version of the engine, such as `3.5.9`.
+    pub engine_version: EngineVersion,
+    /// Parameters of a job that say how large it is and where it runs, such as `placement` or `driver_memory`; what is not
+    /// named is as in a job that does not name it.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, String>,
+    /// The region of `regions` whose projects' jobs may take it; the first when not given.
+    pub region: Option<Region>,
+    /// How many, 1 to 64; 1 when not given.
+    #[serde(default = "one")]
+    pub count: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl WarmSettings {
+    /// What is to be kept in a service of these regions; or what is wrong with it.
+    pub fn kept(&self, regions: &[Region]) -> Result<Kept, Failure> {
+        let wrong = |cause: String| Failure::new(format!("jobs.warm for Spark {}: {cause}", self.engine_version));
+        if !(1..=MOST_WARM).contains(&self.count) {
+            return Err(wrong(format!("count is {}; 1 to {MOST_WARM} are possible", self.count)));
+        }
+        if let Some(name) = self.parameters.keys().find(|name| !SHAPE_PARAMETERS.contains(&name.as_str())) {
+            return Err(wrong(format!("'{name}' does not say how large a job is or where it runs"))
+                .help(format!("possible are {}", SHAPE_PARAMETERS.join(", "))));
+        }
+        let region = match self.region.as_ref().or_else(|| regions.first()) {
+            Some(region) if regions.contains(region) => region.clone(),
+            Some(region) => return Err(wrong(format!("{region} is not one of `regions`"))),
+            None => return Err(wrong("regions is empty".to_owned())),
+        };
+        let given = [("job_type", "python"), ("main_application_code", "main.py")];
+        let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let parameters = given.into_iter().chain(self.parameters.clone());
+        // The rules of a job's size stand with the job.
+        let request = JobRequest {
+            region: Some(region.to_string()),
+            engine_version: Some(self.engine_version.to_string()),
+            container_name: Some("warm".to_owned()),
+            parameters: parameters.map(|(name, value)| EngineParameter { name, value }).collect(),
+            ..JobRequest::default()
+        };
+        let rules =
+            SpecRules { regions: vec![region], versions: vec![self.engine_version.clone()], retired: Vec::new() };
+        let spec = JobSpec::parse(&request, &rules).map_err(|faults| wrong(faults.to_string()))?;
+        Ok(Kept { shape: Shape::of(&spec), count: self.count })
+    }
+}
+
+const MOST_WARM: u32 = 64;
+const SHAPE_PARAMETERS: [&str; 8] = [
+    "placement",
+    "driver_cores",
+    "driver_memory",
+    "driver_memory_overhead",
+    "executor_num",
+    "executor_cores",
+    "executor_memory",
+    "executor_memory_overhead",
+];
 
 /// How long the audit log is kept, and where its checkpoints go.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -476,7 +548,14 @@ impl Default for Config {
 
 impl Default for JobLimits {
     fn default() -> Self {
-        Self { max_running: 16, cores: None, memory: None, storage: None, log_retention_seconds: 3600 }
+        Self {
+            max_running: 16,
+            cores: None,
+            memory: None,
+            storage: None,
+            warm: Vec::new(),
+            log_retention_seconds: 3600,
+        }
     }
 }
 
@@ -559,6 +638,9 @@ impl Config {
         }
         self.environments.check()?;
         self.audit.check(&self.external_s3)?;
+        for warm in &self.jobs.warm {
+            warm.kept(&self.regions)?;
+        }
         self.metrics.as_ref().map_or(Ok(()), MetricsSettings::check)?;
         if !UID_BASES.contains(&self.warden.uid_base) {
             return Err(Failure::new(format!("warden.uid_base is {}", self.warden.uid_base)).help(format!(
@@ -698,6 +780,29 @@ mod tests {
         assert!(twice.check().expect_err("refused").to_string().contains("'hook'"));
         let unsafe_one = read(entry("hook", "http://example.org/"));
         assert!(unsafe_one.check().expect_err("refused").to_string().contains("webhook 'hook'"));
+    }
+
+    #[test]
+    fn what_waits_for_jobs_has_the_shape_of_a_job() {
+        let kept =
+            |text: &str| toml::from_str::<WarmSettings>(text).expect("TOML").kept(&["GRA".parse().expect("a region")]);
+        let one = kept("engine_version = \"3.5.9\"").expect("the shape of a job that names nothing");
+        assert_eq!((one.count, one.shape.placement, one.shape.sizing.executors), (1, model::Placement::Cluster, 1));
+        let text =
+            "engine_version = \"3.5.9\"\ncount = 3\nparameters = { placement = \"single\", driver_cores = \"2\" }";
+        let single = kept(text).expect("a single JVM");
+        assert_eq!((single.count, single.shape.sizing.executors), (3, 0));
+        assert_eq!(single.shape.sizing.driver.cores, one.shape.sizing.executor.cores + Cores(2));
+        for (wrong, why) in [
+            ("count = 0", "count is 0"),
+            ("count = 65", "count is 65"),
+            ("region = \"SBG\"", "SBG is not one of `regions`"),
+            ("parameters = { arguments = \"x\" }", "'arguments'"),
+            ("parameters = { driver_cores = \"99\" }", "driver_cores"),
+        ] {
+            let failure = kept(&format!("engine_version = \"3.5.9\"\n{wrong}")).expect_err(wrong).to_string();
+            assert!(failure.contains("jobs.warm for Spark 3.5.9") && failure.contains(why), "{failure}");
+        }
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub async fn run(
         warden: warden::Client::new(&config.warden_socket()),
         engines: Arc::clone(&engines),
         surroundings: surroundings.clone(),
-        config: job_config(&config, &objects_url),
+        config: job_config(&config, &objects_url)?,
     });
     let api_config = Arc::new(api::Config {
         public_urls: config.api.public_urls(api_address),
@@ -283,11 +283,12 @@ fn domains(urls: &[String]) -> Vec<String> {
         .collect()
 }
 
-fn job_config(config: &Config, objects_url: &str) -> jobs::Config {
+fn job_config(config: &Config, objects_url: &str) -> Result<jobs::Config, Failure> {
     let machine = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
-    jobs::Config {
+    Ok(jobs::Config {
         regions: config.regions.clone(),
         max_running: config.jobs.max_running,
+        warm: config.jobs.warm.iter().map(|warm| warm.kept(&config.regions)).collect::<Result<_, _>>()?,
         cores: config.jobs.cores.unwrap_or(Cores(machine * SHARES_OF_A_CORE)),
         memory: config.jobs.memory.unwrap_or_else(machine_memory),
         storage: config.jobs.storage.unwrap_or_else(|| disk_size(&config.data)),
@@ -299,7 +300,7 @@ fn job_config(config: &Config, objects_url: &str) -> jobs::Config {
             maven: config.environments.maven.iter().map(ToString::to_string).collect(),
             place: config.data.join("environments"),
         },
-    }
+    })
 }
 
 /// The machine's memory less what the service itself needs; a small machine's where it cannot be told.

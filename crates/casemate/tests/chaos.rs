@@ -23,11 +23,18 @@ fn every_job_ends_in_a_true_state_whatever_is_killed() {
     println!("CASEMATE_CHAOS_SEED={seed}");
     let mut chaos = Chaos::begin(seed);
     for round in 0..KILLS {
+        // None is made to wait while jobs do; then the kill comes when one may just be taken.
+        let rested = round % REST_EVERY == REST_EVERY - 1;
+        if rested {
+            wait_for("every job to end", Duration::from_secs(600), || chaos.open().is_empty());
+            chaos.stack.until_one_waits();
+        }
         chaos.submit();
         chaos.cancel_one_in(20);
-        std::thread::sleep(Duration::from_millis(2_000 + chaos.dice.below(4_000)));
+        let least = if rested { 0 } else { 2_000 };
+        std::thread::sleep(Duration::from_millis(least + chaos.dice.below(2 * least + 300)));
         let victim = chaos.kill();
-        println!("{round} {} of {}", victim.kind, victim.job.as_deref().unwrap_or("all"));
+        println!("{round} {} of {}", victim.kind, victim.sandbox.as_deref().unwrap_or("all"));
         chaos.killed.push(victim);
     }
     chaos.come_to_rest();
@@ -37,10 +44,10 @@ fn every_job_ends_in_a_true_state_whatever_is_killed() {
     chaos.was_a_test();
 }
 
-/// What was killed, and whose it was.
+/// What was killed, and of which sandbox.
 struct Victim {
     kind: &'static str,
-    job: Option<String>,
+    sandbox: Option<String>,
 }
 
 /// A job that was asked for.
@@ -63,7 +70,7 @@ struct Chaos {
 
 impl Chaos {
     fn begin(seed: u64) -> Chaos {
-        let stack = Stack::with(AT_ONCE, &[]);
+        let stack = Stack::configured(&configuration());
         let run = fs::canonicalize(stack.text("config")).expect("a path");
         let instance = run.parent().and_then(|run| run.file_name()).expect("a name").to_string_lossy().into_owned();
         assert!(stack.run(&["bucket", "create", BUCKET]).status.success());
@@ -146,21 +153,22 @@ impl Chaos {
                 std::thread::sleep(Duration::from_millis(50));
                 continue;
             }
-            let (job, pid) = living.swap_remove(self.dice.index(living.len()));
+            let (sandbox, pid) = living.swap_remove(self.dice.index(living.len()));
             let pid = nix::unistd::Pid::from_raw(pid);
             // It may have ended by itself since: then another one.
             if nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).is_ok() {
-                return Victim { kind, job };
+                return Victim { kind, sandbox };
             }
         }
     }
 
-    /// Processes of this stack of a kind, each with its job.
+    /// Processes of this stack of a kind, each with its sandbox: of a job, or one that waits for a job.
     fn living(&self, kind: &str) -> Vec<(Option<String>, i32)> {
         if let "serve" | "warden" = kind {
             let pid = self.stack.ready(&format!("{kind}_pid"));
             return pid.as_i64().and_then(|pid| i32::try_from(pid).ok()).map(|pid| (None, pid)).into_iter().collect();
         }
+        let made = words(&self.stack.log(), "sandbox made", "sandbox=");
         let mut found = Vec::new();
         for process in fs::read_dir("/proc").expect("processes").flatten() {
             let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
@@ -175,12 +183,12 @@ impl Chaos {
             let is = match kind {
                 "shim" => command.contains(" shim --sandbox "),
                 "monitor" => command.contains(" monitor --bundle "),
-                "driver" => node == "driver" && command.contains("org.apache.spark.deploy.SparkSubmit"),
+                "driver" => node == "driver" && command.contains("java"),
                 _ => node.starts_with("executor-") && command.contains("java"),
             };
-            let job = self.asked.values().find(|job| cgroup.contains(&job.id)).map(|job| job.id.clone());
-            if is && job.is_some() {
-                found.push((job, pid));
+            let sandbox = made.iter().find(|name| cgroup.contains(*name));
+            if is && sandbox.is_some() {
+                found.push((sandbox.cloned(), pid));
             }
         }
         found
@@ -196,6 +204,9 @@ impl Chaos {
 
     /// What the service says of jobs that is not so.
     fn wrong(&self) -> Vec<String> {
+        let log = self.stack.log();
+        let taken: BTreeMap<String, String> =
+            words(&log, TAKEN, "sandbox=").into_iter().zip(words(&log, TAKEN, "id=")).collect();
         let mut marks: BTreeMap<String, (usize, usize)> = BTreeMap::new();
         let mut wrong = Vec::new();
         for key in self.stack.keys(BUCKET, "") {
@@ -216,7 +227,10 @@ impl Chaos {
             let killed: BTreeSet<&str> = self
                 .killed
                 .iter()
-                .filter(|victim| victim.job.as_ref() == Some(&asked.id))
+                .filter(|victim| {
+                    let sandbox = victim.sandbox.as_deref().unwrap_or_default();
+                    taken.get(sandbox).map_or(sandbox, String::as_str).starts_with(&asked.id)
+                })
                 .map(|victim| victim.kind)
                 .collect();
             let mut say = |why: &str| {
@@ -308,7 +322,26 @@ impl Chaos {
         println!("{} jobs {counts:?}, killed {killed:?}", self.shown.len());
         assert!(ended("COMPLETED") >= 10 && ended("FAILED") >= 5, "{counts:?}");
         assert!(KINDS.iter().all(|kind| killed.contains_key(kind)), "{killed:?}");
+        let taken = words(&self.stack.log(), TAKEN, "sandbox=").len();
+        println!("{taken} runtimes that waited were taken");
+        assert!(taken > 0);
     }
+}
+
+/// At most so many jobs at once, and a runtime that waits for those of one shape.
+fn configuration() -> String {
+    format!(
+        "[api]\nlisten = '127.0.0.1:0'\n[s3]\nlisten = '127.0.0.1:0'\n[jobs]\nmax_running = {AT_ONCE}\n[[jobs.warm]]\n\
+         engine_version = '{}'\nparameters = {{ placement = 'single' }}\n",
+        versions()[0]
+    )
+}
+
+/// What stands behind `name` in each line of a log that has `mark`.
+fn words(log: &str, mark: &str, name: &str) -> Vec<String> {
+    let name = format!(" {name}");
+    let lines = log.lines().filter(|line| line.contains(mark));
+    lines.filter_map(|line| line.split(&name).nth(1)?.split(' ').next().map(str::to_owned)).collect()
 }
 
 /// An operator's command on a data directory.
@@ -343,7 +376,10 @@ impl Dice {
 }
 
 const BUCKET: &str = "marks";
+const TAKEN: &str = "an attempt takes a runtime that waits";
 const KILLS: usize = 100;
+/// After so many kills the jobs have rest until a runtime waits.
+const REST_EVERY: usize = 10;
 /// Jobs that run at once; a few more wait.
 const AT_ONCE: u32 = 3;
 const OPEN: usize = 5;

@@ -3,13 +3,10 @@
 
 mod support;
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde_json::Value;
-use support::{Stack, program};
+use support::{Kills, Stack, program, starts};
 
 /// Points between two durable steps of `serve`, in the order of a job's life. A new one is tried at once.
 fn points() -> Vec<&'static str> {
@@ -196,38 +193,4 @@ fn a_log_that_is_uploaded_for_a_dead_shim_is_recorded_once_though_serve_is_kille
     let [entry] = entries.as_array().expect("a list").as_slice() else { panic!("one entry: {entries}") };
     assert!(entry["resource"].as_str().is_some_and(|resource| resource.ends_with(&id)), "{entry}");
     assert!(entry["detail"]["files"].as_u64().is_some_and(|files| files >= 1), "{entry}");
-}
-
-/// Marks of the starts of user code that `once.py` left under a prefix.
-fn starts(stack: &Stack, prefix: &str) -> std::collections::BTreeSet<String> {
-    let keys = stack.keys("starts", &format!("{prefix}/start-"));
-    keys.iter().filter_map(|key| key.split('/').nth(1).map(str::to_owned)).collect()
-}
-
-/// Points at which a process of a stack is killed, once each, and the files that say where it was.
-struct Kills {
-    points: Vec<&'static str>,
-    list: String,
-    _dir: tempfile::TempDir,
-    marker: PathBuf,
-}
-
-impl Kills {
-    fn at(points: &[&'static str]) -> Kills {
-        let dir = tempfile::tempdir().expect("a directory");
-        // Shims have users of their own.
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        std::fs::set_permissions(dir.path(), open).expect("mode");
-        Kills { points: points.to_vec(), list: points.join(","), marker: dir.path().join("killed"), _dir: dir }
-    }
-
-    fn environment(&self) -> [(&str, &str); 2] {
-        [("CASEMATE_KILL_AT", &self.list), ("CASEMATE_KILL_MARKER", self.marker.to_str().expect("path"))]
-    }
-
-    /// Points at which nobody was killed yet.
-    fn left(&self) -> Vec<&'static str> {
-        let marker = self.marker.to_str().expect("path");
-        self.points.iter().copied().filter(|point| !Path::new(&format!("{marker}.{point}")).exists()).collect()
-    }
 }

@@ -44,10 +44,37 @@ impl Report {
 #[test]
 fn a_hostile_job_gets_nowhere() {
     let stack = Stack::start();
+    gets_nowhere(&stack);
+}
+
+/// All that is true of a job that is started cold is true of one whose containers waited for it.
+#[test]
+fn a_hostile_job_gets_nowhere_in_a_runtime_that_waited_for_it() {
+    let version = versions().pop().expect("a version");
+    let stack = Stack::configured(&format!(
+        "[api]\nlisten = '127.0.0.1:0'\n[s3]\nlisten = '127.0.0.1:0'\n[[jobs.warm]]\nengine_version = '{version}'\n"
+    ));
+    stack.until_warm(1);
+    let waits = stack.sandboxes();
+    assert_eq!(waits.len(), 1, "{waits:?}");
+    // No bucket, no key and no log of any project is there for it.
+    assert!(!stack.dir.join("data/jobs").join(waits[0].replace(".1", "")).join("1/state.json").exists());
+    gets_nowhere(&stack);
+    let log = stack.log();
+    assert!(
+        log.contains(&format!("sandbox={}", waits[0])) && log.contains("an attempt takes a runtime that waits"),
+        "{log}"
+    );
+    assert!(!log.contains("a container that waited is not used"), "{log}");
+    assert!(!stack.sandboxes().contains(&waits[0]), "used once");
+}
+
+fn gets_nowhere(stack: &Stack) {
     let script = program("escape.py");
     let script = script.to_str().expect("path");
     // Another job runs beside it, whose things it must not see.
-    let other = stack.submit(&[program("sleep.py").to_str().expect("path")]);
+    let oldest = versions().swap_remove(0);
+    let other = stack.submit(&[program("sleep.py").to_str().expect("path"), "--engine-version", &oldest]);
     stack.wait_status(&other, &["RUNNING"], Duration::from_secs(60));
     let data = stack.dir.join("data");
     let secrets = [

@@ -489,6 +489,41 @@ pub async fn insert_attempt(tx: &mut Tx, attempt: &Attempt, wrapped_log_key: &[u
     Ok(())
 }
 
+/// Gives an attempt a sandbox that was made before it.
+pub async fn take_sandbox(tx: &mut Tx, id: SandboxId, sandbox: SandboxId) -> Result<(), Error> {
+    sqlx::query("UPDATE attempts SET sandbox = ?3 WHERE job = ?1 AND number = ?2")
+        .bind(id.job.to_string())
+        .bind(i64::from(id.attempt.0))
+        .bind(sandbox.to_string())
+        .execute(tx.connection())
+        .await?;
+    Ok(())
+}
+
+/// The sandbox of an attempt: one that was made before it, or else that of its own name.
+pub async fn sandbox_of(db: &Db, id: SandboxId) -> Result<SandboxId, Error> {
+    let row = sqlx::query("SELECT sandbox FROM attempts WHERE job = ? AND number = ?")
+        .bind(id.job.to_string())
+        .bind(i64::from(id.attempt.0))
+        .fetch_optional(db.readers())
+        .await?;
+    let taken: Option<String> = row.map(|row| row.try_get("sandbox")).transpose()?.flatten();
+    taken.as_deref().map_or(Ok(id), |text| parse("attempts.sandbox", text))
+}
+
+/// Whether an attempt was ever made for the sandbox; an attempt's own name counts.
+pub async fn is_of_attempt(db: &Db, sandbox: SandboxId) -> Result<bool, Error> {
+    let row = sqlx::query(
+        "SELECT 1 FROM attempts WHERE job = ?1 AND number = ?2 UNION ALL SELECT 1 FROM attempts WHERE sandbox = ?3 LIMIT 1",
+    )
+    .bind(sandbox.job.to_string())
+    .bind(i64::from(sandbox.attempt.0))
+    .bind(sandbox.to_string())
+    .fetch_optional(db.readers())
+    .await?;
+    Ok(row.is_some())
+}
+
 /// The attempt of that sandbox.
 pub async fn find_attempt(db: &Db, id: SandboxId) -> Result<Option<Attempt>, Error> {
     let row = sqlx::query("SELECT job, number, created, started, ended FROM attempts WHERE job = ? AND number = ?")
@@ -532,13 +567,17 @@ pub async fn standing(db: &Db) -> Result<Vec<SandboxId>, Error> {
     rows.iter().map(sandbox).collect()
 }
 
-/// Whether an attempt still stands.
+/// Whether an attempt still stands for a sandbox: one of its name without another sandbox, or one that took it.
 pub async fn stands(db: &Db, id: SandboxId) -> Result<bool, Error> {
-    let row = sqlx::query("SELECT 1 FROM attempts WHERE job = ? AND number = ? AND closed IS NULL")
-        .bind(id.job.to_string())
-        .bind(i64::from(id.attempt.0))
-        .fetch_optional(db.readers())
-        .await?;
+    let row = sqlx::query(
+        "SELECT 1 FROM attempts WHERE job = ?1 AND number = ?2 AND sandbox IS NULL AND closed IS NULL
+         UNION ALL SELECT 1 FROM attempts WHERE sandbox = ?3 AND closed IS NULL LIMIT 1",
+    )
+    .bind(id.job.to_string())
+    .bind(i64::from(id.attempt.0))
+    .bind(id.to_string())
+    .fetch_optional(db.readers())
+    .await?;
     Ok(row.is_some())
 }
 

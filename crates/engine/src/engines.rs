@@ -72,6 +72,17 @@ pub struct Installed {
     pub jars: Vec<String>,
     /// Whether there are class-data archives.
     pub archives: bool,
+    /// Options that this Spark asks for an executor's JVM where the user asks for none, as the install saw them. Empty where
+    /// that is not known: its JVMs then cannot wait for their job.
+    #[serde(default)]
+    pub executor_options: Vec<String>,
+}
+
+impl Installed {
+    /// Whether its JVMs can wait for their job: the install made the program for that.
+    pub fn can_wait(&self) -> bool {
+        self.jars.iter().any(|jar| jar == WAITING_JAR)
+    }
 }
 
 impl Engines {
@@ -188,6 +199,8 @@ fn read(home: &Path) -> Option<Installed> {
 
 /// The file of an engine that tells what it is and the sums of its files.
 pub(crate) const MANIFEST: &str = "manifest.json";
+/// The program of JVMs that wait, among the JARs of an engine. Its name sorts it behind what Spark itself looks for first.
+pub(crate) const WAITING_JAR: &str = "casemate-waiting.jar";
 
 #[cfg(test)]
 mod tests {

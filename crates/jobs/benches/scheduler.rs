@@ -226,6 +226,7 @@ async fn open(dir: &Path) -> (Jobs, Db, Vec<ProjectId>) {
         config: Config {
             regions: vec![region()],
             max_running: 16,
+            warm: Vec::new(),
             cores: Cores(64),
             memory: MiB::gib(256),
             storage: MiB::gib(4096),

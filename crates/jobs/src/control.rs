@@ -14,7 +14,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use model::{EndReason, JobSpec, ProjectId, Region, SandboxId};
+use model::{EndReason, JobSpec, Placement, ProjectId, Region, SandboxId, Sizing};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader},
@@ -29,8 +29,11 @@ use crate::Environment;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
-    /// The attempt; must be the one that the shim was started for.
+    /// The attempt; the shim must have been started for it, or for `sandbox`.
     pub id: SandboxId,
+    /// The sandbox that it takes, where that was made before the attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<SandboxId>,
     /// Whose job it is.
     pub project: ProjectId,
     /// What to run.
@@ -47,6 +50,20 @@ pub struct Start {
     /// What the service made for it beside the engine.
     #[serde(default, skip_serializing_if = "Environment::is_empty")]
     pub environment: Environment,
+}
+
+/// What a shim needs to start containers before there is a job for them: nothing of any project.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wait {
+    /// What they run on.
+    pub engine: engine::Installed,
+    /// Where the parts of the job will run.
+    pub placement: Placement,
+    /// How large they are.
+    pub sizing: Sizing,
+    /// The region that requests to the object gate will be signed for.
+    pub region: Region,
 }
 
 /// Keys of one attempt for the object gate.
@@ -159,6 +176,19 @@ impl Client {
         }
     }
 
+    /// Starts the containers of an attempt that is yet to come; returns once they wait for it. Refused where one was started,
+    /// or asked for before.
+    pub async fn wait(&self, wait: &Wait) -> Result<(), Error> {
+        let reply = within(UNTIL_READY, async {
+            let stream = self.open(&Request::Wait(Box::new(wait.clone()))).await?;
+            read_message(&mut BufReader::new(stream)).await?.ok_or_else(closed)
+        });
+        match reply.await? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Starts the attempt; returns once that is durable in the spool's state. A second start of the same attempt
     /// changes nothing, whatever has become of the first; another attempt's is refused.
     pub async fn start(&self, start: &Start) -> Result<(), Error> {
@@ -199,7 +229,7 @@ impl Client {
 
     async fn open(&self, request: &Request) -> Result<UnixStream, Error> {
         let mut stream = UnixStream::connect(&self.socket).await?;
-        write_line(&mut stream, &format!("{VERSION} "), request).await?;
+        write_line(&mut stream, &format!("{} ", request.version()), request).await?;
         Ok(stream)
     }
 }
@@ -228,6 +258,8 @@ impl Watch {
 pub(crate) enum Order {
     /// Start, or answer that it was; the answer is given once it is durable.
     Start(Box<Start>, oneshot::Sender<Result<(), String>>),
+    /// Start containers that wait; the answer is given once they do.
+    Wait(Box<Wait>, oneshot::Sender<Result<(), String>>),
     /// End the attempt.
     Stop(StopReason),
     /// End the shim.
@@ -292,6 +324,15 @@ async fn answer(
                 _ => Reply::Refused("the shim is ending".into()),
             }
         }
+        Request::Wait(wait) => {
+            let (answer, answered) = oneshot::channel();
+            let asked = orders.send(Order::Wait(wait, answer)).await.is_ok();
+            match answered.await {
+                Ok(Ok(())) if asked => Reply::Done,
+                Ok(Err(why)) => Reply::Refused(why),
+                _ => Reply::Refused("the shim is ending".into()),
+            }
+        }
         Request::Stop(reason) => match orders.send(Order::Stop(reason)).await {
             Ok(()) => Reply::Done,
             Err(_) => Reply::Refused("the shim is ending".into()),
@@ -333,9 +374,21 @@ async fn follow(
 enum Request {
     Phase,
     Start(Box<Start>),
+    Wait(Box<Wait>),
     Stop(StopReason),
     Watch,
     Exit,
+}
+
+impl Request {
+    /// The oldest version that has it, so that a shim of before is asked in words that it knows.
+    fn version(&self) -> u32 {
+        match self {
+            Request::Wait(_) => 2,
+            Request::Start(start) if start.sandbox.is_some() => 2,
+            Request::Start(_) | Request::Phase | Request::Stop(_) | Request::Watch | Request::Exit => 1,
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -361,7 +414,7 @@ async fn read_request<R: AsyncBufRead + Unpin>(reader: &mut R) -> Result<Option<
     let none = || Error::Protocol("a call that does not begin with its version".into());
     let end = line.iter().take(LONGEST_VERSION).position(|byte| *byte == b' ').ok_or_else(none)?;
     let version = std::str::from_utf8(&line[..end]).ok().and_then(|text| text.parse::<u32>().ok()).ok_or_else(none)?;
-    if version != VERSION {
+    if !(OLDEST..=VERSION).contains(&version) {
         return Err(Error::Version { theirs: version });
     }
     parsed(&line[end + 1..]).map(Some)
@@ -458,8 +511,11 @@ mod plain_secret {
     }
 }
 
-/// The version of this protocol. It grows with each change that a shim of before would not understand.
-pub const VERSION: u32 = 1;
+/// The version of this protocol. It grows with each change that a shim of before would not understand: 2 has calls about
+/// containers that wait.
+pub const VERSION: u32 = 2;
+/// The oldest that is understood: what it has is in the newer ones as it was.
+const OLDEST: u32 = 1;
 /// A `u32` and the space after it.
 const LONGEST_VERSION: usize = 11;
 /// Longest line: a submit body has at most 1 MiB, and a start holds its parameters as given and as parsed.
@@ -467,6 +523,8 @@ const MOST_LINE: usize = 4 * 1024 * 1024;
 /// `serve` needs one for its watch and one for a call; an old and a new `serve` may overlap.
 const MOST_CONNECTIONS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than a shim waits for its containers.
+const UNTIL_READY: Duration = Duration::from_secs(150);
 
 #[cfg(test)]
 mod tests {
@@ -573,10 +631,27 @@ mod tests {
     async fn a_call_of_another_version_is_refused_with_the_version_that_is_known() {
         let shim = shim(own_uid());
         let mut stream = UnixStream::connect(&shim.socket).await.expect("connected");
-        stream.write_all(b"2 {\"something\":\"new\"}\n").await.expect("sent");
+        stream.write_all(b"3 {\"something\":\"new\"}\n").await.expect("sent");
         let reply: Option<Reply> = read_message(&mut BufReader::new(stream)).await.expect("answered");
         let refused = unexpected(&reply.expect("an answer"));
         assert!(matches!(refused, Error::Version { theirs: VERSION }), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn what_a_shim_of_before_knows_is_said_as_it_was_and_a_service_of_before_is_heard() {
+        let plain = start();
+        let taken =
+            Start { sandbox: Some(SandboxId { job: JobId(Uuid::from_u128(8)), attempt: AttemptNo(1) }), ..start() };
+        assert!(!serde_json::to_string(&plain).expect("JSON").contains("sandbox"));
+        assert_eq!(Request::Start(Box::new(plain)).version(), 1);
+        assert_eq!(Request::Start(Box::new(taken)).version(), 2);
+        for word in ["1 \"phase\"\n", "2 \"phase\"\n"] {
+            let shim = shim(own_uid());
+            let mut stream = UnixStream::connect(&shim.socket).await.expect("connected");
+            stream.write_all(word.as_bytes()).await.expect("sent");
+            let reply: Option<Reply> = read_message(&mut BufReader::new(stream)).await.expect("answered");
+            assert!(matches!(reply, Some(Reply::Phase(Phase::Waiting))), "{reply:?}");
+        }
     }
 
     #[tokio::test]

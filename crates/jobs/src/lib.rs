@@ -11,6 +11,7 @@
 //! | `schedules` | jobs that come again by the clock; what owners of these are told of engine versions |
 //! | `watch` | one attempt: sandbox, start, what its shim says, the end of all that |
 //! | `environment` | packages of a job, of Python and of Maven: brought once, kept in its project's bucket |
+//! | `warm` | runtimes that wait for their job |
 //! | `record` | each change of a job, with its audit entry in the same transaction |
 //! | `salvage` | the log of an attempt whose shim died |
 //! | `reconcile` | what an earlier process left behind; spools that are old enough to go |
@@ -44,6 +45,7 @@ mod turns;
 mod used;
 mod versions;
 mod waiting;
+mod warm;
 mod watch;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -77,6 +79,7 @@ pub use turns::{Choice, Turns};
 pub use used::Used;
 pub use versions::{InvalidWithdrawal, Versions};
 pub use waiting::Standing;
+pub use warm::{Kept, Shape};
 
 /// The jobs of this service; a cheap handle.
 #[derive(Clone)]
@@ -115,6 +118,8 @@ pub struct Config {
     pub memory: MiB,
     /// Local storage of all these together: their volumes are made as large as they may get.
     pub storage: MiB,
+    /// Runtimes that are kept waiting for jobs.
+    pub warm: Vec<Kept>,
     /// How long the log of an ended job can be read here before it is in the bucket only.
     pub log_retention: Duration,
     /// Directory of the spools, `JOB/ATTEMPT` each.
@@ -143,8 +148,8 @@ impl Jobs {
         let (wake, schedules_changed) = (Notify::new(), Notify::new());
         let (live, aside) = (watch::Live::default(), scheduler::Aside::default());
         let environments = environment::Makings::default();
-        let metrics = Metrics::new();
-        Jobs { inner: Arc::new(Inner { parts, wake, schedules_changed, live, aside, environments, metrics }) }
+        let (metrics, warm) = (Metrics::new(), warm::Warm::default());
+        Jobs { inner: Arc::new(Inner { parts, wake, schedules_changed, live, aside, environments, metrics, warm }) }
     }
 
     /// Takes over what runs, schedules what waits and watches over it until `stop`. Jobs that run then go on.
@@ -156,7 +161,11 @@ impl Jobs {
             scheduler::run(&self.inner, &stop),
             schedules::run(&self.inner, &stop),
             schedules::tell(&self.inner, &stop),
-            reconcile::destroy_orphans(&self.inner, &stop),
+            async {
+                // What an earlier process kept waiting is an orphan, what this one keeps is not.
+                reconcile::destroy_orphans(&self.inner, &stop).await;
+                warm::keep(&self.inner, &stop).await;
+            },
             reconcile::sweep_spools(&self.inner, &stop),
         );
     }
@@ -273,6 +282,7 @@ struct Inner {
     aside: scheduler::Aside,
     environments: environment::Makings,
     metrics: Metrics,
+    warm: warm::Warm,
 }
 
 /// Why something could not be done with jobs.
@@ -355,6 +365,20 @@ pub enum Error {
 
 /// The same of the times of schedules, which no ordinary job passes.
 pub const SCHEDULE_FAULT_POINTS: &[&str] = &["schedule.asked", "schedule.committed"];
+
+/// Names of such points on the way of a runtime that waits, and of a job that takes it: those of `serve`, then those of its
+/// shim, which begin with `shim.`.
+pub const WARM_FAULT_POINTS: &[&str] = &[
+    "warm.sandbox.created",
+    "warm.waits",
+    "warm.taken",
+    "warm.committed",
+    "warm.start.prepared",
+    "warm.start.sent",
+    "shim.waits",
+    "shim.line.ready",
+    "shim.line.sent",
+];
 
 /// Names of the points between durable steps at which tests kill the process that reaches them: those of `serve`,
 /// each of which an ordinary job passes, then those of a shim, which begin with `shim.`.

@@ -33,7 +33,8 @@ pub(crate) async fn read(jobs: &Inner, project: &ProjectId, id: JobId, query: &L
     let attempt = SandboxId { job: id, attempt: AttemptNo(job.attempt) };
     let Some(place) = place.filter(|place| place.spooled) else { return Ok(logs) };
     let key = jobs.parts.keys.unwrap(project, LOG_KEY, &place.wrapped_key)?;
-    let (dir, query) = (jobs.spool(attempt), query.clone());
+    let sandbox = db::jobs::sandbox_of(&jobs.parts.db, attempt).await?;
+    let (dir, query) = (jobs.spool(sandbox), query.clone());
     logs.lines = match tokio::task::spawn_blocking(move || Reader::open(&dir, &key).read(&query)).await? {
         // Its time came while it was read.
         Err(spool::Error::File { cause, .. }) if cause.kind() == std::io::ErrorKind::NotFound => Vec::new(),

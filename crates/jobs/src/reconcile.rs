@@ -1,12 +1,12 @@
 //! What an earlier process left: sandboxes of nobody, and spools that are old enough to go. Attempts that stand are
 //! taken up by the scheduler.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use model::SandboxId;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, Inner, record, surroundings::Beside as _, watch};
+use crate::{Error, Inner, record, spool::read_state, surroundings::Beside as _, watch};
 
 /// Destroys sandboxes that no attempt of the database stands for: once, as soon as the warden answers.
 pub(crate) async fn destroy_orphans(jobs: &Inner, stop: &CancellationToken) {
@@ -37,7 +37,35 @@ async fn look_for_orphans(jobs: &Inner) -> Result<(), Error> {
             jobs.parts.surroundings.close_keys(sandbox.id).await.beside("removing the keys of an attempt")?;
         }
     }
+    // Of sandboxes that waited for a job and went with the machine or with the service, spools are left that nothing was
+    // written to.
+    let dir = jobs.parts.config.spool.clone();
+    for id in tokio::task::spawn_blocking(move || unused_spools(&dir)).await? {
+        if !db::jobs::is_of_attempt(&jobs.parts.db, id).await? {
+            jobs.parts.warden.remove_spool(id).await?;
+        }
+    }
     Ok(())
+}
+
+/// Spools without a state. One that cannot be looked into is none of these.
+fn unused_spools(dir: &Path) -> Vec<SandboxId> {
+    let names = |dir: &Path| {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>()
+    };
+    let mut found = Vec::new();
+    for job in names(dir) {
+        for attempt in names(&dir.join(&job)) {
+            let id = format!("{job}.{attempt}").parse::<SandboxId>();
+            if let Ok(id) = id
+                && matches!(read_state(&dir.join(&job).join(&attempt)), Ok(None))
+            {
+                found.push(id);
+            }
+        }
+    }
+    found
 }
 
 /// Removes spools whose time is over, some at a time.
@@ -79,7 +107,8 @@ async fn sweep(jobs: &Inner, retention: Duration) -> Result<(), Error> {
 }
 
 async fn remove(jobs: &Inner, id: SandboxId) -> Result<(), Error> {
-    match jobs.parts.warden.remove_spool(id).await {
+    let sandbox = db::jobs::sandbox_of(&jobs.parts.db, id).await?;
+    match jobs.parts.warden.remove_spool(sandbox).await {
         Ok(()) | Err(warden::Error::NotFound(_)) => {}
         Err(cause) => return Err(cause.into()),
     }

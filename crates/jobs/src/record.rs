@@ -12,7 +12,7 @@ use model::{
 };
 use serde_json::json;
 
-use crate::{Error, Inner, control::End, idempotency::Named};
+use crate::{Error, Inner, Shape, control::End, idempotency::Named};
 
 /// The present, as exact as it is stored.
 pub(crate) fn now() -> Timestamp {
@@ -95,8 +95,23 @@ pub(crate) async fn attempt_made(jobs: &Inner, id: JobId, project: &ProjectId) -
     advance(jobs, &mut job, &LifeEvent::RoomGiven, at)?;
     let attempt = Attempt { job: id, number: AttemptNo(job.attempt), created: at, started: None, ended: None };
     rows::insert_attempt(&mut tx, &attempt, &log_key.wrapped).await?;
-    write(jobs, tx, &job, from, Actor::system()).await?;
-    Ok(Some(SandboxId { job: id, attempt: attempt.number }))
+    let id = SandboxId { job: id, attempt: attempt.number };
+    let taken = jobs.warm.take(&Shape::of(&job.spec));
+    let waited = taken.id();
+    if let Some(sandbox) = waited {
+        rows::take_sandbox(&mut tx, id, sandbox).await?;
+        fail::fail_point!("warm.taken");
+        tracing::info!(%id, %sandbox, "an attempt takes a runtime that waits");
+    }
+    let mut made = entry(&job, Some(from), Actor::system());
+    made.detail["sandbox"] = json!(waited.unwrap_or(id).to_string());
+    write_as(jobs, &mut tx, &job, from, &made).await?;
+    tx.commit().await?;
+    taken.keep();
+    if waited.is_some() {
+        fail::fail_point!("warm.committed");
+    }
+    Ok(Some(id))
 }
 
 /// The driver of an attempt was started.
@@ -286,8 +301,12 @@ async fn write(jobs: &Inner, mut tx: Tx, job: &Job, from: JobStatus, by: Actor) 
 }
 
 async fn write_in(jobs: &Inner, tx: &mut Tx, job: &Job, from: JobStatus, by: Actor) -> Result<(), Error> {
+    write_as(jobs, tx, job, from, &entry(job, Some(from), by)).await
+}
+
+async fn write_as(jobs: &Inner, tx: &mut Tx, job: &Job, from: JobStatus, entry: &Entry) -> Result<(), Error> {
     rows::update(tx, job).await?;
-    jobs.parts.audit.record_in(tx, &entry(job, Some(from), by)).await?;
+    jobs.parts.audit.record_in(tx, entry).await?;
     if job.status.is_final() {
         settle_followers(jobs, tx, job).await?;
     }

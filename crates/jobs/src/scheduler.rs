@@ -138,7 +138,7 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
             record::refused(jobs, job.id, short.join("; ")).await?;
             Ok(Step::Changed)
         }
-        Choice::Start(job) => match record::attempt_made(jobs, job.id, &job.project).await {
+        Choice::Start(job) => match make_attempt(jobs, job, &total, room).await {
             Ok(Some(id)) => {
                 jobs.metrics.attempt_started();
                 fail::fail_point!("job.attempt.committed");
@@ -160,6 +160,24 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
             Err(cause) => Err(cause),
         },
     }
+}
+
+/// Makes the next attempt of a job. What only waits for jobs makes room for it, unless the attempt takes that.
+async fn make_attempt(
+    jobs: &Inner,
+    job: &db::jobs::Waiting,
+    used: &Usage,
+    room: &Quota,
+) -> Result<Option<SandboxId>, Error> {
+    jobs.warm.job_begins();
+    let begun = record::attempt_made(jobs, job.id, &job.project).await?;
+    if begun.is_some()
+        && let Err(cause) = jobs.warm.make_room(jobs, used, &job.asked, room).await
+    {
+        // The attempt stands. What did not go yet goes later.
+        tracing::warn!(cause = %watch::chain(&cause), "a runtime that waits still stands");
+    }
+    Ok(begun)
 }
 
 /// Projects whose key could not be opened a moment ago: none of their jobs starts until that is tried again.

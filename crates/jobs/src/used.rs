@@ -29,7 +29,7 @@ pub(crate) async fn read(jobs: &Inner, project: &ProjectId, id: JobId) -> Result
     let of_attempt = |history| Used { attempt: job.attempt, history };
     if let Some(place) = db::jobs::log_place(&jobs.parts.db, attempt).await?.filter(|place| place.spooled) {
         let key = jobs.parts.keys.unwrap(project, LOG_KEY, &place.wrapped_key)?;
-        let dir = jobs.spool(attempt);
+        let dir = jobs.spool(db::jobs::sandbox_of(&jobs.parts.db, attempt).await?);
         match tokio::task::spawn_blocking(move || read_used(&dir, &key)).await? {
             Ok(Some(history)) => return Ok(Some(of_attempt(history))),
             Ok(None) => {}

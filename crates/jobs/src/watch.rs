@@ -30,7 +30,8 @@ use crate::{
 pub(crate) async fn watch(jobs: Arc<Inner>, seat: Seat, stop: CancellationToken) {
     let id = seat.id;
     let asked = seat.asked.clone();
-    let mut attempt = Attempt { jobs: &jobs, id, asked, deadline: None, builds: 0, uploads: 0, uploaded: None };
+    let mut attempt =
+        Attempt { jobs: &jobs, id, sandbox: id, asked, deadline: None, builds: 0, uploads: 0, uploaded: None };
     let mut pause = SHORTEST_PAUSE;
     loop {
         let outcome = tokio::select! {
@@ -65,6 +66,8 @@ enum Outcome {
 struct Attempt<'a> {
     jobs: &'a Inner,
     id: SandboxId,
+    /// Its sandbox: of its own name, or one that waited for it.
+    sandbox: SandboxId,
     /// Cancelled when a caller asks the job to stop.
     asked: CancellationToken,
     /// When an attempt that was asked to stop is stopped by force.
@@ -82,6 +85,7 @@ impl Attempt<'_> {
         let parts = &self.jobs.parts;
         let job = db::jobs::find(&parts.db, self.id.job).await?.ok_or(Error::NotFound)?;
         let attempt = db::jobs::find_attempt(&parts.db, self.id).await?.ok_or(Error::NotFound)?;
+        self.sandbox = db::jobs::sandbox_of(&parts.db, self.id).await?;
         if attempt.ended.is_some() || job.status.is_final() || job.attempt != self.id.attempt.0 {
             return self.close().await;
         }
@@ -101,7 +105,7 @@ impl Attempt<'_> {
                     record::started(self.jobs, self.id, started).await?;
                 }
                 let standing = parts.warden.list_sandboxes().await?;
-                if !standing.iter().any(|sandbox| sandbox.id == self.id && sandbox.shim_alive) {
+                if !standing.iter().any(|found| found.id == self.sandbox && found.shim_alive) {
                     return self.take_up_dead(&job).await;
                 }
             }
@@ -118,12 +122,17 @@ impl Attempt<'_> {
     /// Builds the sandbox, or finds it again, and listens to its shim.
     async fn enter(&mut self, job: &Job) -> Result<Outcome, Error> {
         let parts = &self.jobs.parts;
-        let keys =
-            parts.surroundings.open_keys(&job.project, self.id, &job.spec).await.beside("making keys of an attempt")?;
-        fail::fail_point!("job.keys.opened");
-        parts.surroundings.ensure_log_bucket(&job.project).await.beside("making the bucket of logs")?;
-        let spec = warden::SandboxSpec { id: self.id, engine: job.spec.version.clone(), sizing: job.spec.sizing };
-        let handle = match parts.warden.create_sandbox(&spec).await {
+        let keys = async {
+            let keys = parts.surroundings.open_keys(&job.project, self.id, &job.spec).await;
+            let keys = keys.beside("making keys of an attempt")?;
+            fail::fail_point!("job.keys.opened");
+            parts.surroundings.ensure_log_bucket(&job.project).await.beside("making the bucket of logs")?;
+            Ok::<_, Error>(keys)
+        };
+        let spec = warden::SandboxSpec { id: self.sandbox, engine: job.spec.version.clone(), sizing: job.spec.sizing };
+        let (keys, sandbox) = tokio::join!(keys, parts.warden.create_sandbox(&spec));
+        let keys = keys?;
+        let handle = match sandbox {
             Ok(handle) => handle,
             Err(warden::Error::Ended(_)) => return self.take_up_dead(job).await,
             Err(cause @ warden::Error::Connection(_)) => return Err(cause.into()),
@@ -148,7 +157,7 @@ impl Attempt<'_> {
     async fn replace(&self, cause: &control::Error) -> Result<Outcome, Error> {
         // First nothing of it may run any more, so that nobody starts it after all.
         self.jobs.parts.surroundings.close_gate(self.id);
-        self.jobs.parts.warden.destroy_sandbox(self.id).await?;
+        self.jobs.parts.warden.destroy_sandbox(self.sandbox).await?;
         match self.state().await? {
             None => self.void(&cause.to_string()).await,
             Some(_) => Ok(Outcome::Again),
@@ -226,6 +235,7 @@ impl Attempt<'_> {
         let region = project.region_among(&parts.config.regions).unwrap_or(&job.spec.region).clone();
         let start = Start {
             id: self.id,
+            sandbox: Some(self.sandbox).filter(|sandbox| *sandbox != self.id),
             project: job.project.clone(),
             spec: job.spec.clone(),
             engine,
@@ -234,9 +244,16 @@ impl Attempt<'_> {
             region,
             environment,
         };
+        let waited = start.sandbox.is_some();
         fail::fail_point!("job.start.prepared");
+        if waited {
+            fail::fail_point!("warm.start.prepared");
+        }
         client.start(&start).await?;
         fail::fail_point!("job.start.sent");
+        if waited {
+            fail::fail_point!("warm.start.sent");
+        }
         Ok(())
     }
 
@@ -267,7 +284,7 @@ impl Attempt<'_> {
     async fn lose(&mut self, job: &Job, why: &str) -> Result<Outcome, Error> {
         // First nothing of it may run any more, then it may be said to have ended.
         self.jobs.parts.surroundings.close_gate(self.id);
-        self.jobs.parts.warden.destroy_sandbox(self.id).await?;
+        self.jobs.parts.warden.destroy_sandbox(self.sandbox).await?;
         let state = self.state().await?;
         if let Some(state) = &state {
             self.save_log(job, state).await?;
@@ -282,7 +299,7 @@ impl Attempt<'_> {
             _ => None,
         });
         // It may have been dead for long: a machine that was off is not charged for.
-        let spool = self.jobs.spool(self.id);
+        let spool = self.jobs.spool(self.sandbox);
         let sign = tokio::task::spawn_blocking(move || spool::last_sign(&spool)).await?;
         if let (Some(started), Some(sign)) = (end.started, sign) {
             end.ended = sign.max(started).min(end.ended);
@@ -318,7 +335,7 @@ impl Attempt<'_> {
         let why = "its sandbox was not built and its code not fetched within an hour";
         // First nothing of it may run any more, so that what its state says then stays true.
         self.jobs.parts.surroundings.close_gate(self.id);
-        self.jobs.parts.warden.destroy_sandbox(self.id).await?;
+        self.jobs.parts.warden.destroy_sandbox(self.sandbox).await?;
         match self.state().await? {
             Some(state) if state.user_code || state.end().is_some() => self.lose(job, why).await,
             _ => self.void(why).await,
@@ -359,7 +376,7 @@ impl Attempt<'_> {
         let parts = &self.jobs.parts;
         parts.surroundings.close_gate(self.id);
         fail::fail_point!("job.gate.closed");
-        parts.warden.destroy_sandbox(self.id).await?;
+        parts.warden.destroy_sandbox(self.sandbox).await?;
         fail::fail_point!("job.sandbox.destroyed");
         parts.surroundings.close_keys(self.id).await.beside("removing the keys of an attempt")?;
         fail::fail_point!("job.keys.closed");
@@ -370,10 +387,11 @@ impl Attempt<'_> {
 
     /// What the shim has written of the attempt; `None` where it was never started.
     async fn state(&self) -> Result<Option<State>, Error> {
-        let dir = self.jobs.spool(self.id);
+        let dir = self.jobs.spool(self.sandbox);
         match tokio::task::spawn_blocking(move || read_state(&dir)).await? {
             // Another attempt's state in this place would be somebody's doing, and proves nothing of this one.
-            Ok(state) if state.as_ref().is_none_or(|state| state.id == self.id) => Ok(state),
+            // Before it was told its attempt, a shim knows the name of its sandbox alone, which no other attempt has.
+            Ok(state) if state.as_ref().is_none_or(|state| [self.id, self.sandbox].contains(&state.id)) => Ok(state),
             // What cannot be read proves nothing either: user code may have been started.
             unreadable => {
                 let cause = unreadable.err().map_or_else(|| "of another attempt".to_owned(), |cause| chain(&cause));
@@ -389,7 +407,7 @@ impl Attempt<'_> {
 }
 
 impl Inner {
-    /// Where the shim of an attempt writes its log and its state.
+    /// Where the shim of a sandbox writes its log and its state.
     pub(crate) fn spool(&self, id: SandboxId) -> PathBuf {
         self.parts.config.spool.join(id.job.to_string()).join(id.attempt.to_string())
     }

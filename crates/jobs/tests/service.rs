@@ -203,6 +203,7 @@ async fn open(dir: &Path) -> (Jobs, Audit) {
         config: Config {
             regions: vec!["GRA".parse().expect("region")],
             max_running: 1,
+            warm: Vec::new(),
             cores: Cores(8),
             memory: MiB::gib(16),
             storage: MiB::gib(1024),
@@ -756,7 +757,7 @@ async fn without_a_warden_no_job_is_lost_and_a_job_can_be_cancelled() {
 fn every_fault_point_is_in_the_code_once() {
     let mut code = String::new();
     read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut code);
-    let all = || jobs::FAULT_POINTS.iter().chain(jobs::SCHEDULE_FAULT_POINTS);
+    let all = || jobs::FAULT_POINTS.iter().chain(jobs::SCHEDULE_FAULT_POINTS).chain(jobs::WARM_FAULT_POINTS);
     for point in all() {
         let call = format!("fail_point!(\"{point}\"");
         assert_eq!(code.matches(&call).count(), 1, "{point}");

@@ -155,6 +155,7 @@ impl World {
             config: jobs::Config {
                 regions: regions.clone(),
                 max_running: 1,
+                warm: Vec::new(),
                 cores: Cores(1000),
                 memory: MiB::gib(1000),
                 storage: MiB::gib(100_000),

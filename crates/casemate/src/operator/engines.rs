@@ -30,7 +30,7 @@ pub enum EngineCommand {
         #[command(flatten)]
         place: PlaceArgs,
     },
-    /// Install engines by pip and mvn; does nothing where they are there
+    /// Install engines by pip and mvn, or what those that are there lack
     Install {
         /// Versions such as 3.5, 4 or 3.5.9; all that Casemate knows when none is given
         #[arg(value_name = "VERSION", value_parser = parse_wanted)]

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs,
     io::Write,
@@ -94,6 +95,29 @@ impl Stack {
     /// What `up` and its parts have printed.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.join("up.log")).unwrap_or_default()
+    }
+
+    /// Waits until so many runtimes have come to wait for a job since the start.
+    pub fn until_warm(&self, count: usize) {
+        wait_for(&format!("{count} runtimes to wait for a job"), Duration::from_secs(180), || {
+            self.log().matches("a runtime waits for a job").count() >= count
+        });
+    }
+
+    /// Waits until nothing stands but one runtime that waits for a job.
+    pub fn until_one_waits(&self) {
+        wait_for("one runtime to wait for a job", Duration::from_secs(180), || {
+            let (standing, log) = (self.sandboxes(), self.log());
+            standing.len() == 1
+                && log.lines().any(|line| line.contains("a runtime waits for a job") && line.contains(&standing[0]))
+        });
+    }
+
+    /// Names of the sandboxes that stand.
+    pub fn sandboxes(&self) -> Vec<String> {
+        let run = PathBuf::from(self.text("config")).parent().expect("it is in the run directory").join("sandboxes");
+        let entries = fs::read_dir(run).expect("sandboxes").flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
     /// A value of the ready file: `api`, `s3`, `client_config`, `serve_pid`, `warden_pid`.
@@ -262,6 +286,42 @@ impl Stack {
             std::thread::sleep(Duration::from_millis(50));
         }
         leftovers(&self.dir, &run)
+    }
+}
+
+/// Marks of the starts of user code that `once.py` left under a prefix.
+pub fn starts(stack: &Stack, prefix: &str) -> BTreeSet<String> {
+    let keys = stack.keys("starts", &format!("{prefix}/start-"));
+    keys.iter().filter_map(|key| key.split('/').nth(1).map(str::to_owned)).collect()
+}
+
+/// Points at which a process of a stack is killed, once each, and the files that say where it was.
+pub struct Kills {
+    points: Vec<&'static str>,
+    list: String,
+    _dir: tempfile::TempDir,
+    marker: PathBuf,
+}
+
+impl Kills {
+    /// To be killed at these points.
+    pub fn at(points: &[&'static str]) -> Kills {
+        let dir = tempfile::tempdir().expect("a directory");
+        // Shims have users of their own.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(dir.path(), open).expect("mode");
+        Kills { points: points.to_vec(), list: points.join(","), marker: dir.path().join("killed"), _dir: dir }
+    }
+
+    /// What tells the processes of a stack.
+    pub fn environment(&self) -> [(&str, &str); 2] {
+        [("CASEMATE_KILL_AT", &self.list), ("CASEMATE_KILL_MARKER", self.marker.to_str().expect("path"))]
+    }
+
+    /// Points at which nobody was killed yet.
+    pub fn left(&self) -> Vec<&'static str> {
+        let marker = self.marker.to_str().expect("path");
+        self.points.iter().copied().filter(|point| !Path::new(&format!("{marker}.{point}")).exists()).collect()
     }
 }
 

@@ -14,10 +14,15 @@ use crate::{
     spark::{class_path_file, driver_archive},
 };
 
-/// Makes the archives of an engine in `home/cds`, by rehearsing a job that does what most jobs begin with. `false` where
-/// this machine lets nobody make a mount namespace: jobs then start slower, and right.
-pub(super) fn make(home: &Path, engine: &Installed, progress: &mut dyn FnMut(Progress)) -> Result<bool, Error> {
-    let cds = home.join("cds");
+/// Makes the archives of an engine in `home/cds`, by rehearsing a job that does what most jobs begin with, and tells which
+/// options Spark asks for its executors. `None` where this machine lets nobody make a mount namespace: jobs then start
+/// slower, and right.
+pub(super) fn make(
+    home: &Path,
+    engine: &Installed,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Option<Vec<String>>, Error> {
+    let cds = home.join(PLACE);
     fs::create_dir_all(&cds).map_err(file_error("create", &cds))?;
     let class_path = cds.join("classpath");
     let write = |directories| {
@@ -33,7 +38,13 @@ pub(super) fn make(home: &Path, engine: &Installed, progress: &mut dyn FnMut(Pro
 }
 
 /// A job with an executor, then one in a single JVM, and what each of the three JVMs had loaded.
-fn rehearse(home: &Path, engine: &Installed, place: &Path, progress: &mut dyn FnMut(Progress)) -> Result<bool, Error> {
+fn rehearse(
+    home: &Path,
+    engine: &Installed,
+    place: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Option<Vec<String>>, Error> {
+    let mut asked = Vec::new();
     for (placement, nodes) in [(Placement::Cluster, &["driver", "executor"][..]), (Placement::Single, &["single"])] {
         let option = |node: &str| {
             vec![
@@ -68,23 +79,24 @@ fn rehearse(home: &Path, engine: &Installed, place: &Path, progress: &mut dyn Fn
                 .collect::<Vec<_>>()
                 .join("; ");
             return match said.contains("unshare") {
-                true => Ok(false),
+                true => Ok(None),
                 false => Err(Error::Tool {
                     doing: "rehearsing a job".into(),
                     why: format!("it ended with {}: {said}", outcome.code),
                 }),
             };
         }
+        asked.extend(outcome.executor_options);
         for node in nodes {
             let name = format!("{node}.jsa");
-            let (made, kept) = (place.join("scratch").join(&name), home.join("cds").join(&name));
+            let (made, kept) = (place.join("scratch").join(&name), home.join(PLACE).join(&name));
             fs::copy(&made, &kept).map_err(file_error("copy", &made))?;
             let size = fs::metadata(&kept).map_err(file_error("read", &kept))?.len();
             progress(Progress::Detail(format!("{name}: {} MiB", size / (1024 * 1024))));
         }
         super::remove_tree(place)?;
     }
-    Ok(true)
+    Ok(Some(asked))
 }
 
 fn spec(engine: &Installed, placement: Placement) -> Result<JobSpec, Error> {
@@ -112,4 +124,6 @@ fn spec(engine: &Installed, placement: Placement) -> Result<JobSpec, Error> {
     })
 }
 
+/// The directory of the archives in that of an engine.
+pub(super) const PLACE: &str = "cds";
 const PROGRAM: &str = include_str!("rehearsal.py");

@@ -113,6 +113,22 @@ pub(super) fn compile_python(home: &Path, progress: &mut dyn FnMut(Progress)) ->
     tool::run("compiling Python modules", &mut python, progress).map(drop)
 }
 
+/// The files of an engine once more in `part`, by hard links, without those of these names at its top.
+pub(super) fn link(home: &Path, part: &Path, without: &[&str]) -> Result<(), Error> {
+    for (path, kind) in walk(home)? {
+        let Ok(below) = path.strip_prefix(home) else { continue };
+        if without.iter().any(|name| below.starts_with(name)) {
+            continue;
+        }
+        let place = part.join(below);
+        match kind {
+            Kind::Directory => fs::create_dir_all(&place).map_err(file_error("create", &place))?,
+            Kind::File => fs::hard_link(&path, &place).map_err(file_error("link", &place))?,
+        }
+    }
+    Ok(())
+}
+
 /// Everybody may read, nobody but the owner may write.
 pub(super) fn permissions(home: &Path) -> Result<(), Error> {
     for (path, kind) in walk(home)? {

@@ -7,6 +7,7 @@ mod layout;
 mod manifest;
 pub mod rehearsal;
 mod tool;
+mod waiting;
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ use model::EngineVersion;
 
 use crate::{
     Engines, Error, Installed,
-    engines::{home, order},
+    engines::{MANIFEST, home, order},
     file_error,
 };
 
@@ -158,7 +159,8 @@ pub enum Progress {
     Detail(String),
 }
 
-/// Installs an engine into `dir`, unless it is there already. What was fetched before an interruption is not fetched
+/// Installs an engine into `dir`, unless it is there already; one that an earlier Casemate installed gets what that did not
+/// make, and nothing is fetched for it. What was fetched before an interruption is not fetched
 /// again; the engine appears whole or not at all.
 pub fn install(
     dir: &Path,
@@ -173,7 +175,10 @@ pub fn install(
     let version = what.version();
     let found = Engines::open(dir)?.find(version);
     if let Some(engine) = found {
-        return Ok(engine);
+        return match engine.can_wait() {
+            true => Ok(engine),
+            false => renew(dir, engine, progress),
+        };
     }
     let java_home = options.java_home.clone().or_else(crate::find_java_home).ok_or_else(|| Error::Tool {
         doing: "looking for Java 17".into(),
@@ -213,20 +218,57 @@ pub fn install(
         end_of_support: end_of_support(available),
         end_of_life: end_of_life(available),
         java_home,
-        jars: layout::class_path_order(&part)?,
+        jars: Vec::new(),
         archives: false,
+        executor_options: Vec::new(),
     };
+    begin("compiling the program of waiting JVMs".into(), progress);
+    waiting::compile(&part, &engine, progress)?;
     begin("making class-data archives (a short rehearsal of a job)".into(), progress);
-    engine.archives = archive::make(&part, &engine, progress)?;
+    finish(&part, &mut engine, progress)?;
     begin("writing the manifest".into(), progress);
-    layout::permissions(&part)?;
-    manifest::write(&part, &engine)?;
-    manifest::sync(&part)?;
+    seal(&part, &engine)?;
     std::fs::rename(&part, &final_home).map_err(file_error("move into place", &part))?;
     manifest::sync(dir)?;
     // Spark's package is half a gigabyte and stands unpacked beside this; `mvn` keeps what it fetched by itself.
     remove_tree(&downloads)?;
     Ok(engine)
+}
+
+/// Makes an engine whole that lacks what earlier versions of this program did not make, beside the old one, and puts it in its
+/// place. Jobs that run on the old one fail on files that they have not opened: the caller asks first.
+fn renew(dir: &Path, mut engine: Installed, progress: &mut dyn FnMut(Progress)) -> Result<Installed, Error> {
+    let (old, part) = (home(dir, &engine.version), dir.join(format!("spark-{}.part", engine.version)));
+    let what = format!("Spark {}: compiling the program of waiting JVMs, making class-data archives", engine.version);
+    progress(Progress::Step { number: 1, of: 1, what });
+    remove_tree(&part)?;
+    layout::link(&old, &part, &[archive::PLACE, MANIFEST])?;
+    waiting::compile(&part, &engine, progress)?;
+    finish(&part, &mut engine, progress)?;
+    seal(&part, &engine)?;
+    let (here, flags) = (nix::fcntl::AT_FDCWD, nix::fcntl::RenameFlags::RENAME_EXCHANGE);
+    nix::fcntl::renameat2(here, &part, here, &old, flags)
+        .map_err(|cause| file_error("move into place", &part)(cause.into()))?;
+    manifest::sync(dir)?;
+    remove_tree(&part)?;
+    Ok(engine)
+}
+
+/// What is made of the JARs that an engine has now: their order, and the archives.
+fn finish(part: &Path, engine: &mut Installed, progress: &mut dyn FnMut(Progress)) -> Result<(), Error> {
+    engine.jars = layout::class_path_order(part)?;
+    // The rehearsal has no archive to go by.
+    engine.archives = false;
+    let seen = archive::make(part, engine, progress)?;
+    engine.archives = seen.is_some();
+    engine.executor_options = seen.unwrap_or_default();
+    Ok(())
+}
+
+fn seal(part: &Path, engine: &Installed) -> Result<(), Error> {
+    layout::permissions(part)?;
+    manifest::write(part, engine)?;
+    manifest::sync(part)
 }
 
 /// Removes an engine. Jobs that run on it keep their open files and fail on others: the caller asks first.
@@ -267,7 +309,7 @@ fn remove_tree(path: &Path) -> Result<(), Error> {
     }
 }
 
-const STEPS: u32 = 6;
+const STEPS: u32 = 7;
 
 #[cfg(test)]
 mod tests {

@@ -29,9 +29,9 @@ pub fn conf_files(context: &DriverContext, properties: Option<&str>) -> Result<V
     let file = |name: &'static str, text: String| ConfFile { name, bytes: text.into_bytes() };
     Ok(vec![
         file("spark-defaults.conf", spark_defaults(context, &user)),
-        file("driver.args", driver_arguments(context, &user)),
+        file(DRIVER_ARGUMENTS, driver_arguments(context.spec.sizing.driver, &user)),
         file("core-site.xml", core_site(context)),
-        file("log4j2.properties", LOG4J2.to_owned()),
+        log4j2(),
         file(
             "credentials",
             format!(
@@ -42,6 +42,16 @@ pub fn conf_files(context: &DriverContext, properties: Option<&str>) -> Result<V
         file("rpc-secret", context.rpc_secret.to_owned()),
         file(DRIVER_PYTHON, PYTHON_SCRIPT.to_owned()),
     ])
+}
+
+/// The files that a driver's JVM reads as it starts: those of a job that has no properties of its own.
+pub(super) fn files_at_start(driver: NodeSize) -> Vec<ConfFile> {
+    let arguments = driver_arguments(driver, &BTreeMap::new());
+    vec![ConfFile { name: DRIVER_ARGUMENTS, bytes: arguments.into_bytes() }, log4j2()]
+}
+
+fn log4j2() -> ConfFile {
+    ConfFile { name: "log4j2.properties", bytes: LOG4J2.as_bytes().to_vec() }
 }
 
 /// Names of the user's properties that the platform says instead, for a line in the log.
@@ -159,14 +169,14 @@ fn executors(most: u32, user: &BTreeMap<String, String>, all: &mut BTreeMap<&str
 }
 
 /// Options of the driver's JVM that are the user's to say, in an argument file of `java`.
-fn driver_arguments(context: &DriverContext, user: &BTreeMap<String, String>) -> String {
+fn driver_arguments(driver: NodeSize, user: &BTreeMap<String, String>) -> String {
     let asked: Vec<&str> = ["spark.driver.defaultJavaOptions", "spark.driver.extraJavaOptions"]
         .iter()
         .filter_map(|name| user.get(*name))
         .map(String::as_str)
         .collect();
     let asked = asked.join(" ");
-    let serial = prefers_serial(context.spec.sizing.driver, asked.split_whitespace());
+    let serial = prefers_serial(driver, asked.split_whitespace());
     let collector = if serial { "-XX:+UseSerialGC\n" } else { "" };
     format!("{collector}{}\n", asked.replace(['\n', '\r'], " "))
 }
@@ -202,6 +212,8 @@ fn core_site(context: &DriverContext) -> String {
 pub(crate) fn xml(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&apos;")
 }
+
+const DRIVER_ARGUMENTS: &str = "driver.args";
 
 /// The Python of a driver, in `/conf`.
 pub(super) const DRIVER_PYTHON: &str = "driver-python";

@@ -8,11 +8,14 @@ mod conf;
 mod properties;
 #[cfg(test)]
 pub(crate) mod tests;
+mod waiting;
 
 use model::{JobSpec, Placement, Program, Sizing};
 
 pub(crate) use conf::xml;
 pub use conf::{ConfFile, REPORTS, conf_files, overridden, unsupported};
+pub(crate) use waiting::asked_options;
+pub use waiting::{handover, waiting_driver, waiting_executor, waiting_files};
 
 use crate::{Installed, pods::PodWish};
 
@@ -48,6 +51,8 @@ pub struct DriverContext<'a> {
 pub struct Launch {
     /// Program and arguments.
     pub argv: Vec<String>,
+    /// Where in it the main class stands: before it the JVM and its options, behind it the arguments.
+    pub main: usize,
     /// The whole environment.
     pub env: Vec<(String, String)>,
     /// Working directory.
@@ -57,10 +62,8 @@ pub struct Launch {
 /// The driver's process.
 pub fn driver(context: &DriverContext) -> Launch {
     let spec = context.spec;
-    let mut argv = java(context.engine, driver_archive(spec.placement));
-    argv.push(format!("-Xmx{}m", spec.sizing.driver.memory.0));
-    argv.extend(conf::MODULE_OPTIONS.iter().map(|option| (*option).to_owned()));
-    argv.extend(["@/conf/driver.args", CLASS_PATH].map(str::to_owned));
+    let mut argv = driver_jvm(context.engine, spec.placement, &spec.sizing);
+    let main = argv.len();
     argv.extend([SPARK_SUBMIT, "--properties-file", "/conf/spark-defaults.conf"].map(str::to_owned));
     match &spec.program {
         Program::Java { jar, main_class } => {
@@ -81,29 +84,23 @@ pub fn driver(context: &DriverContext) -> Launch {
             *value = format!("/conf/{PACKED}/bin/python");
         }
     }
-    Launch { argv, env, cwd: WORK.to_owned() }
+    Launch { argv, main, env, cwd: WORK.to_owned() }
+}
+
+/// The JVM of a driver with its options, up to the main class.
+fn driver_jvm(engine: &Installed, placement: Placement, sizing: &Sizing) -> Vec<String> {
+    let mut argv = java(engine, driver_archive(placement));
+    argv.push(format!("-Xmx{}m", sizing.driver.memory.0));
+    argv.extend(conf::MODULE_OPTIONS.iter().map(|option| (*option).to_owned()));
+    argv.extend(["@/conf/driver.args", CLASS_PATH].map(str::to_owned));
+    argv
 }
 
 /// An executor's process, as `wish` asks for it. Needs nothing that the job can say beside the wish.
 pub fn executor(wish: &PodWish, engine: &Installed, sizing: &Sizing, region: &str, objects_url: &str) -> Launch {
     let variable = |name: &str| wish.variable(name).unwrap_or_default().to_owned();
-    let mut options: Vec<(u32, &str)> = wish
-        .env
-        .iter()
-        .filter_map(|(name, value)| Some((name.strip_prefix("SPARK_JAVA_OPT_")?.parse().ok()?, value.as_str())))
-        .collect();
-    options.sort_unstable();
-    let asked: Vec<&str> = options.into_iter().map(|(_, option)| option).collect();
-    let mut argv = java(engine, "executor");
-    if conf::prefers_serial(sizing.executor, asked.iter().copied()) {
-        argv.push("-XX:+UseSerialGC".to_owned());
-    }
-    argv.extend(conf::MODULE_OPTIONS.iter().filter(|known| !asked.contains(*known)).map(|known| (*known).to_owned()));
-    argv.extend(asked.iter().map(|option| (*option).to_owned()));
-    // An executor reads the secret from its file only where it sees that its master is a Kubernetes one.
-    argv.push("-Dspark.master=k8s://casemate".to_owned());
-    argv.push(format!("-Xmx{}", variable("SPARK_EXECUTOR_MEMORY")));
-    argv.push(CLASS_PATH.to_owned());
+    let mut argv = executor_jvm(engine, sizing, &waiting::options(wish), &variable("SPARK_EXECUTOR_MEMORY"));
+    let main = argv.len();
     argv.push(EXECUTOR_BACKEND.to_owned());
     for (flag, name) in [
         ("--driver-url", "SPARK_DRIVER_URL"),
@@ -117,10 +114,27 @@ pub fn executor(wish: &PodWish, engine: &Installed, sizing: &Sizing, region: &st
         argv.extend([flag.to_owned(), variable(name)]);
     }
     let ours = environment(engine, region, objects_url);
-    let taken = |name: &str| ours.iter().any(|(known, _)| known == name) || name.starts_with("SPARK_JAVA_OPT_");
+    // What the arguments say stands nowhere else: a JVM that waits for its job had its environment before its arguments.
+    let said = |name: &str| ARGUMENTS.contains(&name) || ARGUMENT_PREFIXES.iter().any(|known| name.starts_with(known));
+    let taken = |name: &str| ours.iter().any(|(known, _)| known == name) || said(name);
     let mut env: Vec<(String, String)> = wish.env.iter().filter(|(name, _)| !taken(name)).cloned().collect();
     env.extend(ours);
-    Launch { argv, env, cwd: WORK.to_owned() }
+    Launch { argv, main, env, cwd: WORK.to_owned() }
+}
+
+/// The JVM of an executor with its options, `asked` those that Spark asks for, up to the main class.
+fn executor_jvm(engine: &Installed, sizing: &Sizing, asked: &[&str], memory: &str) -> Vec<String> {
+    let mut argv = java(engine, "executor");
+    if conf::prefers_serial(sizing.executor, asked.iter().copied()) {
+        argv.push("-XX:+UseSerialGC".to_owned());
+    }
+    argv.extend(conf::MODULE_OPTIONS.iter().filter(|known| !asked.contains(*known)).map(|known| (*known).to_owned()));
+    argv.extend(asked.iter().map(|option| (*option).to_owned()));
+    // An executor reads the secret from its file only where it sees that its master is a Kubernetes one.
+    argv.push("-Dspark.master=k8s://casemate".to_owned());
+    argv.push(format!("-Xmx{memory}"));
+    argv.push(CLASS_PATH.to_owned());
+    argv
 }
 
 /// The name of the class-data archive of a driver's JVM: one that does all of the work loads what an executor loads too.
@@ -198,4 +212,16 @@ const CLASS_PATH: &str = "@/opt/spark/cds/classpath";
 const WORK: &str = "/work";
 const SPARK_SUBMIT: &str = "org.apache.spark.deploy.SparkSubmit";
 const PYTHON_RUNNER: &str = "org.apache.spark.deploy.PythonRunner";
+/// Variables of a wish that are arguments of an executor, or its options.
+const ARGUMENTS: [&str; 8] = [
+    "SPARK_DRIVER_URL",
+    "SPARK_EXECUTOR_ID",
+    "SPARK_EXECUTOR_CORES",
+    "SPARK_EXECUTOR_MEMORY",
+    "SPARK_APPLICATION_ID",
+    "SPARK_RESOURCE_PROFILE_ID",
+    "SPARK_EXECUTOR_POD_IP",
+    "SPARK_EXECUTOR_POD_NAME",
+];
+const ARGUMENT_PREFIXES: [&str; 2] = ["SPARK_JAVA_OPT_", "SPARK_EXECUTOR_ATTRIBUTE_"];
 const EXECUTOR_BACKEND: &str = "org.apache.spark.scheduler.cluster.k8s.KubernetesExecutorBackend";

@@ -17,6 +17,7 @@ pub(crate) fn engine(version: &str, available: Date) -> Installed {
         java_home: "/usr/lib/jvm/java-17-openjdk-amd64".into(),
         jars: vec!["a.jar".into(), "b.jar".into()],
         archives: true,
+        executor_options: vec!["-Djava.net.preferIPv6Addresses=false".into()],
     }
 }
 
@@ -229,4 +230,71 @@ fn an_executor() {
     let sizing = Sizing { driver: node, executor: node, executors: 1 };
     let launch = executor(&wish, &engine("3.5.9", date(2026, 1, 1)), &sizing, "GRA", "http://127.0.0.1:9000");
     insta::assert_snapshot!(shown(&launch));
+}
+
+#[test]
+fn a_jvm_that_waits_becomes_what_it_was_started_for_and_nothing_else() {
+    let mut engine = engine("3.5.9", date(2026, 1, 1));
+    assert!(!engine.can_wait(), "an earlier install made it");
+    engine.jars.push("casemate-waiting.jar".to_owned());
+    assert!(engine.can_wait());
+    let spec = spec(&JAVA);
+    let url = "http://127.0.0.1:9000";
+    let waits = waiting_driver(&engine, spec.placement, &spec.sizing, "GRA", url, "/conf/driver.line");
+    let wanted = with(&spec, driver);
+    let line = handover(&waits, &wanted).expect("it fits");
+    let words: Vec<String> = String::from_utf8(line).expect("text").split('\0').map(str::to_owned).collect();
+    assert_eq!(words[0], (words.len() - 1).to_string());
+    assert_eq!(words[1], "0", "a driver has its properties in a file");
+    assert_eq!(words[2..], wanted.argv[wanted.main..]);
+    let seen = shown(&waits);
+    assert!(
+        !seen.contains("App") && !seen.contains("flights") && !seen.contains("ACCESS"),
+        "nothing of the job: {seen}"
+    );
+    assert_eq!(wanted.argv[..wanted.main], waits.argv[..waits.main], "the same JVM");
+
+    let other = |change: &dyn Fn(&mut Launch)| {
+        let mut wanted = wanted.clone();
+        change(&mut wanted);
+        handover(&waits, &wanted)
+    };
+    assert_eq!(other(&|wanted| wanted.argv[1] = "-Xmx2g".to_owned()), None);
+    assert_eq!(other(&|wanted| wanted.env[0].1.push('x')), None);
+    assert_eq!(other(&|wanted| wanted.cwd.push('x')), None);
+    assert_eq!(other(&|wanted| wanted.argv.push("a\0b".to_owned())), None, "a word that would be two");
+    // Options of the user's own are in a file that the JVM has read by then.
+    let files = with(&spec, |context| conf_files(context, Some("spark.driver.extraJavaOptions -Da=b"))).expect("files");
+    assert!(!waiting_files(&spec.sizing).iter().all(|read| files.contains(read)));
+    let files = with(&spec, |context| conf_files(context, Some("spark.sql.shuffle.partitions 7"))).expect("files");
+    assert!(waiting_files(&spec.sizing).iter().all(|read| files.contains(read)));
+}
+
+#[test]
+fn an_executor_that_waits_takes_the_properties_that_spark_asks_for_and_no_other_option() {
+    let engine = engine("3.5.9", date(2026, 1, 1));
+    let sizing = spec(&JAVA).sizing;
+    let url = "http://127.0.0.1:9000";
+    let waits = waiting_executor(&engine, &sizing, "GRA", url, "/conf/executor-1.line").expect("its options are known");
+    let wish = |options: &[&str], more: &[(&str, &str)]| {
+        let options = options.iter().enumerate().map(|(at, text)| (format!("SPARK_JAVA_OPT_{at}"), (*text).to_owned()));
+        let known = [("SPARK_EXECUTOR_MEMORY", "1024m"), ("SPARK_EXECUTOR_ID", "1"), ("SPARK_DRIVER_URL", "spark://x")];
+        let known = known.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let memory = sizing.executor.total_memory();
+        PodWish { name: "p".into(), executor: 1, cores: Cores(1), memory, env: options.chain(known).collect() }
+    };
+    let told = |wish: &PodWish| handover(&waits, &executor(wish, &engine, &sizing, "GRA", url));
+    let usual = ["-Dspark.driver.port=4040", "-Djava.net.preferIPv6Addresses=false"];
+    let line = String::from_utf8(told(&wish(&usual, &[])).expect("it fits")).expect("text");
+    let words: Vec<&str> = line.split('\0').collect();
+    assert_eq!(words[1..5], ["2", "spark.driver.port=4040", "spark.master=k8s://casemate", EXECUTOR_BACKEND]);
+    assert!(words.windows(2).any(|pair| pair == ["--driver-url", "spark://x"]));
+    assert_eq!(asked_options(&wish(&usual, &[])), engine.executor_options);
+
+    assert_eq!(told(&wish(&[usual[0]], &[])), None, "an option less");
+    assert_eq!(told(&wish(&[usual[0], usual[1], "-Dmine=1"], &[])), None, "an option more");
+    assert_eq!(told(&wish(&usual, &[("MINE", "1")])), None, "a variable of the user's");
+    assert_eq!(told(&wish(&usual, &[("SPARK_EXECUTOR_MEMORY", "2048m")])), None, "another heap");
+    let unknown = Installed { executor_options: Vec::new(), ..engine.clone() };
+    assert_eq!(waiting_executor(&unknown, &sizing, "GRA", url, "/conf/executor-1.line"), None);
 }

@@ -22,7 +22,7 @@ use warden::StopSignal;
 
 use super::{
     Args,
-    containers::{Container, Containers, Limits, Lost},
+    containers::{Container, Containers, Limits, Lost, NotStarted},
     ending::{self, NOT_RUN, STOPPED, Why},
     executors::Executors,
     fetch::{self, Fetch, place_of_file},
@@ -33,6 +33,7 @@ use super::{
     sampler::Sampler,
     unpack::{Refused, unpack},
     upload::NotUploaded,
+    waiting::Waiting,
 };
 use crate::{
     control::{End, Phase, Start},
@@ -53,6 +54,8 @@ pub struct Attempt {
     pub phases: Arc<watch::Sender<Phase>>,
     /// Why it is to stop, once it is.
     pub stop: watch::Receiver<Option<Why>>,
+    /// Containers that wait for this attempt.
+    pub waiting: Waiting,
     /// The pods API's listener.
     pub pods: Option<TcpListener>,
     /// Its parts as they are uploaded; gives what failed once `all_cut` is cancelled.
@@ -169,7 +172,13 @@ impl Attempt {
             packed: packed.is_some(),
             jars: &jars,
         };
-        for file in spark::conf_files(&context, properties).map_err(|cause| cannot(cause.to_string()))? {
+        let files = spark::conf_files(&context, properties).map_err(|cause| cannot(cause.to_string()))?;
+        if !spark::waiting_files(&spec.sizing).iter().all(|read| files.contains(read)) {
+            // A JVM that waits has read its options already.
+            let containers = Containers::new(self.args.id, &self.args.warden);
+            self.waiting.give_up(&containers, &NodeName::driver()).await;
+        }
+        for file in files {
             write_conf(&self.args.conf, &file).map_err(|cause| EndReason::Platform {
                 detail: format!("the configuration file {} cannot be written: {cause}", file.name),
             })?;
@@ -255,7 +264,7 @@ impl Attempt {
             return (None, (EndReason::Platform { detail: cause.to_string() }, NOT_RUN));
         }
         fail::fail_point!("shim.user_code.durable");
-        let containers = Containers::new(self.args.id, &self.args.warden, self.output.clone());
+        let containers = Containers::new(self.args.id, &self.args.warden);
         let host = Host::new(spec.sizing);
         let closing = CancellationToken::new();
         let Some(listener) = self.pods.take() else {
@@ -266,6 +275,7 @@ impl Attempt {
         let executors = Executors {
             host,
             containers: containers.clone(),
+            waiting: self.waiting.clone(),
             output: self.output.clone(),
             engine: self.start.engine.clone(),
             sizing: spec.sizing,
@@ -278,7 +288,7 @@ impl Attempt {
         let begun = tokio::select! {
             biased;
             why = asked(stop) => Err((why.reason(), STOPPED)),
-            begun = containers.start(&driver, launch, limits) => {
+            begun = self.begin(&containers, &driver, launch, limits) => {
                 begun.map_err(|why| (EndReason::Platform { detail: why.to_string() }, NOT_RUN))
             }
         };
@@ -300,6 +310,7 @@ impl Attempt {
             }
         };
         closing.cancel();
+        self.waiting.let_go();
         let ended = async {
             let _ = tokio::time::timeout(EXECUTORS_END, executors).await;
             let _ = tokio::time::timeout(EXECUTORS_END, api).await;
@@ -312,6 +323,20 @@ impl Attempt {
             let _ = saved.await;
         }
         (started, end)
+    }
+
+    /// Starts the driver, or lets the one that waits become it.
+    async fn begin(
+        &self,
+        containers: &Containers,
+        driver: &NodeName,
+        launch: Launch,
+        limits: Limits,
+    ) -> Result<Container, NotStarted> {
+        match self.waiting.take(containers, driver, &launch, limits, &self.output).await {
+            Some(container) => Ok(container),
+            None => containers.start(driver, launch, limits, &self.output).await,
+        }
     }
 
     /// Waits for the driver's end, and brings it about where it is asked for or its time is up.
@@ -400,7 +425,7 @@ fn make_directory(path: &Path) -> std::io::Result<()> {
 }
 
 /// A file that the job's user can read and not change: it belongs to the shim's user, and is mounted read-only.
-fn write_conf(conf: &Path, new: &ConfFile) -> std::io::Result<()> {
+pub(super) fn write_conf(conf: &Path, new: &ConfFile) -> std::io::Result<()> {
     let mode = new.mode();
     let mut file = File::options().write(true).create(true).truncate(true).mode(mode).open(conf.join(new.name))?;
     file.set_permissions(Permissions::from_mode(mode))?;

@@ -24,11 +24,10 @@ use super::output::Output;
 pub struct Containers {
     id: SandboxId,
     socket: PathBuf,
-    output: Output,
 }
 
 /// What a container may use.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Cores.
     pub cores: Cores,
@@ -47,6 +46,15 @@ pub struct Container {
     told: Vec<u8>,
 }
 
+/// What a container writes to: our ends.
+#[derive(Debug)]
+pub struct Pipes {
+    /// Of its standard output.
+    pub stdout: OwnedFd,
+    /// Of its standard error.
+    pub stderr: OwnedFd,
+}
+
 /// A container was not started; nothing of it ran.
 #[derive(Debug, thiserror::Error)]
 #[error("the container of {node} could not be started: {why}")]
@@ -60,16 +68,35 @@ pub struct NotStarted {
 pub struct Lost;
 
 impl Containers {
-    /// For the sandbox `id`, by the warden at `socket`; what they write goes to `output`.
-    pub fn new(id: SandboxId, socket: &Path, output: Output) -> Containers {
-        Containers { id, socket: socket.to_owned(), output }
+    /// For the sandbox `id`, by the warden at `socket`.
+    pub fn new(id: SandboxId, socket: &Path) -> Containers {
+        Containers { id, socket: socket.to_owned() }
+    }
+
+    /// Starts a container whose words go to `output`.
+    pub async fn start(
+        &self,
+        node: &NodeName,
+        launch: Launch,
+        limits: Limits,
+        output: &Output,
+    ) -> Result<Container, NotStarted> {
+        let (container, pipes) = self.start_unheard(node, launch, limits).await?;
+        let attached = output.attach(node, pipes.stdout, pipes.stderr);
+        attached.map_err(|cause| NotStarted { node: node.clone(), why: format!("its output: {cause}") })?;
+        Ok(container)
     }
 
     /// Starts a container, once: where the warden goes away meanwhile, either the container lives and is this one, or
     /// nothing of it ever ran and it is tried again.
-    pub async fn start(&self, node: &NodeName, launch: Launch, limits: Limits) -> Result<Container, NotStarted> {
+    pub async fn start_unheard(
+        &self,
+        node: &NodeName,
+        launch: Launch,
+        limits: Limits,
+    ) -> Result<(Container, Pipes), NotStarted> {
         let failed = |why: String| NotStarted { node: node.clone(), why };
-        let Launch { argv, env, cwd } = launch;
+        let Launch { argv, env, cwd, .. } = launch;
         let Limits { cores, memory, storage } = limits;
         let spec = ContainerSpec { id: self.id, node: node.clone(), argv, env, cwd, cores, memory, storage };
         for _ in 0..TRIES {
@@ -91,8 +118,7 @@ impl Containers {
                 }
                 Err(cause) => return Err(failed(cause.to_string())),
             }
-            self.output.attach(node, stdout, stderr).map_err(|cause| failed(format!("its output: {cause}")))?;
-            return Ok(container);
+            return Ok((container, Pipes { stdout, stderr }));
         }
         Err(failed("the warden goes away each time".into()))
     }
@@ -137,6 +163,12 @@ impl Containers {
 }
 
 impl Container {
+    /// Whether its end is still to come, and the one who will tell it is there.
+    pub fn runs(&self) -> bool {
+        let mut asked = [PollFd::new(self.exit.as_fd(), PollFlags::POLLIN)];
+        self.told.is_empty() && poll(&mut asked, PollTimeout::ZERO) == Ok(0)
+    }
+
     /// Waits for the container's end. Can be dropped and called again.
     pub async fn ended(&mut self) -> Result<ContainerExit, Lost> {
         loop {
@@ -196,14 +228,17 @@ mod tests {
     async fn an_end_is_told_once_and_a_lost_monitor_is_seen() {
         let (mut told, mut write) = container();
         let exit = ContainerExit { code: Some(7), signal: None, oom: false, storage_full: true };
+        assert!(told.runs());
         let waiting = tokio::time::timeout(Duration::from_millis(20), told.ended()).await;
         assert!(waiting.is_err(), "it runs");
         let line = serde_json::to_string(&exit).expect("text");
         write.write_all(line.as_bytes()).expect("written");
         drop(write);
+        assert!(!told.runs());
         assert_eq!(told.ended().await, Ok(exit));
         let (mut lost, write) = container();
         drop(write);
+        assert!(!lost.runs());
         assert_eq!(lost.ended().await, Err(Lost));
     }
 

@@ -18,6 +18,7 @@ use super::{
     gate::GATE,
     output::Output,
     pods::Host,
+    waiting::Waiting,
 };
 
 /// What executors are started with.
@@ -27,6 +28,8 @@ pub struct Executors {
     pub host: Arc<Host>,
     /// Where they run.
     pub containers: Containers,
+    /// Those that wait already.
+    pub waiting: Waiting,
     /// Their log.
     pub output: Output,
     /// Their engine.
@@ -71,7 +74,12 @@ impl Executors {
         let started = tokio::select! {
             biased;
             () = stop.cancelled() => None,
-            started = self.containers.start(&node, launch, limits) => Some(started),
+            started = async {
+                match self.waiting.take(&self.containers, &node, &launch, limits, &self.output).await {
+                    Some(container) => Ok(container),
+                    None => self.containers.start(&node, launch, limits, &self.output).await,
+                }
+            } => Some(started),
         };
         match started {
             // It may be on its way to be started: it is removed whatever it is.

@@ -9,6 +9,7 @@
 //! | `unpack` | a packed environment |
 //! | `containers`, `executors`, `pods` | what runs, through the warden and for Spark |
 //! | `output`, `keeper`, `sampler` | the log, the state, and what is used, in the spool |
+//! | `waiting` | containers that are started before their job is there |
 //! | `ending` | what an end means |
 //!
 //! Start at [`run`].
@@ -25,6 +26,7 @@ mod pods;
 mod sampler;
 mod unpack;
 mod upload;
+mod waiting;
 
 use std::{
     os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd},
@@ -44,12 +46,13 @@ use nix::{
 };
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    control::{self, End, Order, Phase, Start},
+    control::{self, End, Order, Phase, Start, Wait},
     spool::{Reader, State, Writer},
 };
 use attempt::Attempt;
@@ -59,6 +62,7 @@ use keeper::Keeper;
 use output::Output;
 use upload::Uploads;
 pub(crate) use upload::{log_key, platform_log_key, send_part};
+use waiting::Waiting;
 
 /// What the warden tells a shim on its command line; the descriptors 3, 4 and 5 are the listeners of the control
 /// socket, the object gate and the pods API, and the current directory is the spool.
@@ -136,12 +140,13 @@ async fn live(args: Args, control: UnixListener, pods: TcpListener) {
         PathBuf::from("."),
         State { id: args.id, phase: Phase::Waiting, user_code: false, outcome: None },
     ));
-    let mut shim = Shim { args, keeper, phases, stopped, pods: Some(pods), began: false };
+    let mut shim = Shim { args, keeper, phases, stopped, pods: Some(pods), waiting: None, began: false };
     while let Some(order) = orders.recv().await {
         match order {
             Order::Start(start, answer) => {
                 let _ = answer.send(shim.start(*start).await);
             }
+            Order::Wait(wait, answer) => shim.wait(*wait, answer),
             Order::Stop(reason) => {
                 stop.send_if_modified(|why| {
                     let first = why.is_none();
@@ -165,25 +170,51 @@ struct Shim {
     phases: Arc<watch::Sender<Phase>>,
     stopped: watch::Receiver<Option<Why>>,
     pods: Option<TcpListener>,
+    /// Containers that are made to wait, or wait.
+    waiting: Option<JoinHandle<Result<Waiting, String>>>,
     /// Whether the attempt was begun, or ended before it was.
     began: bool,
 }
 
 impl Shim {
+    /// Starts the containers of an attempt that is yet to come, once; the answer says that they wait.
+    fn wait(&mut self, wait: Wait, answer: oneshot::Sender<Result<(), String>>) {
+        if self.began || self.waiting.is_some() {
+            let _ = answer.send(Err("it has been told what to do".to_owned()));
+            return;
+        }
+        let args = self.args.clone();
+        self.waiting = Some(tokio::spawn(async move {
+            let waiting = Waiting::start(&args, &wait).await;
+            // Whoever asked may have gone meanwhile.
+            let _ = answer.send(waiting.as_ref().map(drop).map_err(Clone::clone));
+            waiting
+        }));
+    }
+
     /// Begins the attempt, once; the answer says that this is durable.
     async fn start(&mut self, start: Start) -> Result<(), String> {
-        if start.id != self.args.id {
+        if start.sandbox.unwrap_or(start.id) != self.args.id {
             return Err(format!("this is the shim of {}, not of {}", self.args.id, start.id));
         }
         if self.began {
             return Ok(());
         }
+        let waiting = match self.waiting.take() {
+            // One that could not be made to wait has left nothing in the way.
+            Some(task) => task.await.ok().and_then(Result::ok).unwrap_or_default(),
+            None => Waiting::default(),
+        };
         let key = start.log_key.clone();
         let writer = tokio::task::spawn_blocking(move || Writer::create(".".as_ref(), &key, nanoseconds)).await;
         let writer = writer.map_err(|cause| cause.to_string())?.map_err(|cause| cause.to_string())?;
         let (parts, cut) = mpsc::unbounded_channel();
         let output = Output::start(writer, parts).map_err(|cause| format!("the log cannot be written: {cause}"))?;
-        self.keeper.save(|state| state.phase = Phase::Starting).await.map_err(|cause| cause.to_string())?;
+        let begin = |state: &mut State| {
+            state.id = start.id;
+            state.phase = Phase::Starting;
+        };
+        self.keeper.save(begin).await.map_err(|cause| cause.to_string())?;
         fail::fail_point!("shim.start.durable");
         self.began = true;
         self.phases.send_replace(Phase::Starting);
@@ -205,6 +236,7 @@ impl Shim {
             keeper: self.keeper.clone(),
             phases: self.phases.clone(),
             stop: self.stopped.clone(),
+            waiting,
             pods: self.pods.take(),
             uploads,
             all_cut,
@@ -216,6 +248,7 @@ impl Shim {
             phases: self.phases.clone(),
             stopped: self.stopped.clone(),
             pods: None,
+            waiting: None,
             began: true,
         };
         tokio::spawn(async move {

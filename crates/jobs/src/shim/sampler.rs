@@ -39,8 +39,12 @@ impl Sampler {
             .inspect_err(|cause| tracing::warn!(%cause, "what Spark counts cannot be heard"))
             .ok();
         let ending = CancellationToken::new();
-        let state =
-            State { key, work: work.to_owned(), meter, reports, history: History::new(), told: BTreeMap::new() };
+        // A container that waited for the attempt has worked before it.
+        let before =
+            meter.iter().flat_map(|meter| meter.nodes().into_iter().map(|node| (node.clone(), meter.read(&node))));
+        let (before, network) = (before.collect(), loopback().unwrap_or_default());
+        let (history, told) = (History::new(), BTreeMap::new());
+        let state = State { key, work: work.to_owned(), meter, reports, before, network, history, told };
         let task = tokio::spawn(state.run(ending.clone()));
         Sampler { ending, task }
     }
@@ -59,6 +63,10 @@ struct State {
     work: PathBuf,
     meter: Option<Meter>,
     reports: Option<UdpSocket>,
+    /// What containers had used when the attempt took them.
+    before: BTreeMap<NodeName, Reading>,
+    /// The same of the network.
+    network: u64,
     history: History,
     /// The newest that Spark told of each node.
     told: BTreeMap<NodeName, BTreeMap<&'static str, u64>>,
@@ -104,7 +112,13 @@ impl State {
         nodes.sort_unstable();
         nodes.dedup();
         for node in nodes {
-            let seen = self.meter.as_ref().map(|meter| meter.read(&node)).unwrap_or_default();
+            let mut seen = self.meter.as_ref().map(|meter| meter.read(&node)).unwrap_or_default();
+            match self.before.get(&node) {
+                // Its counts began anew: it is another container.
+                Some(before) if seen.cpu < before.cpu => drop(self.before.remove(&node)),
+                Some(before) => seen = less(&seen, before),
+                None => {}
+            }
             let told = self.told.remove(&node).unwrap_or_default();
             let readings = kernels(&seen, volume_used(&self.work, &node));
             if seen != Reading::default() || !told.is_empty() {
@@ -112,7 +126,7 @@ impl State {
             }
         }
         if let Some(bytes) = loopback() {
-            self.history.add(WHOLE_JOB, at, [("network", bytes)]);
+            self.history.add(WHOLE_JOB, at, [("network", bytes.saturating_sub(self.network))]);
         }
         self.history.settle();
     }
@@ -149,6 +163,18 @@ async fn ready(reports: Option<&UdpSocket>, from: Instant) {
     match reports {
         Some(reports) => drop(reports.readable().await),
         None => std::future::pending().await,
+    }
+}
+
+/// What a container used since `before`; levels are as they are.
+fn less(seen: &Reading, before: &Reading) -> Reading {
+    let left = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then.unwrap_or_default()));
+    Reading {
+        cpu: left(seen.cpu, before.cpu),
+        throttled: left(seen.throttled, before.throttled),
+        disk_read: left(seen.disk_read, before.disk_read),
+        disk_written: left(seen.disk_written, before.disk_written),
+        ..*seen
     }
 }
 
@@ -266,7 +292,8 @@ mod tests {
         history.add("driver", 1, [("cpuTime", 1)]);
         history.add("executor-1", 1, [("cpuTime", 1)]);
         let (key, work) = (Key::random().expect("a key"), dir.path().join("driver/data/work"));
-        let mut state = State { key, work, meter: None, reports: Some(reports), history, told: BTreeMap::new() };
+        let (before, told) = (BTreeMap::new(), BTreeMap::new());
+        let mut state = State { key, work, meter: None, reports: Some(reports), before, network: 0, history, told };
         for number in (2..100).chain([1]) {
             let line = format!("app.{number}.executor.runTime.count {number} 1");
             sender.send(line.as_bytes()).expect("sent");
@@ -278,6 +305,15 @@ mod tests {
         let found: Vec<_> = state.history.nodes.iter().map(|(name, node)| (name.as_str(), runs(node))).collect();
         let found: Vec<_> = found.into_iter().filter(|(name, _)| *name != WHOLE_JOB).collect();
         assert_eq!(found, [("driver", None), ("executor-1", Some(vec![None, Some(1)]))]);
+    }
+
+    #[test]
+    fn what_a_container_used_while_it_waited_is_not_the_jobs() {
+        let before =
+            Reading { cpu: Some(5), throttled: None, memory: Some(7), disk_read: Some(9), ..Reading::default() };
+        let seen = Reading { cpu: Some(8), throttled: Some(1), memory: Some(6), ..Reading::default() };
+        let used = Reading { cpu: Some(3), throttled: Some(1), memory: Some(6), ..Reading::default() };
+        assert_eq!(less(&seen, &before), used);
     }
 
     #[test]

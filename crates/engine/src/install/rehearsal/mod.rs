@@ -62,6 +62,8 @@ pub struct Outcome {
     pub executor_errors: String,
     /// How many executors were started.
     pub executors: usize,
+    /// Options that Spark asked for the first executor's JVM, but for its own properties.
+    pub executor_options: Vec<String>,
     /// From the start of the driver to its end.
     pub took: Duration,
     /// What was asked of the pods API and of the object store: method, path, and of the former the status.
@@ -149,12 +151,16 @@ fn supervise(rehearsal: &Rehearsal, context: &DriverContext, host: &Host) -> Res
     let mut driver = Running(start(rehearsal, &launch, "driver")?);
     let mut executors: BTreeMap<String, (Running, Option<Instant>)> = BTreeMap::new();
     let mut started = 0;
+    let mut executor_options = Vec::new();
     let mut ended: Option<(i32, Duration)> = None;
     loop {
         let effects = lock(&host.pods).take_effects();
         for effect in effects {
             match effect {
                 Effect::Start(wish) => {
+                    if started == 0 {
+                        executor_options = spark::asked_options(&wish);
+                    }
                     let (sizing, region) = (&rehearsal.spec.sizing, context.region);
                     let launch = spark::executor(&wish, rehearsal.engine, sizing, region, context.objects_url);
                     let launch = with_options(launch, rehearsal.executor_options);
@@ -200,6 +206,7 @@ fn supervise(rehearsal: &Rehearsal, context: &DriverContext, host: &Host) -> Res
                     errors: read("driver.err"),
                     executor_errors,
                     executors: started,
+                    executor_options,
                     took,
                     requests: Vec::new(),
                 });
