@@ -58,6 +58,8 @@ debian_packages() {
     fi
     # Python of the jobs: the distribution's, since a container sees no other.
     [ -x /usr/bin/python3 ] || missing+=(python3)
+    # Packages of Python jobs are installed by the Python that jobs have.
+    /usr/bin/python3 -I -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
     # Brings S3A and its SDK from Maven when an engine is installed.
     have mvn || missing+=(maven)

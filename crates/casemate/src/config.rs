@@ -39,6 +39,8 @@ pub struct Config {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// What jobs may use together.
     pub jobs: JobLimits,
+    /// Packages of jobs.
+    pub environments: EnvironmentSettings,
     /// The audit log.
     pub audit: AuditSettings,
     /// The endpoint for operators; there is none when not given.
@@ -264,6 +266,38 @@ pub struct JobLimits {
     pub warm: Vec<WarmSettings>,
     /// How long the logs of an ended job stay readable by the API, in seconds. They stay in object storage.
     pub log_retention_seconds: u64,
+}
+
+/// Where packages of jobs come from.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EnvironmentSettings {
+    /// Address of an index of Python packages (PEP 503), such as `https://pypi.org/simple`: `https`, or `http` with an
+    /// address of loopback. The service then installs what `environment.yml` or `requirements.txt` of a job names. None
+    /// by default: no connection is made.
+    pub pypi: Option<url::Url>,
+    /// Addresses of the Maven repositories that jobs may use, such as `https://repo1.maven.org/maven2`, with the same
+    /// rules. The first one is asked for every job that names packages; the others where a job names them as its
+    /// `repositories`. None by default: no connection is made.
+    pub maven: Vec<url::Url>,
+}
+
+impl EnvironmentSettings {
+    fn check(&self) -> Result<(), Failure> {
+        let all = self.pypi.iter().map(|url| ("pypi", url)).chain(self.maven.iter().map(|url| ("maven", url)));
+        for (name, url) in all {
+            // It is written down beside each environment.
+            if !url.username().is_empty() || url.password().is_some() {
+                return Err(Failure::new(format!("environments.{name} has a name or password in it"))
+                    .help("an address without; a proxy on loopback can add them"));
+            }
+            if !is_private(url) {
+                return Err(Failure::new(format!("environments.{name} is {url}"))
+                    .help("an https:// URL, or http:// with an address of loopback"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Runtimes of one shape that wait for jobs. A job of another shape starts as if there were none.
@@ -504,6 +538,7 @@ impl Default for Config {
             webhook: Vec::new(),
             trusted_proxies: Vec::new(),
             jobs: JobLimits::default(),
+            environments: EnvironmentSettings::default(),
             audit: AuditSettings::default(),
             metrics: None,
             warden: WardenSettings::default(),
@@ -601,6 +636,7 @@ impl Config {
                 return Err(Failure::new(format!("two entries of webhook are named '{}'", webhook.name)));
             }
         }
+        self.environments.check()?;
         self.audit.check(&self.external_s3)?;
         for warm in &self.jobs.warm {
             warm.kept(&self.regions)?;

@@ -295,6 +295,11 @@ fn job_config(config: &Config, objects_url: &str) -> Result<jobs::Config, Failur
         log_retention: Duration::from_secs(config.jobs.log_retention_seconds),
         spool: config.data.join("jobs"),
         log_address_base: objects_url.to_owned(),
+        environments: jobs::EnvironmentConfig {
+            pypi: config.environments.pypi.as_ref().map(ToString::to_string),
+            maven: config.environments.maven.iter().map(ToString::to_string).collect(),
+            place: config.data.join("environments"),
+        },
     })
 }
 

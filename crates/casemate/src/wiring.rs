@@ -4,20 +4,23 @@
 use std::{
     collections::HashMap,
     io,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use audit::send::{Elsewhere, Sent, Target};
+use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use identity::Identity;
 use jiff::{SignedDuration, Timestamp};
 use jobs::{BoxError, JobKeys, Permission, S3Pair, Surroundings};
 use model::{AccountId, BucketName, JobSpec, Principal, ProjectId, SandboxId};
 use objects::{Gate, Homes, NewBucket, Store, Via};
 use tokio::sync::mpsc::Receiver;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{io::ReaderStream, sync::CancellationToken, task::TaskTracker};
 
 use crate::{config::S3Target, failure::Failure, listener};
 
@@ -37,6 +40,13 @@ impl Wiring {
         Wiring { identity, store, gate, stop, open: Mutex::default(), tasks: TaskTracker::new() }
     }
 
+    async fn ensure_bucket(&self, project: &ProjectId, bucket: &BucketName) -> Result<(), BoxError> {
+        match self.store.create_bucket(project, bucket, NewBucket::default()).await {
+            Ok(()) | Err(objects::Error::BucketExists { .. }) => Ok(()),
+            Err(cause) => Err(cause.into()),
+        }
+    }
+
     /// Waits until the gates of all sandboxes are closed, which they are after `stop`.
     pub async fn closed(&self) {
         self.tasks.close();
@@ -54,11 +64,51 @@ impl Surroundings for Wiring {
         }
     }
 
-    async fn ensure_log_bucket(&self, project: &ProjectId) -> Result<(), BoxError> {
-        match self.store.create_bucket(project, &BucketName::logs(), NewBucket::default()).await {
-            Ok(()) | Err(objects::Error::BucketExists { .. }) => Ok(()),
-            Err(cause) => Err(cause.into()),
+    async fn read_object(
+        &self,
+        project: &ProjectId,
+        bucket: &BucketName,
+        key: &str,
+        most: u64,
+    ) -> Result<Option<Vec<u8>>, BoxError> {
+        Ok(self.store.whole(project, bucket, key, most).await?)
+    }
+
+    async fn object_sha256(
+        &self,
+        project: &ProjectId,
+        bucket: &BucketName,
+        key: &str,
+    ) -> Result<Option<[u8; 32]>, BoxError> {
+        let sum = async {
+            let Some((_, mut pieces)) = self.store.bytes(project, bucket, key).await? else { return Ok(None) };
+            let mut sum = Context::new(&SHA256);
+            while let Some(piece) = pieces.try_next().await? {
+                sum.update(&piece);
+            }
+            Ok::<_, objects::Error>(<[u8; 32]>::try_from(sum.finish().as_ref()).ok())
+        };
+        match sum.await {
+            Err(objects::Error::Damaged { .. }) => Ok(None),
+            outcome => Ok(outcome?),
         }
+    }
+
+    async fn keep_object(
+        &self,
+        project: &ProjectId,
+        bucket: &BucketName,
+        key: &str,
+        file: &Path,
+    ) -> Result<(), BoxError> {
+        self.ensure_bucket(project, bucket).await?;
+        let body = tokio::fs::File::open(file).await?;
+        let size = body.metadata().await?.len();
+        Ok(self.store.write_own(project, bucket, key, size, ReaderStream::with_capacity(body, PIECE)).await?)
+    }
+
+    async fn ensure_log_bucket(&self, project: &ProjectId) -> Result<(), BoxError> {
+        self.ensure_bucket(project, &BucketName::logs()).await
     }
 
     async fn write_log(
@@ -148,6 +198,9 @@ pub fn homes(identity: &Identity) -> Homes {
         Box::pin(async move { Ok(identity.region_of(&project).await?) })
     }))
 }
+
+/// Of a file that becomes an object, read at once.
+const PIECE: usize = 256 * 1024;
 
 /// A bucket as a place for checkpoints: each is an object, named by how many entries it is of, so that names sort by
 /// size.

@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         packages: Vec::new(),
         repositories: Vec::new(),
         properties_file: None,
+        environment: None,
         placement: model::Placement::Cluster,
         storage_access: None,
         retry: None,

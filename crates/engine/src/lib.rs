@@ -1,8 +1,10 @@
 //! Engines: what there is and for how long, how one is installed, how a job is configured for it, and the pods API that
-//! Spark's Kubernetes backend speaks, as a protocol without sockets. Starts nothing but what an install needs.
-//! Start at [`Engines::open`], [`install::install`], [`spark::driver`] and [`pods::Pods`].
+//! Spark's Kubernetes backend speaks, as a protocol without sockets; what a job's own Python environment is made from.
+//! Starts nothing but what an install or an environment needs.
+//! Start at [`Engines::open`], [`install::install`], [`spark::driver`], [`pods::Pods`] and [`environment::Request`].
 
 mod engines;
+pub mod environment;
 pub mod install;
 mod java;
 pub mod pods;

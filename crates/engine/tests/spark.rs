@@ -53,6 +53,7 @@ impl Bench {
             packages: Vec::new(),
             repositories: Vec::new(),
             properties_file: None,
+            environment: None,
             storage_access: None,
             retry: None,
             after: None,

@@ -42,6 +42,15 @@ impl Surroundings for Beside {
     async fn object_size(&self, _: &ProjectId, _: &BucketName, _: &str) -> Result<Option<u64>, BoxError> {
         Ok(Some(1))
     }
+    async fn read_object(&self, _: &ProjectId, _: &BucketName, _: &str, _: u64) -> Result<Option<Vec<u8>>, BoxError> {
+        Err("no job starts here".into())
+    }
+    async fn object_sha256(&self, _: &ProjectId, _: &BucketName, _: &str) -> Result<Option<[u8; 32]>, BoxError> {
+        Err("no job starts here".into())
+    }
+    async fn keep_object(&self, _: &ProjectId, _: &BucketName, _: &str, _: &std::path::Path) -> Result<(), BoxError> {
+        Err("no job starts here".into())
+    }
     async fn ensure_log_bucket(&self, _: &ProjectId) -> Result<(), BoxError> {
         Err("no job starts here".into())
     }
@@ -224,6 +233,7 @@ async fn open(dir: &Path) -> (Jobs, Db, Vec<ProjectId>) {
             log_retention: Duration::from_secs(60),
             spool: dir.join("jobs"),
             log_address_base: "http://127.0.0.1:9000".into(),
+            environments: jobs::EnvironmentConfig { pypi: None, maven: Vec::new(), place: dir.join("environments") },
         },
     });
     (jobs, db, projects)

@@ -23,6 +23,8 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
+use crate::Environment;
+
 /// All that a shim needs to run its attempt.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,6 +47,9 @@ pub struct Start {
     pub log_key: crypto::Key,
     /// The region that requests to the object gate are signed for.
     pub region: Region,
+    /// What the service made for it beside the engine.
+    #[serde(default, skip_serializing_if = "Environment::is_empty")]
+    pub environment: Environment,
 }
 
 /// What a shim needs to start containers before there is a job for them: nothing of any project.

@@ -10,6 +10,7 @@
 //! | `versions` | which engine versions jobs may ask for; withdrawals |
 //! | `schedules` | jobs that come again by the clock; what owners of these are told of engine versions |
 //! | `watch` | one attempt: sandbox, start, what its shim says, the end of all that |
+//! | `environment` | packages of a job, of Python and of Maven: brought once, kept in its project's bucket |
 //! | `warm` | runtimes that wait for their job |
 //! | `record` | each change of a job, with its audit entry in the same transaction |
 //! | `salvage` | the log of an attempt whose shim died |
@@ -22,6 +23,7 @@
 
 mod billing;
 pub mod control;
+mod environment;
 pub mod history;
 mod idempotency;
 mod logs;
@@ -64,6 +66,7 @@ pub use billing::{
     Price, Statement,
 };
 pub use control::{JobKeys, S3Pair};
+pub use environment::{Archive, Content, Environment, EnvironmentConfig};
 pub use idempotency::{IdempotencyKey, InvalidKey};
 pub use logs::Logs;
 pub use metrics::Metrics;
@@ -123,6 +126,8 @@ pub struct Config {
     pub spool: PathBuf,
     /// Where the buckets of logs are reached, such as `https://s3.example.org`.
     pub log_address_base: String,
+    /// Packages of jobs.
+    pub environments: EnvironmentConfig,
 }
 
 impl Config {
@@ -142,12 +147,16 @@ impl Jobs {
     pub fn new(parts: Parts) -> Jobs {
         let (wake, schedules_changed) = (Notify::new(), Notify::new());
         let (live, aside) = (watch::Live::default(), scheduler::Aside::default());
+        let environments = environment::Makings::default();
         let (metrics, warm) = (Metrics::new(), warm::Warm::default());
-        Jobs { inner: Arc::new(Inner { parts, wake, schedules_changed, live, aside, metrics, warm }) }
+        Jobs { inner: Arc::new(Inner { parts, wake, schedules_changed, live, aside, environments, metrics, warm }) }
     }
 
     /// Takes over what runs, schedules what waits and watches over it until `stop`. Jobs that run then go on.
     pub async fn run(&self, stop: CancellationToken) {
+        if let Err(cause) = environment::clear(&self.inner.parts.config.environments.place) {
+            tracing::error!(%cause, "no environment can be made");
+        }
         tokio::join!(
             scheduler::run(&self.inner, &stop),
             schedules::run(&self.inner, &stop),
@@ -271,6 +280,7 @@ struct Inner {
     schedules_changed: Notify,
     live: watch::Live,
     aside: scheduler::Aside,
+    environments: environment::Makings,
     metrics: Metrics,
     warm: warm::Warm,
 }

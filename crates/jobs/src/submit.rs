@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use model::{Faults, Job, JobId, JobRequest, JobSpec, ProjectId, Region, Usage};
 use uuid::Uuid;
 
-use crate::{Error, IdempotencyKey, Inner, idempotency::Named, record, surroundings::Beside as _, turns, versions};
+use crate::{
+    Error, IdempotencyKey, Inner, environment, idempotency::Named, record, surroundings::Beside as _, turns, versions,
+};
 
 /// Checks all of a request, writes the job, and wakes the scheduler. What was submitted by the same key before is given
 /// back instead, whatever has become of its files.
@@ -49,7 +51,8 @@ pub(crate) async fn check(
     let mut faults = Faults::default();
     check_files(jobs, &project.id, &spec, &mut faults).await?;
     check_room(jobs, &project.id, &spec, &mut faults).await?;
-    check_packages(&spec, &mut faults);
+    check_packages(jobs, &spec, &mut faults);
+    check_environment(jobs, &spec, &mut faults);
     Ok(faults.or(spec)?)
 }
 
@@ -75,6 +78,7 @@ async fn check_files(jobs: &Inner, project: &ProjectId, spec: &JobSpec, faults: 
     let named = [
         ("main_application_code", Some(main), "odp.mainApplicationCode.notFound"),
         ("properties_file", spec.properties_file.as_deref(), "odp.propertiesFile.notFound"),
+        ("environment", spec.environment.as_deref(), "odp.environment.notFound"),
     ];
     for (field, key, class) in named {
         let Some(key) = key else { continue };
@@ -101,10 +105,28 @@ async fn check_room(jobs: &Inner, project: &ProjectId, spec: &JobSpec, faults: &
     Ok(())
 }
 
-/// Packages cannot be fetched from inside a job, whose network is closed. The shim says the same of those that only the
-/// properties file names.
-fn check_packages(spec: &JobSpec, faults: &mut Faults) {
-    if let Ok(Some(why)) = engine::spark::unsupported(spec, None) {
-        faults.add("packages", Some(&spec.packages.join(",")), "odp.job.packages.unsupported", why);
+/// Where there is no index nothing is installed.
+fn check_environment(jobs: &Inner, spec: &JobSpec, faults: &mut Faults) {
+    if environment::named_form(spec).is_some() && jobs.parts.config.environments.pypi.is_none() {
+        faults.add(
+            "environment",
+            spec.environment.as_deref(),
+            "odp.job.environment.unsupported",
+            environment::NO_INDEX,
+        );
+    }
+}
+
+/// Packages come from the repositories that the operator allows, and from no other.
+fn check_packages(jobs: &Inner, spec: &JobSpec, faults: &mut Faults) {
+    let allowed = &jobs.parts.config.environments.maven;
+    if allowed.is_empty() {
+        if !spec.packages.is_empty() {
+            let given = spec.packages.join(",");
+            faults.add("packages", Some(&given), "odp.job.packages.unsupported", environment::NO_REPOSITORY);
+        }
+    } else if let Err(other) = environment::repositories(allowed, &spec.repositories) {
+        let message = format!("not one of those that this service allows: {}", allowed.join(", "));
+        faults.add("repositories", Some(&other), "odp.job.repositories.notAllowed", message);
     }
 }

@@ -1,6 +1,6 @@
 //! What jobs need of the rooms beside them, which they must not know.
 
-use std::io;
+use std::{io, path::Path};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,6 +19,32 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub trait Surroundings: Send + Sync + 'static {
     /// Size of an object; `None` where there is no such object or bucket.
     async fn object_size(&self, project: &ProjectId, bucket: &BucketName, key: &str) -> Result<Option<u64>, BoxError>;
+
+    /// The bytes of an object of at most `most` bytes; `None` where there is no such object or bucket.
+    async fn read_object(
+        &self,
+        project: &ProjectId,
+        bucket: &BucketName,
+        key: &str,
+        most: u64,
+    ) -> Result<Option<Vec<u8>>, BoxError>;
+
+    /// SHA-256 of the bytes of an object; `None` where there is none, or it is damaged.
+    async fn object_sha256(
+        &self,
+        project: &ProjectId,
+        bucket: &BucketName,
+        key: &str,
+    ) -> Result<Option<[u8; 32]>, BoxError>;
+
+    /// Writes a file as an object of the platform's own; its bucket is made if there is none.
+    async fn keep_object(
+        &self,
+        project: &ProjectId,
+        bucket: &BucketName,
+        key: &str,
+        file: &Path,
+    ) -> Result<(), BoxError>;
 
     /// Makes the project's bucket of logs if there is none.
     async fn ensure_log_bucket(&self, project: &ProjectId) -> Result<(), BoxError>;

@@ -19,7 +19,9 @@ pub struct Standing {
 pub(crate) async fn standing(jobs: &Inner, job: &Job) -> Result<Standing, Error> {
     let reason = match job.status {
         JobStatus::Pending => return waiting(jobs, job).await,
-        JobStatus::Submitted => Some("its sandbox is being built and its code fetched".to_owned()),
+        JobStatus::Submitted => {
+            Some("its sandbox is being built, its environment made and its code fetched".to_owned())
+        }
         JobStatus::Running => Some("its program runs".to_owned()),
         JobStatus::Cancelling => Some("its program is asked to end, and its log brought into the bucket".to_owned()),
         JobStatus::Failed | JobStatus::Terminated | JobStatus::Completed | JobStatus::Unknown => None,

@@ -11,15 +11,16 @@ use std::{
 
 use audit::Entry;
 use futures::StreamExt as _;
-use model::{EndReason, FORCE_AFTER, Job, JobId, JobStatus, LONGEST_UPLOAD, SandboxId};
+use model::{Blame, EndReason, FORCE_AFTER, Job, JobId, JobStatus, LONGEST_UPLOAD, SandboxId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use model::chain;
 
 use crate::{
-    Error, Inner, JobKeys,
+    Environment, Error, Inner, JobKeys,
     control::{self, Client, End, Phase, Start, StopReason},
+    environment::{self, NotReady},
     record, salvage,
     spool::{self, State, read_state},
     surroundings::Beside as _,
@@ -184,7 +185,22 @@ impl Attempt<'_> {
                 phase = phases.next() => match phase {
                     None | Some(Err(_)) => return Ok(Outcome::Again),
                     Some(Ok(Phase::Waiting)) if asked.is_cancelled() => return Ok(Outcome::Again),
-                    Some(Ok(Phase::Waiting)) => self.start(job, client, &keys).await?,
+                    Some(Ok(Phase::Waiting)) => {
+                        let environment = tokio::select! {
+                            () = asked.cancelled() => return Ok(Outcome::Again),
+                            () = start_by.as_mut(), if starting => return Ok(Outcome::Again),
+                            environment = environment::ready(self.jobs, job) => environment,
+                        };
+                        match environment {
+                            Ok(environment) => self.start(job, client, &keys, environment).await?,
+                            Err(NotReady::Error(cause)) => return Err(cause),
+                            // Nothing was handed to the shim, so no user code was started.
+                            Err(NotReady::Ends(reason)) => {
+                                let code = if reason.blame() == Blame::Platform { model::LOST } else { 1 };
+                                return self.end(&self.end_now(reason, code)).await;
+                            }
+                        }
+                    }
                     Some(Ok(Phase::Starting)) => {}
                     Some(Ok(Phase::Running { started })) => {
                         starting = false;
@@ -210,7 +226,7 @@ impl Attempt<'_> {
     }
 
     /// Hands the attempt to its shim. From here on, only the shim decides whether user code is started.
-    async fn start(&self, job: &Job, client: &Client, keys: &JobKeys) -> Result<(), Error> {
+    async fn start(&self, job: &Job, client: &Client, keys: &JobKeys, environment: Environment) -> Result<(), Error> {
         let parts = &self.jobs.parts;
         let Some(engine) = parts.engines.find(&job.spec.version) else { return Err(Error::NotFound) };
         let place = db::jobs::log_place(&parts.db, self.id).await?.ok_or(Error::NotFound)?;
@@ -226,6 +242,7 @@ impl Attempt<'_> {
             keys: keys.clone(),
             log_key: parts.keys.unwrap(&job.project, record::LOG_KEY, &place.wrapped_key)?,
             region,
+            environment,
         };
         let waited = start.sandbox.is_some();
         fail::fail_point!("job.start.prepared");

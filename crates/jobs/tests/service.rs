@@ -32,6 +32,27 @@ impl Surroundings for Files {
         let path = self.0.join(project.as_str()).join(bucket.as_str()).join(key);
         Ok(std::fs::metadata(path).ok().map(|file| file.len()))
     }
+    async fn read_object(
+        &self,
+        project: &ProjectId,
+        bucket: &BucketName,
+        key: &str,
+        most: u64,
+    ) -> Result<Option<Vec<u8>>, BoxError> {
+        let path = self.0.join(project.as_str()).join(bucket.as_str()).join(key);
+        match std::fs::read(path) {
+            Ok(bytes) if bytes.len() as u64 > most => Err("too long".into()),
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(cause.into()),
+        }
+    }
+    async fn object_sha256(&self, _: &ProjectId, _: &BucketName, _: &str) -> Result<Option<[u8; 32]>, BoxError> {
+        Err("no environment is kept here".into())
+    }
+    async fn keep_object(&self, _: &ProjectId, _: &BucketName, _: &str, _: &Path) -> Result<(), BoxError> {
+        Err("no environment is kept here".into())
+    }
     async fn ensure_log_bucket(&self, project: &ProjectId) -> Result<(), BoxError> {
         Ok(std::fs::create_dir_all(self.0.join(project.as_str()).join("odp-logs"))?)
     }
@@ -189,6 +210,7 @@ async fn open(dir: &Path) -> (Jobs, Audit) {
             log_retention: Duration::from_secs(60),
             spool: dir.join("jobs"),
             log_address_base: "http://127.0.0.1:9000".into(),
+            environments: jobs::EnvironmentConfig { pypi: None, maven: Vec::new(), place: dir.join("environments") },
         },
     });
     (jobs, audit)

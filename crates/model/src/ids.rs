@@ -178,6 +178,11 @@ impl BucketName {
         Self("odp-logs".to_owned())
     }
 
+    /// The bucket of every project that holds the environments of its jobs.
+    pub fn environments() -> Self {
+        Self("odp-environments".to_owned())
+    }
+
     /// Whether this is the bucket of logs, which jobs may read only.
     pub fn is_logs(&self) -> bool {
         self.0 == "odp-logs"

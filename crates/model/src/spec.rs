@@ -74,6 +74,9 @@ pub struct JobSpec {
     pub repositories: Vec<String>,
     /// Key in the bucket of a Spark properties file.
     pub properties_file: Option<String>,
+    /// Key in the bucket of what the Python environment is made from; of a Python job alone.
+    #[serde(default)]
+    pub environment: Option<String>,
     /// What of the project's storage it may use beside its code; `None` is all of it.
     #[serde(default)]
     pub storage_access: Option<Vec<StorageAccess>>,
@@ -162,7 +165,7 @@ const fn number(
 }
 
 /// Every parameter of the Spark engine. What is not here is refused by name.
-pub const PARAMETERS: [Parameter; 23] = [
+pub const PARAMETERS: [Parameter; 24] = [
     Parameter {
         kind: "enum",
         regex: Some("^(java|python)$"),
@@ -204,6 +207,11 @@ pub const PARAMETERS: [Parameter; 23] = [
     text("packages", false, "Maven coordinates group:artifact:version, separated by commas"),
     text("repositories", false, "Maven repositories beside the default one, separated by commas"),
     text("properties_file", false, "Path in the container of a Spark properties file"),
+    text(
+        "environment",
+        false,
+        "Path in the container of what the Python environment is made from: environment.yml, requirements.txt, or a packed one (.tar.gz); one of the first two beside the main file if not given",
+    ),
     text(
         "storage_access",
         false,
@@ -282,8 +290,9 @@ impl JobSpec {
         let program = given.program(&mut faults);
         let arguments = given.arguments(&mut faults);
         let properties_file = given.key("properties_file", &mut faults);
+        let environment = given.environment(&mut faults);
         let packages =
-            given.list("packages", &mut faults, |item| item.split(':').count() == 3, "group:artifact:version");
+            given.list("packages", &mut faults, is_coordinate, "group:artifact:version, of letters, digits and ._+-");
         let repositories = given.list(
             "repositories",
             &mut faults,
@@ -309,6 +318,7 @@ impl JobSpec {
             packages,
             repositories,
             properties_file,
+            environment,
             storage_access,
             ttl,
             retry,
@@ -643,6 +653,20 @@ impl<'a> Given<'a> {
         good.then(|| key.to_owned())
     }
 
+    /// What of a Python job's own environment is in the bucket.
+    fn environment(&self, faults: &mut Faults) -> Option<String> {
+        let key = self.key("environment", faults)?;
+        let mut refuse = |class: &str, why: &str| faults.add("environment", Some(&key), class, why);
+        if self.get("job_type") == Some("java") {
+            refuse("odp.job.environment.notPython", "an environment is of a python job; a java job has its JARs");
+        }
+        if ![".tar.gz", ".tgz", ".txt", ".yml", ".yaml"].iter().any(|ending| key.ends_with(ending)) {
+            let why = "a file that ends in .txt (requirements), .yml, .yaml (conda), .tar.gz or .tgz (packed)";
+            refuse("odp.job.environment.invalid", why);
+        }
+        Some(key)
+    }
+
     fn storage_access(&self, faults: &mut Faults) -> Option<Vec<StorageAccess>> {
         let good = |item: &str| item.parse::<StorageAccess>().is_ok();
         let items = self.list("storage_access", faults, good, "ro:BUCKET/PREFIX or rw:BUCKET/PREFIX");
@@ -672,6 +696,15 @@ impl<'a> Given<'a> {
         }
         items
     }
+}
+
+/// Whether it is a Maven coordinate with a version, which no path and no pattern can be made of.
+fn is_coordinate(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+    let good =
+        |part: &&str| !part.is_empty() && !part.starts_with('.') && !part.contains("..") && part.chars().all(plain);
+    text.len() <= 512 && parts.len() == 3 && parts.iter().all(good)
 }
 
 fn is_class_name(text: &str) -> bool {

@@ -200,9 +200,9 @@ impl std::fmt::Debug for Grant {
 pub enum Scope {
     /// All of it.
     Project,
-    /// A job's own: all, but logs are read only; good inside its sandbox only.
+    /// A job's own: all, but logs and environments are read only; good inside its sandbox only.
     Job(SandboxId),
-    /// For the logs of a job: writes them and nothing else; good inside its sandbox only.
+    /// For the platform's part of a job: writes its logs, reads its environment, and nothing else; good inside its sandbox only.
     Platform(SandboxId),
 }
 
@@ -220,10 +220,13 @@ impl Scope {
     /// Whether it may do an operation, by its S3 name, on a bucket.
     pub fn permits(self, operation: &str, bucket: Option<&str>) -> bool {
         let logs = bucket == Some(model::BucketName::logs().as_str());
+        let environments = bucket == Some(model::BucketName::environments().as_str());
         match self {
             Scope::Project => true,
-            Scope::Job(_) => !logs || is_read(operation),
-            Scope::Platform(_) => logs && LOG_WRITES.contains(&operation),
+            Scope::Job(_) => !(logs || environments) || is_read(operation),
+            Scope::Platform(_) => {
+                (logs && LOG_WRITES.contains(&operation)) || (environments && operation == "GetObject")
+            }
         }
     }
 }
@@ -293,6 +296,7 @@ mod tests {
             "WriteGetObjectResponse",
         ] {
             assert!(!job.permits(write, Some("odp-logs")), "{write}");
+            assert!(!job.permits(write, Some("odp-environments")), "{write}");
             assert!(job.permits(write, Some("data")), "{write}");
         }
         assert!(job.permits("ListBuckets", None));
@@ -302,10 +306,13 @@ mod tests {
     fn the_platform_of_a_job_writes_logs_and_nothing_else() {
         let platform = Scope::Platform(sandbox(1));
         assert!(platform.permits("PutObject", Some("odp-logs")));
+        assert!(platform.permits("GetObject", Some("odp-environments")));
         assert!(platform.permits("UploadPart", Some("odp-logs")));
         for (operation, bucket) in [
             ("PutObject", Some("data")),
             ("GetObject", Some("odp-logs")),
+            ("PutObject", Some("odp-environments")),
+            ("ListObjectsV2", Some("odp-environments")),
             ("DeleteObject", Some("odp-logs")),
             ("CopyObject", Some("odp-logs")),
             ("UploadPartCopy", Some("odp-logs")),

@@ -34,6 +34,15 @@ impl Surroundings for Beside {
             Err(cause) => Err(cause.into()),
         }
     }
+    async fn read_object(&self, _: &ProjectId, _: &BucketName, _: &str, _: u64) -> Result<Option<Vec<u8>>, BoxError> {
+        Err("no job starts here".into())
+    }
+    async fn object_sha256(&self, _: &ProjectId, _: &BucketName, _: &str) -> Result<Option<[u8; 32]>, BoxError> {
+        Err("no job starts here".into())
+    }
+    async fn keep_object(&self, _: &ProjectId, _: &BucketName, _: &str, _: &std::path::Path) -> Result<(), BoxError> {
+        Err("no job starts here".into())
+    }
     async fn ensure_log_bucket(&self, _project: &ProjectId) -> Result<(), BoxError> {
         Err("no job starts here".into())
     }
@@ -153,6 +162,11 @@ impl World {
                 log_retention: Duration::from_secs(3600),
                 spool: path.join("jobs"),
                 log_address_base: "http://127.0.0.1:9000".into(),
+                environments: jobs::EnvironmentConfig {
+                    pypi: None,
+                    maven: Vec::new(),
+                    place: path.join("environments"),
+                },
             },
         });
         let config = Config { public_urls: vec![BASE.into(), url.into()], regions, ..Config::default() };

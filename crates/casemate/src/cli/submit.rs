@@ -99,6 +99,10 @@ pub struct JobArgs {
     /// Spark properties file: local beside a local main file, else its key in the main file's bucket
     #[arg(long, value_name = "FILE")]
     properties_file: Option<String>,
+    /// What the Python environment is made from: `environment.yml`, `requirements.txt` or a packed one (`.tar.gz`): local
+    /// beside a local main file, else its key in the main file's bucket
+    #[arg(long, value_name = "FILE")]
+    environment: Option<String>,
     /// What of the storage the job may use beside its code: `ro:BUCKET/PREFIX` or `rw:BUCKET/PREFIX`; may be given
     /// several times; all of it when not given
     #[arg(long, value_name = "ACCESS")]
@@ -157,6 +161,7 @@ pub(super) struct Code {
     bucket: String,
     main: String,
     properties: Option<String>,
+    environment: Option<String>,
     /// What this command made, in order, to be removed again when the job is not accepted.
     own_bucket: bool,
     uploaded: Vec<String>,
@@ -190,7 +195,8 @@ pub(super) async fn place_code(args: &JobArgs, client: &Client) -> Result<Code, 
                     .help(format!("put them there first: `casemate object put PATH s3://{bucket}/`")));
             }
             let properties = args.properties_file.as_deref().map(|text| key_in(text, &bucket)).transpose()?;
-            Ok(Code { bucket, main: key, properties, own_bucket: false, uploaded: Vec::new() })
+            let environment = args.environment.as_deref().map(|text| key_in(text, &bucket)).transpose()?;
+            Ok(Code { bucket, main: key, properties, environment, own_bucket: false, uploaded: Vec::new() })
         }
         Place::Local(main) => bring(args, main, client).await,
     }
@@ -199,8 +205,10 @@ pub(super) async fn place_code(args: &JobArgs, client: &Client) -> Result<Code, 
 /// Brings local files into a bucket, since a job gets the whole bucket of its main file: by default one of its own.
 async fn bring(args: &JobArgs, main: &Path, client: &Client) -> Result<Code, Failure> {
     let properties = args.properties_file.as_deref().map(Path::new);
+    let environment = args.environment.as_deref().map(Path::new);
     let mut files = vec![main];
     files.extend(properties);
+    files.extend(environment);
     files.extend(args.files.iter().map(PathBuf::as_path));
     let mut named: Vec<(String, &Path)> = Vec::new();
     for file in files {
@@ -222,6 +230,7 @@ async fn bring(args: &JobArgs, main: &Path, client: &Client) -> Result<Code, Fai
         bucket,
         main: named[0].0.clone(),
         properties: properties.map(file_name).transpose()?,
+        environment: environment.map(file_name).transpose()?,
         own_bucket,
         uploaded: Vec::new(),
     };
@@ -282,6 +291,7 @@ pub(super) fn request(args: &JobArgs, code: &Code, client: &Client) -> Value {
         ("packages", args.packages.clone()),
         ("repositories", args.repositories.clone()),
         ("properties_file", code.properties.clone()),
+        ("environment", code.environment.clone()),
         ("storage_access", (!args.storage_access.is_empty()).then(|| args.storage_access.join(","))),
         ("retry_attempts", args.retries.clone()),
         ("retry_on", args.retry_on.clone()),

@@ -115,6 +115,7 @@ fn spec(engine: &Installed, placement: Placement) -> Result<JobSpec, Error> {
         packages: Vec::new(),
         repositories: Vec::new(),
         properties_file: None,
+        environment: None,
         storage_access: None,
         retry: None,
         after: None,

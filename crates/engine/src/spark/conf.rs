@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{MiB, NodeSize, Placement};
 
-use super::{DriverContext, properties};
+use super::{DriverContext, JARS, properties};
 use crate::Error;
 
 /// One file of `/conf`. Some hold the job's secrets: readable by the job's user, writable by nobody in there.
@@ -59,15 +59,14 @@ pub fn overridden(properties: &str) -> Result<Vec<String>, Error> {
     Ok(user_properties(Some(properties))?.into_keys().filter(|name| is_ours(name)).collect())
 }
 
-/// What the job asks for and this platform cannot do, as one line for the user.
-pub fn unsupported(spec: &model::JobSpec, properties: Option<&str>) -> Result<Option<String>, Error> {
-    let mut packages = spec.packages.clone();
-    packages.extend(user_properties(properties)?.get("spark.jars.packages").filter(|text| !text.is_empty()).cloned());
-    Ok((!packages.is_empty()).then(|| {
+/// What the properties ask for and this platform cannot do, as one line for the user.
+pub fn unsupported(properties: &str) -> Result<Option<String>, Error> {
+    let properties = user_properties(Some(properties))?;
+    let packages = properties.get("spark.jars.packages").filter(|text| !text.is_empty());
+    Ok(packages.map(|packages| {
         format!(
-            "packages are not fetched for a job, it has no network: {}; put their JARs into the job's bucket and name them in \
-             spark.jars of the properties file, or build one JAR that holds them",
-            packages.join(", ")
+            "spark.jars.packages of the properties file is not fetched, a job has no network: {packages}; name them by the \
+             job's parameter `packages`, which the service reads before the job starts"
         )
     }))
 }
@@ -100,6 +99,12 @@ fn spark_defaults(context: &DriverContext, user: &BTreeMap<String, String>) -> S
         all.insert(name, (*value).to_owned());
     }
     all.insert("spark.metrics.conf.*.sink.casemate.port", REPORTS.to_string());
+    if !context.jars.is_empty() {
+        // All containers have them, so that executors read them there. The user's own come first.
+        let own = all.get("spark.jars").filter(|text| !text.is_empty()).cloned();
+        let packages = context.jars.iter().map(|jar| format!("local:/conf/{JARS}/{jar}"));
+        all.insert("spark.jars", own.into_iter().chain(packages).collect::<Vec<_>>().join(","));
+    }
     match context.spec.placement {
         Placement::Cluster => cluster(context, user, &mut all),
         // Nothing outside the JVM speaks to it, so there is nobody to authenticate.
@@ -203,8 +208,9 @@ fn core_site(context: &DriverContext) -> String {
     text
 }
 
-fn xml(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+/// Text as it stands in an element or a quoted attribute.
+pub(crate) fn xml(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&apos;")
 }
 
 const DRIVER_ARGUMENTS: &str = "driver.args";

@@ -12,6 +12,7 @@ mod waiting;
 
 use model::{JobSpec, Placement, Program, Sizing};
 
+pub(crate) use conf::xml;
 pub use conf::{ConfFile, REPORTS, conf_files, overridden, unsupported};
 pub(crate) use waiting::asked_options;
 pub use waiting::{handover, waiting_driver, waiting_executor, waiting_files};
@@ -39,6 +40,10 @@ pub struct DriverContext<'a> {
     pub pods_url: &'a str,
     /// What driver and executors know each other by. Random, of this attempt only.
     pub rpc_secret: &'a str,
+    /// Whether the job brings a packed environment, unpacked as [`PACKED`] of `/conf`, whose Python it is run by.
+    pub packed: bool,
+    /// JARs of the packages that it asks for, in the directory [`JARS`] of `/conf`.
+    pub jars: &'a [String],
 }
 
 /// A process to start.
@@ -72,7 +77,14 @@ pub fn driver(context: &DriverContext) -> Launch {
         }
     }
     argv.extend(spec.arguments.iter().cloned());
-    Launch { argv, main, env: environment(context.engine, context.region, context.objects_url), cwd: WORK.to_owned() }
+    let mut env = environment(context.engine, context.region, context.objects_url);
+    if context.packed {
+        // Executors start the Python that the driver names; the driver's own program runs it too.
+        for (_, value) in env.iter_mut().filter(|(name, _)| name == "PYSPARK_PYTHON") {
+            *value = format!("/conf/{PACKED}/bin/python");
+        }
+    }
+    Launch { argv, main, env, cwd: WORK.to_owned() }
 }
 
 /// The JVM of a driver with its options, up to the main class.
@@ -171,7 +183,7 @@ fn environment(engine: &Installed, region: &str, objects_url: &str) -> Vec<(Stri
         ("HADOOP_USER_NAME", "spark"),
         ("PYSPARK_PYTHON", "/usr/bin/python3"),
         ("PYSPARK_DRIVER_PYTHON", "/conf/driver-python"),
-        ("PYTHONPATH", "/work:/opt/spark/python"),
+        ("PYTHONPATH", "/work:/conf/packages:/opt/spark/python"),
         ("PYTHONUNBUFFERED", "1"),
         ("PYTHONDONTWRITEBYTECODE", "1"),
         // For SDKs beside Spark, such as boto3. The key itself stands in a file, never in an environment.
@@ -184,6 +196,13 @@ fn environment(engine: &Installed, region: &str, objects_url: &str) -> Vec<(Stri
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .to_vec()
 }
+
+/// Where below `/conf` a packed environment is.
+pub const PACKED: &str = "environment";
+/// Where below `/conf` the modules of an environment that the service made are.
+pub const PACKAGES: &str = "packages";
+/// Where below `/conf` the JARs of the packages that a job asks for are.
+pub const JARS: &str = "jars";
 
 /// Where containers see their engine.
 pub(crate) const SPARK_HOME: &str = "/opt/spark";

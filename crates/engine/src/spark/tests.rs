@@ -59,6 +59,8 @@ fn with<T>(spec: &JobSpec, act: impl FnOnce(&DriverContext) -> T) -> T {
         objects_url: "http://127.0.0.1:9000",
         pods_url: "http://127.0.0.1:9001",
         rpc_secret: "between-us",
+        packed: false,
+        jars: &[],
     })
 }
 
@@ -114,6 +116,33 @@ fn a_program_without_an_extension_is_run_as_python() {
 }
 
 #[test]
+fn a_packed_environment_runs_the_job() {
+    let launch = with(&spec(&PYTHON), |context| driver(&DriverContext { packed: true, ..*context }));
+    let of = |name: &str| launch.env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    assert_eq!(of("PYSPARK_PYTHON"), Some("/conf/environment/bin/python"), "the executors'");
+    assert_eq!(of("PYSPARK_DRIVER_PYTHON"), Some("/conf/driver-python"), "which runs the former");
+}
+
+#[test]
+fn jars_of_packages_come_after_the_users_own() {
+    let jars = ["one.jar".to_owned(), "two.jar".to_owned()];
+    let defaults = |properties: &str| {
+        let files = with(&spec(&JAVA), |context| {
+            conf_files(&DriverContext { jars: &jars, ..*context }, Some(properties)).expect("files")
+        });
+        file(&files, "spark-defaults.conf")
+    };
+    let packages = "local:/conf/jars/one.jar,local:/conf/jars/two.jar";
+    for (properties, expected) in [
+        ("", format!("spark.jars={packages}")),
+        ("spark.jars=/work/own.jar", format!("spark.jars=/work/own.jar,{packages}")),
+    ] {
+        let defaults = defaults(properties);
+        assert!(defaults.lines().any(|line| line == expected), "{expected}: {defaults}");
+    }
+}
+
+#[test]
 fn secrets_stand_in_files_only() {
     for program in [&PYTHON[..], &JAVA[..]] {
         let launch = with(&spec(program), driver);
@@ -148,8 +177,8 @@ fn a_properties_file_cannot_change_what_is_the_platforms() {
         assert!(!defaults.contains(absent), "{absent} in {defaults}");
     }
     assert_eq!(overridden(hostile).expect("valid").len(), 10);
-    assert!(unsupported(&spec(&PYTHON), Some(hostile)).expect("valid").is_some_and(|line| line.contains("a:b:c")));
-    assert_eq!(unsupported(&spec(&PYTHON), None).expect("valid"), None);
+    assert!(unsupported(hostile).expect("valid").is_some_and(|line| line.contains("a:b:c")));
+    assert_eq!(unsupported("spark.jars.packages=\n").expect("valid"), None);
 }
 
 #[test]

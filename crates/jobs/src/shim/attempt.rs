@@ -10,9 +10,12 @@ use std::{
     time::Duration,
 };
 
-use engine::spark::{self, ConfFile, DriverContext, Launch};
+use engine::{
+    environment::Form,
+    spark::{self, ConfFile, DriverContext, Launch},
+};
 use jiff::Timestamp;
-use model::{EndReason, NodeName};
+use model::{BucketName, EndReason, NodeName};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use warden::StopSignal;
@@ -22,16 +25,20 @@ use super::{
     containers::{Container, Containers, Limits, Lost, NotStarted},
     ending::{self, NOT_RUN, STOPPED, Why},
     executors::Executors,
-    fetch::{Fetch, place_of_file},
+    fetch::{self, Fetch, place_of_file},
     gate::{GATE, Gate},
     keeper::Keeper,
     output::Output,
     pods::{self, Host},
     sampler::Sampler,
+    unpack::{Refused, unpack},
     upload::NotUploaded,
     waiting::Waiting,
 };
-use crate::control::{End, Phase, Start};
+use crate::{
+    control::{End, Phase, Start},
+    environment::Content,
+};
 
 /// One attempt that was asked to start.
 pub struct Attempt {
@@ -134,16 +141,21 @@ impl Attempt {
             None => None,
         };
         let properties = properties.as_deref();
-        if let Some(why) = spark::unsupported(spec, properties).map_err(|cause| cannot(cause.to_string()))? {
-            return Err(cannot(why));
-        }
         if let Some(text) = properties {
+            if let Some(why) = spark::unsupported(text).map_err(|cause| cannot(cause.to_string()))? {
+                return Err(cannot(why));
+            }
             for name in spark::overridden(text).map_err(|cause| cannot(cause.to_string()))? {
                 self.output
                     .say(format!("{name} of the properties file is the platform's to set, and is left out"))
                     .await;
             }
         }
+        let packed = spec.environment.as_ref().filter(|key| Form::of(key).is_none());
+        if let Some(key) = packed {
+            self.unpack_environment(key).await?;
+        }
+        let jars = self.bring_packages().await?;
         let mut secret = zeroize::Zeroizing::new([0; 32]);
         crypto::random(&mut secret[..]).map_err(|cause| EndReason::Platform { detail: cause.to_string() })?;
         let rpc_secret = zeroize::Zeroizing::new(hex::encode(&secret[..]));
@@ -157,6 +169,8 @@ impl Attempt {
             objects_url: GATE,
             pods_url: PODS,
             rpc_secret: &rpc_secret,
+            packed: packed.is_some(),
+            jars: &jars,
         };
         let files = spark::conf_files(&context, properties).map_err(|cause| cannot(cause.to_string()))?;
         if !spark::waiting_files(&spec.sizing).iter().all(|read| files.contains(read)) {
@@ -170,6 +184,72 @@ impl Attempt {
             })?;
         }
         Ok(spark::driver(&context))
+    }
+
+    /// Unpacks the job's environment into its configuration, which all of its containers have mounted read-only.
+    async fn unpack_environment(&self, key: &str) -> Result<(), EndReason> {
+        let cannot = |why: String| EndReason::CannotStart { detail: format!("the environment '{key}' {why}") };
+        if !is_file(&self.args.work, key) {
+            return Err(cannot(format!("is not in the bucket {}", self.start.spec.bucket)));
+        }
+        let archive =
+            File::open(self.args.work.join(key)).map_err(|cause| cannot(format!("cannot be read: {cause}")))?;
+        let target = self.args.conf.join(spark::PACKED);
+        let room = self.start.spec.sizing.driver.storage().bytes();
+        let unpacking = tokio::task::spawn_blocking(move || {
+            make_directory(&target).map_err(|cause| Refused::File { path: target.clone(), cause })?;
+            let unpacked = unpack(std::io::BufReader::new(archive), &target, room)?;
+            // What it leads to is another file in the containers than here.
+            let python = target.join("bin/python").symlink_metadata().is_ok();
+            Ok::<_, Refused>((unpacked, python))
+        });
+        let unpacked = unpacking.await.map_err(|cause| EndReason::Platform { detail: cause.to_string() })?;
+        let (unpacked, python) = unpacked.map_err(|why| cannot(why.to_string()))?;
+        if !python {
+            return Err(cannot("has no bin/python: `conda pack` and `venv-pack` make one that has".into()));
+        }
+        let (entries, bytes) = (unpacked.entries, unpacked.bytes);
+        self.output.say(format!("unpacked {entries} files, {bytes} bytes, from the environment '{key}'")).await;
+        Ok(())
+    }
+
+    /// Brings what the service made of the job's packages to where all containers find it; the names of JARs.
+    async fn bring_packages(&self) -> Result<Vec<String>, EndReason> {
+        let Start { environment, keys, region, spec, .. } = &self.start;
+        for note in &environment.notes {
+            self.output.say(note.as_str()).await;
+        }
+        let room = spec.sizing.driver.storage().bytes();
+        let gate = Gate::new(&keys.platform, region);
+        let mut jars = Vec::new();
+        for archive in &environment.archives {
+            let file = self.args.conf.join("packages.tar.gz");
+            let sum = fetch::one(&gate, &BucketName::environments(), &archive.key, &file, room).await?;
+            if hex::encode(sum) != archive.sha256 {
+                let detail = "the environment is not the one that was made: its archive was changed in the bucket";
+                return Err(EndReason::Platform { detail: detail.into() });
+            }
+            let target = self.args.conf.join(archive.content.directory());
+            let unpacking = tokio::task::spawn_blocking(move || {
+                let failed = |cause| Refused::File { path: file.clone(), cause };
+                make_directory(&target).map_err(failed)?;
+                let archive = File::open(&file).map_err(failed)?;
+                unpack(std::io::BufReader::new(archive), &target, room)?;
+                std::fs::remove_file(&file).map_err(failed)?;
+                names_in(&target).map_err(failed)
+            });
+            let unpacked = unpacking.await.map_err(|cause| EndReason::Platform { detail: cause.to_string() })?;
+            let names = unpacked.map_err(|why| match why {
+                Refused::File { .. } | Refused::Broken(_) => {
+                    EndReason::Platform { detail: format!("the environment {why}") }
+                }
+                why => EndReason::CannotStart { detail: format!("the environment {why}") },
+            })?;
+            if archive.content == Content::Jars {
+                jars = names;
+            }
+        }
+        Ok(jars)
     }
 
     /// From the start of the driver to the end of the last container; and when the driver was started.
@@ -327,6 +407,21 @@ fn read_text(path: &Path) -> Result<String, String> {
         return Err(format!("is longer than {LONGEST_PROPERTIES} bytes"));
     }
     String::from_utf8(text).map_err(|_| "is not UTF-8".to_owned())
+}
+
+/// Names of what is in a directory, in order.
+fn names_in(directory: &Path) -> std::io::Result<Vec<String>> {
+    let names = std::fs::read_dir(directory)?
+        .map(|entry| Ok::<_, std::io::Error>(entry?.file_name().to_string_lossy().into_owned()));
+    let mut names = names.collect::<std::io::Result<Vec<_>>>()?;
+    names.sort();
+    Ok(names)
+}
+
+/// A directory that the job's user can read and not change.
+fn make_directory(path: &Path) -> std::io::Result<()> {
+    std::fs::create_dir(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
 /// A file that the job's user can read and not change: it belongs to the shim's user, and is mounted read-only.

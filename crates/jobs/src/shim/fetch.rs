@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use futures::{StreamExt, stream};
 use model::{BucketName, EndReason, MiB};
 
@@ -155,6 +156,39 @@ impl Fetch<'_> {
             why => EndReason::Platform { detail: format!("the bucket {} cannot be fetched: {why}", self.bucket) },
         }
     }
+}
+
+/// Fetches one object of the platform's own into a file; SHA-256 of what came, at most `room` bytes.
+pub async fn one(
+    gate: &Gate,
+    bucket: &BucketName,
+    key: &str,
+    path: &Path,
+    room: u64,
+) -> Result<[u8; SHA256_OUTPUT_LEN], EndReason> {
+    let fetched = insist(|| async {
+        let mut body = gate.get(bucket, key).await?;
+        let mut file = File::create(path)?;
+        let (mut sum, mut length) = (Context::new(&SHA256), 0_u64);
+        while let Some(piece) = next_piece(&mut body).await? {
+            length += piece.len() as u64;
+            if length > room {
+                return Err(Failure::File(std::io::Error::from_raw_os_error(FULL)));
+            }
+            sum.update(&piece);
+            file.write_all(&piece)?;
+        }
+        let mut whole = [0; SHA256_OUTPUT_LEN];
+        whole.copy_from_slice(sum.finish().as_ref());
+        Ok(whole)
+    });
+    fetched.await.map_err(|why| match why {
+        Failure::File(cause) if matches!(cause.raw_os_error(), Some(FULL | OVER_QUOTA)) => EndReason::CannotStart {
+            detail: "the environment does not fit into the driver's local storage: give the driver more cores".into(),
+        },
+        Failure::File(cause) => EndReason::Platform { detail: format!("the environment cannot be written: {cause}") },
+        Failure::Gate(why) => EndReason::Platform { detail: format!("the environment cannot be fetched: {why}") },
+    })
 }
 
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `attempt` | the life, step by step |
 //! | `fetch`, `gate`, `upload` | the job's bucket, the object gate, the bucket of logs |
+//! | `unpack` | a packed environment |
 //! | `containers`, `executors`, `pods` | what runs, through the warden and for Spark |
 //! | `output`, `keeper`, `sampler` | the log, the state, and what is used, in the spool |
 //! | `waiting` | containers that are started before their job is there |
@@ -23,6 +24,7 @@ mod keeper;
 mod output;
 mod pods;
 mod sampler;
+mod unpack;
 mod upload;
 mod waiting;
 

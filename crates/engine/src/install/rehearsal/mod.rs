@@ -100,6 +100,8 @@ pub fn run(rehearsal: &Rehearsal) -> Result<Outcome, Error> {
         objects_url: &objects_url,
         pods_url: &pods_url,
         rpc_secret: &uuid::Uuid::new_v4().simple().to_string(),
+        packed: false,
+        jars: &[],
     };
     for file in spark::conf_files(&context, rehearsal.properties)? {
         let path = place.join("conf").join(file.name);
