@@ -5,6 +5,7 @@ mod support;
 use std::{
     fs,
     net::TcpStream,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -92,7 +93,11 @@ impl Drop for Index {
 fn packages_are_installed_once_and_checked_at_each_use() {
     let (port, dir) = (free_port(), tempfile::tempdir().expect("directory"));
     // `wrapt` has native code.
-    run(Command::new(python()).arg(program("index.py")).arg(dir.path().join("simple")).arg("wrapt"));
+    let (simple, url) = (dir.path().join("simple"), format!("http://127.0.0.1:{port}/simple"));
+    run(Command::new(python()).arg(program("index.py")).args([path(&simple), &url, "wrapt"]));
+    for open in [dir.path(), &simple] {
+        fs::set_permissions(open, fs::Permissions::from_mode(0o777)).expect("mode");
+    }
     let stack = Stack::configured(&format!(
         "[api]\nlisten = '127.0.0.1:0'\n[s3]\nlisten = '127.0.0.1:0'\n[environments]\npypi = 'http://127.0.0.1:{port}/simple'\n"
     ));
@@ -123,6 +128,14 @@ fn packages_are_installed_once_and_checked_at_each_use() {
     let (_, job, _) = submit("requirements.txt", "greeting\nsourceonly==1.0\n", old);
     assert_eq!((&job["status"], &job["fault"]), (&"FAILED".into(), &"job".into()), "{job}");
     assert!(job["reason"].as_str().is_some_and(|why| why.contains("no wheel of sourceonly==1.0")), "{job}");
+    // No code of a package is run, and none comes from elsewhere, however it is asked for.
+    for (name, why) in [("builds", "would have to be built"), ("leads", "harmless is asked for by its address")] {
+        let (id, job, _) = submit("requirements.txt", name, old);
+        let said = || text(&stack.get("odp-logs", &format!("{id}/driver/environment.log")));
+        assert_eq!((&job["status"], &job["fault"]), (&"FAILED".into(), &"job".into()), "{job} {}", said());
+        assert!(job["reason"].as_str().is_some_and(|reason| reason.contains(why)), "{job} {}", said());
+        assert!(!simple.join("ran").exists(), "{}", said());
+    }
     let (_, job, _) = submit("environment.yml", "dependencies:\n  - python=2.7\n", old);
     assert_eq!((&job["status"], &job["fault"]), (&"FAILED".into(), &"job".into()), "{job}");
     assert!(job["reason"].as_str().is_some_and(|why| why.contains("and jobs have Python 3.")), "{job}");

@@ -81,7 +81,13 @@ pub fn resolve(request: &Request, index: &str, making: &Making) -> Result<Made, 
         fs::create_dir(directory).map_err(unable)?;
     }
     fs::write(&list, request.requirements.join("\n") + "\n").map_err(unable)?;
-    let mut pip = Command::new(PYTHON);
+    // A package may ask for another by its address, and that one may have to be built, `--only-binary` or not: pip would
+    // run its code, in a process of its own. It gets none.
+    if nix::unistd::geteuid().is_root() {
+        return Err(Failure::Unable("the service runs as root, whom the limit of processes does not bind".into()));
+    }
+    let mut pip = Command::new("/usr/bin/prlimit");
+    pip.args(["--nproc=0:0", PYTHON]);
     pip.args([
         "-I",
         "-m",
@@ -167,6 +173,14 @@ pub(super) fn too_large(making: &Making) -> Failure {
 
 /// Whose fault it is, by what pip said.
 fn failure(said: &str) -> Failure {
+    let builds = ["BlockingIOError", "Resource temporarily unavailable"];
+    if builds.iter().any(|sign| said.contains(sign)) {
+        return Failure::Asked(
+            "one of the packages, or one that they need, has no wheel and would have to be built; such packages are brought in a \
+             packed environment"
+                .into(),
+        );
+    }
     let away =
         ["Retrying (Retry(", "Could not fetch URL", "Connection broken", "ReadTimeoutError", "No module named pip"];
     let errors: Vec<&str> = said.lines().filter_map(|line| line.trim().strip_prefix("ERROR: ")).collect();
@@ -194,6 +208,8 @@ fn read_report(path: &Path) -> Result<Vec<Package>, Failure> {
     struct Item {
         metadata: Metadata,
         download_info: Download,
+        #[serde(default)]
+        is_direct: bool,
     }
     #[derive(Deserialize)]
     struct Metadata {
@@ -215,7 +231,14 @@ fn read_report(path: &Path) -> Result<Vec<Package>, Failure> {
     let text = fs::read(path).map_err(|cause| unable(cause.to_string()))?;
     let report: Report = serde_json::from_slice(&text).map_err(|cause| unable(cause.to_string()))?;
     let mut packages = Vec::new();
-    for Item { metadata, download_info: Download { url, archive_info } } in report.install {
+    for Item { metadata, download_info: Download { url, archive_info }, is_direct } in report.install {
+        if is_direct {
+            let why = format!(
+                "{} is asked for by its address, and packages come from the service's own index",
+                metadata.name
+            );
+            return Err(Failure::Asked(why));
+        }
         let Archive { hash, mut hashes } = archive_info;
         let old = hash.and_then(|hash| hash.strip_prefix("sha256=").map(str::to_owned));
         let sha256 = hashes.remove("sha256").or(old);
@@ -288,6 +311,14 @@ mod tests {
         let shown: Vec<String> =
             packages.iter().map(|one| format!("{} {} {}", one.name, one.url, one.sha256)).collect();
         assert_eq!(shown, ["a https://index/a.whl 01", "b https://index/b.whl 02"]);
+        fs::write(
+            &report,
+            text.replace(r#"{"metadata": {"name": "b""#, r#"{"is_direct": true, "metadata": {"name": "b""#),
+        )
+        .expect("written");
+        assert!(
+            matches!(read_report(&report), Err(Failure::Asked(why)) if why.starts_with("b is asked for by its address"))
+        );
         fs::write(&report, text.replace("sha256=02", "md5=02")).expect("written");
         assert!(read_report(&report).is_err_and(|why| why.to_string().contains("no SHA-256 of b")));
     }
