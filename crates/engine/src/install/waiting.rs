@@ -1,4 +1,4 @@
-//! The program of a JVM that waits for its job ([`crate::spark::waiting`]), compiled against the engine's own JARs by the
+//! The program of a JVM that waits for its job ([`crate::spark::waiting_driver`]), compiled against the engine's own JARs by the
 //! compiler that is among them: no JDK is needed, and no compiled code comes with the source of this project.
 
 use std::{fs, path::Path, process::Command};
