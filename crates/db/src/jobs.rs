@@ -28,6 +28,8 @@ pub struct LogPlace {
     pub wrapped_key: Vec<u8>,
     /// Whether its segments are still on this machine.
     pub spooled: bool,
+    /// The sandbox whose spool they are in.
+    pub sandbox: SandboxId,
 }
 
 /// A column that jobs can be filtered and sorted by.
@@ -173,7 +175,7 @@ pub async fn find_with_log(db: &Db, id: JobId) -> Result<Option<(Job, Option<Log
     let row = sqlx::query(
         "SELECT jobs.id, jobs.project, spec, status, jobs.created, jobs.started, jobs.ended, return_code, jobs.reason,
              logs_address, attempt, since, not_before, retried, forgotten,
-             log_key, spool_removed IS NULL AS spooled
+             log_key, spool_removed IS NULL AS spooled, sandbox
          FROM jobs LEFT JOIN attempts ON attempts.job = jobs.id AND attempts.number = jobs.attempt
          WHERE jobs.id = ?",
     )
@@ -181,9 +183,11 @@ pub async fn find_with_log(db: &Db, id: JobId) -> Result<Option<(Job, Option<Log
     .fetch_optional(db.readers())
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let wrapped_key: Option<Vec<u8>> = row.try_get("log_key")?;
-    let spooled = row.try_get("spooled")?;
-    Ok(Some((job(&row)?, wrapped_key.map(|wrapped_key| LogPlace { wrapped_key, spooled }))))
+    let job = job(&row)?;
+    let attempt = SandboxId { job: id, attempt: AttemptNo(job.attempt) };
+    let has_log = row.try_get::<Option<&[u8]>, _>("log_key")?.is_some();
+    let place = has_log.then(|| place(&row, attempt)).transpose()?;
+    Ok(Some((job, place)))
 }
 
 /// The job of that id, as this transaction sees it.
@@ -507,8 +511,12 @@ pub async fn sandbox_of(db: &Db, id: SandboxId) -> Result<SandboxId, Error> {
         .bind(i64::from(id.attempt.0))
         .fetch_optional(db.readers())
         .await?;
-    let taken: Option<String> = row.map(|row| row.try_get("sandbox")).transpose()?.flatten();
-    taken.as_deref().map_or(Ok(id), |text| parse("attempts.sandbox", text))
+    row.map_or(Ok(id), |row| sandbox_or(&row, id))
+}
+
+fn sandbox_or(row: &SqliteRow, attempt: SandboxId) -> Result<SandboxId, Error> {
+    let taken: Option<&str> = row.try_get("sandbox")?;
+    taken.map_or(Ok(attempt), |text| parse("attempts.sandbox", text))
 }
 
 /// Whether an attempt was ever made for the sandbox; an attempt's own name counts.
@@ -583,13 +591,22 @@ pub async fn stands(db: &Db, id: SandboxId) -> Result<bool, Error> {
 
 /// What is needed to read the log of an attempt.
 pub async fn log_place(db: &Db, id: SandboxId) -> Result<Option<LogPlace>, Error> {
-    let row =
-        sqlx::query("SELECT log_key, spool_removed IS NULL AS spooled FROM attempts WHERE job = ? AND number = ?")
-            .bind(id.job.to_string())
-            .bind(i64::from(id.attempt.0))
-            .fetch_optional(db.readers())
-            .await?;
-    row.map(|row| Ok(LogPlace { wrapped_key: row.try_get("log_key")?, spooled: row.try_get("spooled")? })).transpose()
+    let row = sqlx::query(
+        "SELECT log_key, spool_removed IS NULL AS spooled, sandbox FROM attempts WHERE job = ? AND number = ?",
+    )
+    .bind(id.job.to_string())
+    .bind(i64::from(id.attempt.0))
+    .fetch_optional(db.readers())
+    .await?;
+    row.map(|row| place(&row, id)).transpose()
+}
+
+fn place(row: &SqliteRow, attempt: SandboxId) -> Result<LogPlace, Error> {
+    Ok(LogPlace {
+        wrapped_key: row.try_get("log_key")?,
+        spooled: row.try_get("spooled")?,
+        sandbox: sandbox_or(row, attempt)?,
+    })
 }
 
 /// Attempts that were closed before a time and whose segments are still on this machine, oldest first.

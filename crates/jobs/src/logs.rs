@@ -1,7 +1,7 @@
 //! Reading the log of a job: from the spool of its newest attempt, whether its shim lives or not.
 
 use jiff::Timestamp;
-use model::{AttemptNo, JobId, JobStatus, LogLine, ProjectId, SandboxId};
+use model::{JobId, JobStatus, LogLine, ProjectId};
 
 use crate::{
     Error, Inner, LogQuery,
@@ -30,11 +30,9 @@ pub(crate) async fn read(jobs: &Inner, project: &ProjectId, id: JobId, query: &L
     if job.attempt == 0 || job.status == JobStatus::Pending {
         return Ok(logs);
     }
-    let attempt = SandboxId { job: id, attempt: AttemptNo(job.attempt) };
     let Some(place) = place.filter(|place| place.spooled) else { return Ok(logs) };
     let key = jobs.parts.keys.unwrap(project, LOG_KEY, &place.wrapped_key)?;
-    let sandbox = db::jobs::sandbox_of(&jobs.parts.db, attempt).await?;
-    let (dir, query) = (jobs.spool(sandbox), query.clone());
+    let (dir, query) = (jobs.spool(place.sandbox), query.clone());
     logs.lines = match tokio::task::spawn_blocking(move || Reader::open(&dir, &key).read(&query)).await? {
         // Its time came while it was read.
         Err(spool::Error::File { cause, .. }) if cause.kind() == std::io::ErrorKind::NotFound => Vec::new(),

@@ -24,8 +24,8 @@ pub(crate) async fn upload(jobs: &Inner, job: &Job, id: SandboxId) -> Result<Opt
     let place = db::jobs::log_place(&parts.db, id).await?.filter(|place| place.spooled);
     let Some(place) = place else { return Ok(None) };
     let key = parts.keys.unwrap(&job.project, LOG_KEY, &place.wrapped_key)?;
-    let sandbox = db::jobs::sandbox_of(&parts.db, id).await?;
-    let reader = Reader::open(&jobs.spool(sandbox), &key);
+    let dir = jobs.spool(place.sandbox);
+    let reader = Reader::open(&dir, &key);
     let (written, said) = {
         let reader = reader.clone();
         tokio::task::spawn_blocking(move || Ok::<_, crate::spool::Error>((reader.parts()?, reader.platform()?)))
@@ -52,7 +52,6 @@ pub(crate) async fn upload(jobs: &Inner, job: &Job, id: SandboxId) -> Result<Opt
         uploaded += u64::from(write_whole(jobs, job, &name, said).await?);
         (files, bytes) = (files + 1, bytes + length);
     }
-    let dir = jobs.spool(sandbox);
     let used = tokio::task::spawn_blocking(move || read_used(&dir, &key)).await?.unwrap_or_else(|cause| {
         tracing::warn!(%id, %cause, "what an attempt used is lost with its shim");
         None

@@ -5,7 +5,6 @@ use model::{AttemptNo, JobId, NodeName, ProjectId, SandboxId};
 use crate::{
     Error, Inner,
     history::History,
-    query,
     record::LOG_KEY,
     spool::{self, LONGEST_USED, read_used},
     surroundings::Beside as _,
@@ -21,15 +20,16 @@ pub struct Used {
 }
 
 pub(crate) async fn read(jobs: &Inner, project: &ProjectId, id: JobId) -> Result<Option<Used>, Error> {
-    let job = query::find(jobs, project, id).await?.ok_or(Error::NotFound)?;
+    let found = db::jobs::find_with_log(&jobs.parts.db, id).await?.filter(|(job, _)| job.project == *project);
+    let (job, place) = found.ok_or(Error::NotFound)?;
     if job.attempt == 0 {
         return Ok(None);
     }
     let attempt = SandboxId { job: id, attempt: AttemptNo(job.attempt) };
     let of_attempt = |history| Used { attempt: job.attempt, history };
-    if let Some(place) = db::jobs::log_place(&jobs.parts.db, attempt).await?.filter(|place| place.spooled) {
+    if let Some(place) = place.filter(|place| place.spooled) {
         let key = jobs.parts.keys.unwrap(project, LOG_KEY, &place.wrapped_key)?;
-        let dir = jobs.spool(db::jobs::sandbox_of(&jobs.parts.db, attempt).await?);
+        let dir = jobs.spool(place.sandbox);
         match tokio::task::spawn_blocking(move || read_used(&dir, &key)).await? {
             Ok(Some(history)) => return Ok(Some(of_attempt(history))),
             Ok(None) => {}
