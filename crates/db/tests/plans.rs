@@ -2,6 +2,8 @@
 //! SQLite goes by an index in each statement, and through all of nothing but what is small.
 #![allow(missing_docs, reason = "a test")]
 
+mod support;
+
 use std::{
     collections::BTreeSet,
     fmt::Debug,
@@ -10,10 +12,9 @@ use std::{
 
 use db::{Db, idempotency::Submitted};
 use jiff::Timestamp;
-use model::{
-    Attempt, AttemptNo, EndReason, EngineParameter, Job, JobId, JobRequest, JobSpec, ProjectId, SandboxId, SpecRules,
-};
+use model::{Attempt, AttemptNo, EndReason, Job, JobId, ProjectId, SandboxId};
 use sqlx::{ConnectOptions as _, Row as _, sqlite::SqliteConnectOptions};
+use support::{add_project, spec};
 use tracing::{
     Event, Metadata, Subscriber,
     field::{Field, Visit},
@@ -58,17 +59,6 @@ const SMALL: [&str; 6] = [
     "SCAN standing",
     "SCAN json_each",
 ];
-
-async fn add_project(db: &Db, project: &ProjectId, created: Timestamp) {
-    let account: model::AccountId = "ab1234-casemate".parse().expect("an account");
-    let mut tx = db.begin().await.expect("a transaction");
-    let row = db::accounts::Account { id: account.clone(), email: String::new(), name: String::new(), created };
-    db::accounts::insert(&mut tx, &row).await.expect("an account");
-    let name = String::new();
-    let row = db::accounts::Project { id: project.clone(), account, name, authorized: true, region: None, created };
-    db::accounts::insert_project(&mut tx, &row).await.expect("a project");
-    tx.commit().await.expect("committed");
-}
 
 /// Each call of this crate on the way of a submit, of a decision, and of an attempt from its start to its end.
 async fn submit_and_decide(db: &Db, project: &ProjectId, now: Timestamp) {
@@ -119,21 +109,6 @@ async fn submit_and_decide(db: &Db, project: &ProjectId, now: Timestamp) {
     assert_eq!(contacts.map(|contacts| contacts.admin), Some(found.account));
     assert_eq!(db::credentials::of_call(db, "nobody", b"'s").await.expect("read"), (None, None));
     db::jobs::spooled(db, now, 100).await.expect("read");
-}
-
-fn spec() -> JobSpec {
-    let rules = SpecRules {
-        regions: vec!["GRA".parse().expect("a region")],
-        versions: vec!["3.5.9".parse().expect("a version")],
-        ..SpecRules::default()
-    };
-    let parameter = |name: &str, value: &str| EngineParameter { name: name.into(), value: value.into() };
-    let request = JobRequest {
-        container_name: Some("code".into()),
-        parameters: vec![parameter("job_type", "python"), parameter("main_application_code", "main.py")],
-        ..JobRequest::default()
-    };
-    JobSpec::parse(&request, &rules).expect("a specification")
 }
 
 /// Keeps each statement that sqlx says it has run.

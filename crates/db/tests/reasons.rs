@@ -1,13 +1,13 @@
 //! Reasons of attempts that migration 0030 wrote wrong: 0037 puts those right that the audit log tells of, and touches no other.
 #![allow(missing_docs, reason = "a test")]
 
+mod support;
+
 use db::Db;
 use jiff::{SignedDuration, Timestamp};
-use model::{
-    Attempt, AttemptNo, EndReason, EngineParameter, Job, JobId, JobRequest, JobSpec, JobStatus, ProjectId, SandboxId,
-    SpecRules,
-};
+use model::{Attempt, AttemptNo, EndReason, Job, JobId, JobStatus, ProjectId, SandboxId};
 use sqlx::{ConnectOptions as _, Row as _, sqlite::SqliteConnectOptions};
+use support::{add_project, spec};
 use uuid::Uuid;
 
 const MIGRATION: &str = include_str!("../migrations/0037_reasons_of_attempts.sql");
@@ -91,30 +91,4 @@ fn entry(job: &Job, action: &str, told: Option<&str>) -> db::audit::Row {
         request_id: None,
         detail: serde_json::json!({ "attempt": 1, "reason": told }).to_string(),
     }
-}
-
-async fn add_project(db: &Db, project: &ProjectId, created: Timestamp) {
-    let account: model::AccountId = "ab1234-casemate".parse().expect("an account");
-    let mut tx = db.begin().await.expect("a transaction");
-    let row = db::accounts::Account { id: account.clone(), email: String::new(), name: String::new(), created };
-    db::accounts::insert(&mut tx, &row).await.expect("an account");
-    let name = String::new();
-    let row = db::accounts::Project { id: project.clone(), account, name, authorized: true, region: None, created };
-    db::accounts::insert_project(&mut tx, &row).await.expect("a project");
-    tx.commit().await.expect("committed");
-}
-
-fn spec() -> JobSpec {
-    let rules = SpecRules {
-        regions: vec!["GRA".parse().expect("a region")],
-        versions: vec!["3.5.9".parse().expect("a version")],
-        ..SpecRules::default()
-    };
-    let parameter = |name: &str, value: &str| EngineParameter { name: name.into(), value: value.into() };
-    let request = JobRequest {
-        container_name: Some("code".into()),
-        parameters: vec![parameter("job_type", "python"), parameter("main_application_code", "main.py")],
-        ..JobRequest::default()
-    };
-    JobSpec::parse(&request, &rules).expect("a specification")
 }
