@@ -548,6 +548,18 @@ pub async fn attempt_started(tx: &mut Tx, id: SandboxId, at: Timestamp) -> Resul
     write_time(tx, statement, id, at).await
 }
 
+/// Gives a job that ended between two attempts the start of the last one whose user code was started, if any was.
+pub async fn started_by_attempts(tx: &mut Tx, id: JobId) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE jobs SET started = (SELECT MAX(jobs.created, MAX(attempts.started)) FROM attempts WHERE job = jobs.id)
+         WHERE id = ? AND started IS NULL",
+    )
+    .bind(id.to_string())
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
 /// Writes when and why an attempt ended; the first time counts.
 pub async fn attempt_ended(tx: &mut Tx, id: SandboxId, at: Timestamp, reason: Option<&EndReason>) -> Result<(), Error> {
     let reason = reason.map(serde_json::to_string).transpose();

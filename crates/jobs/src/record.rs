@@ -307,6 +307,10 @@ async fn write_in(jobs: &Inner, tx: &mut Tx, job: &Job, from: JobStatus, by: Act
 async fn write_as(jobs: &Inner, tx: &mut Tx, job: &Job, from: JobStatus, entry: &Entry) -> Result<(), Error> {
     rows::update(tx, job).await?;
     jobs.parts.audit.record_in(tx, entry).await?;
+    if job.status.is_final() && job.started.is_none() && job.attempt > 0 {
+        // What has ended and has no start never ran.
+        rows::started_by_attempts(tx, job.id).await?;
+    }
     if job.status.is_final() {
         settle_followers(jobs, tx, job).await?;
     }

@@ -17,8 +17,8 @@ use jobs::{
 };
 use keys::Keys;
 use model::{
-    AccountId, Blame, BucketName, Cores, EndReason, EngineParameter, Fault, Job, JobRequest, JobStatus, MiB, Principal,
-    ProjectId, Quota, SandboxId,
+    AccountId, Attempt, AttemptNo, Blame, BucketName, Cores, EndReason, EngineParameter, Fault, Job, JobRequest,
+    JobStatus, MiB, Principal, ProjectId, Quota, SandboxId,
 };
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -376,6 +376,31 @@ async fn a_waiting_job_that_is_cancelled_has_ended_at_once() {
         "one entry a transition, newest first"
     );
     assert_eq!(entries[0].resource, format!("project/{}/job/{}", service.ours, job.id));
+}
+
+#[tokio::test]
+async fn a_job_that_is_cancelled_before_it_is_tried_again_has_the_start_of_what_ran() {
+    let service = Service::start().await;
+    let began = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + 60).expect("a time");
+    let db = Db::open(&service.dir.path().join("casemate.sqlite")).await.expect("database");
+    for (name, starts) in [("ran", [Some(began), None]), ("never ran", [None, None])] {
+        let job = service.submit(&service.ours, name).await;
+        let mut tx = db.begin().await.expect("transaction");
+        for (number, started) in (1..).zip(starts) {
+            let id = SandboxId { job: job.id, attempt: AttemptNo(number) };
+            let attempt = Attempt { job: job.id, number: id.attempt, created: job.created, started: None, ended: None };
+            db::jobs::insert_attempt(&mut tx, &attempt, b"key").await.expect("an attempt");
+            if let Some(started) = started {
+                db::jobs::attempt_started(&mut tx, id, started).await.expect("started");
+            }
+            db::jobs::attempt_ended(&mut tx, id, began, None).await.expect("ended");
+        }
+        db::jobs::update(&mut tx, &Job { attempt: 2, ..job.clone() }).await.expect("written");
+        tx.commit().await.expect("committed");
+        service.jobs.cancel(&service.ours, job.id, &Actor::operator()).await.expect("cancelled");
+        let ended = service.job(&job).await;
+        assert_eq!((ended.status, ended.started), (JobStatus::Terminated, starts[0]), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ pub struct Job {
     pub status: JobStatus,
     /// When it was accepted.
     pub created: Timestamp,
-    /// When its user code was started.
+    /// When its user code was started: in its newest attempt; once it has ended, in the last one that started any.
     pub started: Option<Timestamp>,
     /// When it ended.
     pub ended: Option<Timestamp>,
