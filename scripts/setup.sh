@@ -10,6 +10,9 @@ readonly STORE=$ROOT/crates/casemate/tests/store_clients
 readonly CARGO_DENY_VERSION=0.20.2
 readonly DELTA_VERSION=3.3.2
 readonly KEYCLOAK_VERSION=26.5.6
+readonly RUST_VERSION=1.95
+readonly NODE_VERSION=20
+readonly GO_VERSION=1.24
 
 main() {
     case ${1:-} in
@@ -21,11 +24,13 @@ main() {
     debian_packages "$1"
     python_environment "$VENV" scripts/requirements.txt
     if [ "$1" = test ]; then
+        node_and_go
         python_environment "$CACHE/s3fs" "$STORE/requirements.txt"
         node_modules "$CACHE/node" "$SDK/node"
         node_modules "$CACHE/store-node" "$STORE/node"
         go_modules "$SDK/go"
         go_modules "$STORE/go"
+        go_modules "$ROOT/crates/casemate/tests/programs/swift/go"
         cargo_deny
         delta_jars
         keycloak
@@ -34,7 +39,9 @@ main() {
 }
 
 rust_toolchain() {
-    have cargo || fail "there is no Rust toolchain" "install one with rustup, or the packages rustc and cargo (1.95 or newer)"
+    local asked="install one with rustup: $RUST_VERSION or newer"
+    have cargo || fail "there is no Rust toolchain" "$asked"
+    newer "$(rustc --version | cut -d ' ' -f 2)" "$RUST_VERSION" || fail "the Rust toolchain is $(rustc --version)" "$asked"
     [ "$1" = test ] || return 0
     local missing=()
     cargo fmt --version >/dev/null 2>&1 || missing+=(rustfmt)
@@ -87,6 +94,17 @@ debian_packages() {
         tail -n 20 "$CACHE/apt.log" >&2
         fail "Debian packages could not be installed" "the whole log is in $CACHE/apt.log"
     }
+}
+
+# Clients of others that the tests run are written for newer ones than every distribution has.
+node_and_go() {
+    newer "$(node --version | tr -d v)" "$NODE_VERSION" || fail "Node is $(node --version)" "install $NODE_VERSION or newer: https://nodejs.org"
+    newer "$(go env GOVERSION | tr -d go)" "$GO_VERSION" || fail "Go is $(go env GOVERSION)" "install $GO_VERSION or newer: https://go.dev/dl"
+}
+
+# Whether a version is as new as another, or newer.
+newer() {
+    [ "$(printf '%s\n' "$2" "$1" | sort --version-sort | head -n 1)" = "$2" ]
 }
 
 java_17() {

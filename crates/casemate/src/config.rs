@@ -17,7 +17,7 @@ use crate::failure::Failure;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Data directory: everything that is kept (DESIGN, Data directory).
+    /// Data directory: everything that is kept (ARCHITECTURE.md, The data directory).
     pub data: PathBuf,
     /// Run directory: sockets and sandboxes; empty after a stop.
     pub run: PathBuf,
@@ -756,6 +756,39 @@ mod tests {
         assert_eq!(toml::to_string(&read).expect("TOML"), text);
         std::fs::write(&file, format!("colour = \"red\"\n{text}")).expect("written");
         assert!(Config::read(Some(&file)).expect_err("refused").to_string().contains("colour"));
+    }
+
+    /// The keys that a table of the configuration may have, as serde names them where one is unknown.
+    fn keys<T: serde::de::DeserializeOwned>() -> Vec<String> {
+        let told = toml::from_str::<T>("colour = 1").err().expect("an unknown key").message().to_owned();
+        let expected = told.split_once("expected").expect("a list").1.to_owned();
+        expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_document_of_the_configuration_is_one_and_has_every_key() {
+        let document = include_str!("../../../docs/configuration.md");
+        let example = document.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+        let config: Config = toml::from_str(example).expect("a configuration");
+        config.check().expect("good");
+        let all = [
+            keys::<Config>(),
+            keys::<Listener>(),
+            keys::<Tls>(),
+            keys::<MetricsSettings>(),
+            keys::<ExternalS3>(),
+            keys::<WebhookSettings>(),
+            keys::<JobLimits>(),
+            keys::<EnvironmentSettings>(),
+            keys::<WarmSettings>(),
+            keys::<AuditSettings>(),
+            keys::<S3Target>(),
+            keys::<WardenSettings>(),
+        ];
+        for key in all.concat() {
+            let is_there = [format!("{key} ="), format!("[{key}]"), format!("[{key}."), format!(".{key}]")];
+            assert!(is_there.iter().any(|form| example.contains(form)), "docs/configuration.md does not have {key}");
+        }
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub struct UpArgs {
     /// Jobs that may run at once
     #[arg(long, value_name = "NUMBER")]
     max_running: Option<u32>,
-    /// File to write `{api, s3, client_config, warden_pid, serve_pid}` to as JSON, once everything answers
+    /// File to write `{api, s3, config, client_config, warden_pid, serve_pid}` to as JSON, once everything answers
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
 }
@@ -292,7 +292,7 @@ impl Stack {
     }
 }
 
-/// Restarts after a death, but not for ever: five deaths within a minute end the stack.
+/// Restarts after a death, but not for ever: twenty deaths within a minute end the stack.
 #[derive(Default)]
 struct Patience(Vec<Instant>);
 

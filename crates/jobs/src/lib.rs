@@ -1,5 +1,5 @@
 //! Jobs: their life cycle, the scheduler, their logs, and the shim that keeps each alive. Decides what becomes of a
-//! job and records it; knows neither HTTP nor SQL, and starts nothing but through the warden and a shim.
+//! job and records it; knows neither the API nor SQL, and starts nothing but through the warden and a shim.
 //! Start at [`Jobs::submit`] and [`Jobs::run`].
 //!
 //! | file | is about |

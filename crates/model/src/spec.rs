@@ -70,7 +70,7 @@ pub struct JobSpec {
     pub placement: Placement,
     /// Maven coordinates of packages.
     pub packages: Vec<String>,
-    /// Maven repositories beside the default one.
+    /// Maven repositories beside the service's first one, of those that it allows.
     pub repositories: Vec<String>,
     /// Key in the bucket of a Spark properties file.
     pub properties_file: Option<String>,
@@ -205,7 +205,11 @@ pub const PARAMETERS: [Parameter; 24] = [
         )
     },
     text("packages", false, "Maven coordinates group:artifact:version, separated by commas"),
-    text("repositories", false, "Maven repositories beside the default one, separated by commas"),
+    text(
+        "repositories",
+        false,
+        "Maven repositories beside the service's first one, of those that it allows, separated by commas",
+    ),
     text("properties_file", false, "Path in the container of a Spark properties file"),
     text(
         "environment",

@@ -134,7 +134,7 @@ pub struct EditArgs {
     /// No run after this time; '' for no such bound
     #[arg(long, value_name = "TIME")]
     end: Option<String>,
-    /// A field or a parameter of the job, such as engineVersion=4.1.4 or executor_num=4; may be given several times
+    /// A field or a parameter of the job, such as engineVersion=4.3.0 or executor_num=4; may be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     set: Vec<(String, String)>,
     /// A field or a parameter of the job that is to have its default; may be given several times
@@ -402,7 +402,7 @@ parameter, such as main_application_code, executor_num or executor_memory (MiB).
 
 Examples:
   casemate schedule edit report.py --cron '0 4 * * *' --timezone Europe/Paris
-  casemate schedule edit report.py --set engineVersion=4.1.4 --set executor_num=4 --unset ttl
+  casemate schedule edit report.py --set engineVersion=4.3.0 --set executor_num=4 --unset ttl
   casemate schedule edit report.py -- --date yesterday";
 const AFTER_HELP: &str = "\
 Options may stand before or after the file. What is not an option of this command goes to the program; behind `--` \
@@ -424,7 +424,7 @@ mod tests {
         });
         let some = |text: &str| Some(text.to_owned());
         let changes = [
-            ("engineVersion", some("4.1.4")),
+            ("engineVersion", some("4.3.0")),
             ("ttl", None),
             ("executor_num", some("4")),
             ("arguments", None),
@@ -433,7 +433,7 @@ mod tests {
             ("engineParameters", some("no field to set")),
         ];
         let changed = json!({
-            "name": "report", "engineVersion": "4.1.4", "ttl": null,
+            "name": "report", "engineVersion": "4.3.0", "ttl": null,
             "engineParameters": [
                 {"name": "job_type", "value": "python"}, {"name": "executor_num", "value": "4"},
                 {"name": "arguments_json", "value": "[\"c\"]"}, {"name": "engineParameters", "value": "no field to set"},

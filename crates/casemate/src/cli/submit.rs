@@ -93,7 +93,7 @@ pub struct JobArgs {
     /// Maven packages group:artifact:version, separated by commas
     #[arg(long, value_name = "LIST")]
     packages: Option<String>,
-    /// Maven repositories beside the default one, separated by commas
+    /// Maven repositories beside the service's first one, of those that it allows, separated by commas
     #[arg(long, value_name = "LIST")]
     repositories: Option<String>,
     /// Spark properties file: local beside a local main file, else its key in the main file's bucket

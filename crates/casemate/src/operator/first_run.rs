@@ -145,5 +145,5 @@ const ADMINISTRATOR: &str = "admin";
 const NAME: &str = "first keys";
 const HEAD: &str = "\
 # Client configuration of Casemate, made at the first start. Keep it secret.
-# CASEMATE_CONFIG names it to `casemate job`, `bucket` and `object`; `casemate key` makes and revokes keys.
+# CASEMATE_CONFIG names it to `casemate job`, `schedule`, `bucket` and `object`; `casemate key` makes and revokes keys.
 ";

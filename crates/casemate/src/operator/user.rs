@@ -53,7 +53,7 @@ pub enum UserCommand {
         #[command(flatten)]
         data: DataArgs,
     },
-    /// Take one-time codes and backup codes from a user that lost them
+    /// Take one-time codes, backup codes and security keys from a user that lost them, and end its sessions
     ResetSecondFactor {
         /// Its login
         #[arg(value_name = "LOGIN")]
