@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::document::{InvalidDocument, Place};
 
 /// When a policy applies.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Condition {
     /// All hold.
     And(Vec<Condition>),
@@ -22,7 +22,7 @@ pub enum Condition {
 }
 
 /// One comparison.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Leaf {
     /// `resource.Tag(NAME)`: the resource has the tag with this value.
     Tag {

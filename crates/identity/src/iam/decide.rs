@@ -8,12 +8,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use cedar_policy::{Authorizer, Decision, Entities, EntityUid, Policy as CedarPolicy, PolicySet, Request};
+use cedar_policy::{Authorizer, Decision, Entities, Policy as CedarPolicy, PolicySet, Request};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
-    Body, Condition, Draft, Pattern, Permissions, Urn, cedar,
+    Body, Condition, Draft, Leaf, Pattern, Permissions, Urn, cedar,
     circumstances::{Circumstances, Watched},
     pattern::PatternSet,
     storage::STORAGE_ACTIONS,
@@ -37,6 +37,8 @@ pub struct Iam {
     denied: Table,
     /// How many permissions there are.
     permissions: usize,
+    /// What statements are for Cedar, where they name identity, action and resource.
+    classes: Vec<Class>,
     groups: Vec<String>,
     by_member: Table,
     tags: HashMap<String, BTreeMap<String, String>>,
@@ -62,6 +64,8 @@ pub(super) struct Statement {
     pub(super) permissions: Arc<[PatternSet; 3]>,
     /// Their number in the index.
     listed: usize,
+    /// The number of its class.
+    class: usize,
     pub(super) conditions: Option<Arc<Condition>>,
     pub(super) expired_at: Option<Timestamp>,
     ruling: Arc<Ruling>,
@@ -75,17 +79,21 @@ impl Statement {
         let conditions = self.conditions.as_deref().map_or(0, |condition| condition.leaves().len());
         1 + conditions + sets.map(|set| set.exact.len() + set.open.len()).sum::<usize>()
     }
-
-    /// Whether it says the same as another, so that it is compiled to the same.
-    fn says_what(&self, other: &Statement) -> bool {
-        self.effect == other.effect
-            && self.expired_at == other.expired_at
-            && self.conditions == other.conditions
-            && self.identities == other.identities
-            && self.resources == other.resources
-            && self.permissions == other.permissions
-    }
 }
+
+/// What is left of a statement that names identity, action and resource: its effect, and when it applies. Of those with
+/// the same, one stands for all.
+#[derive(Debug)]
+struct Class {
+    watched: Watched,
+    /// Names of the tags that its conditions look at.
+    tags: BTreeSet<String>,
+    /// Whether it applies, as Cedar said, by all that its answer depends on.
+    answers: Mutex<Vec<(Depends, bool)>>,
+}
+
+/// What an answer of Cedar about a class depends on: the values of its tags, the time and the address.
+type Depends = (Vec<Option<String>>, Circumstances);
 
 /// What a statement does where it applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -150,25 +158,17 @@ pub struct Failed(pub(super) String);
 /// What the index found for a question. The time and the address are not in it.
 pub(crate) struct Prepared {
     statements: Vec<usize>,
-    /// Their sizes together.
+    /// The first of them of each class: what Cedar is asked about.
+    first: Vec<usize>,
+    /// The sizes of these together.
     size: usize,
     /// The resource of the question, or of the first of many of which the same was found.
     resource: String,
     /// The groups that this is in.
     groups: Vec<usize>,
     watched: Watched,
-    /// For Cedar, made when it is first asked.
-    ready: OnceLock<Ready>,
-    /// What Cedar said, by all that its answer depends on.
+    /// What was decided, by all that it depends on.
     answers: Mutex<Vec<(Circumstances, Arc<Verdict>)>>,
-}
-
-/// A question in the words of Cedar.
-struct Ready {
-    policies: PolicySet,
-    entities: Entities,
-    principal: EntityUid,
-    resource: EntityUid,
 }
 
 impl Verdict {
@@ -211,6 +211,7 @@ impl Iam {
             excepted: Table::default(),
             denied: Table::default(),
             permissions: policies.len() + permissions_groups.len(),
+            classes: Vec::new(),
             groups,
             by_member,
             tags,
@@ -233,6 +234,7 @@ impl Iam {
         let numbers = permissions_groups.iter().enumerate();
         let numbers: HashMap<&str, usize> =
             numbers.map(|(number, (urn, _))| (urn.as_str(), policies.len() + number)).collect();
+        let mut classes: HashMap<(Effect, Option<&Condition>, Option<Timestamp>), usize> = HashMap::new();
         for (number, (id, name, policy)) in policies.iter().enumerate() {
             policy.identities.iter().for_each(|pattern| iam.by_identity.add(pattern, number));
             policy.resources.iter().for_each(|pattern| iam.by_resource.add(pattern, number));
@@ -251,7 +253,9 @@ impl Iam {
                     if actions.is_empty() {
                         continue;
                     }
-                    iam.statements.push(Statement {
+                    let (next, when) = (classes.len(), policy.conditions.as_ref());
+                    let class = *classes.entry((effect, when, policy.expired_at)).or_insert(next);
+                    let statement = Statement {
                         ruling: Arc::new(Ruling {
                             policy: id.clone(),
                             name: name.clone(),
@@ -263,33 +267,20 @@ impl Iam {
                         resources: Arc::clone(&resources),
                         permissions: Arc::clone(permissions),
                         listed,
+                        class,
                         conditions: conditions.clone(),
                         expired_at: policy.expired_at,
                         compiled: OnceLock::new(),
-                    });
+                    };
+                    if class == next {
+                        iam.classes.push(Class::of(&statement));
+                    }
+                    iam.statements.push(statement);
                 }
             }
             iam.policies.push(first..iam.statements.len());
         }
         Ok(iam)
-    }
-
-    /// Compiles statements before they are asked for, up to a bound; what `before` has compiled already is taken from it.
-    pub fn warm(&self, before: Option<&Iam>) {
-        let before = before.map(|iam| &iam.statements[..]).unwrap_or_default();
-        let known: HashMap<(&str, Option<&str>, Effect), &Statement> =
-            before.iter().map(|statement| (statement.ruling.key(), statement)).collect();
-        let mut budget = WARMED;
-        for (number, statement) in self.statements.iter().enumerate() {
-            let same = known.get(&statement.ruling.key()).filter(|known| known.says_what(statement));
-            if let Some(compiled) = same.and_then(|known| known.compiled.get()) {
-                statement.compiled.get_or_init(|| compiled.new_id(cedar::id(number)));
-            } else if let Some(left) = budget.checked_sub(statement.size()) {
-                budget = left;
-                // What cannot be compiled is an error of each decision that it concerns.
-                let _ = self.compiled(number);
-            }
-        }
     }
 
     /// Decides.
@@ -303,33 +294,48 @@ impl Iam {
         if let Some(known) = prepared.known(&circumstances) {
             return Ok(known);
         }
-        let (allowed, deciding) = match prepared.statements.is_empty() {
-            true => (false, Vec::new()),
-            false => {
-                let ready = self.ready(prepared, question)?;
-                self.ask(prepared, ready, &ready.policies, question)?
-            }
-        };
-        let deciding = deciding.into_iter().map(|number| Arc::clone(&self.statements[number].ruling)).collect();
+        let spoke = self.speaking(prepared, question)?.into_iter().map(|number| &self.statements[number].ruling);
+        let (denials, allowances): (Vec<_>, Vec<_>) =
+            spoke.map(Arc::clone).partition(|ruling| ruling.effect == Effect::Deny);
+        let allowed = denials.is_empty() && !allowances.is_empty();
+        let deciding = if denials.is_empty() { allowances } else { denials };
         let verdict = Arc::new(Verdict { allowed, deciding });
         prepared.keep(circumstances, &verdict);
         Ok(verdict)
     }
 
-    /// All that spoke, whether it decided or not.
+    /// All that speak, whether they decide or not: of those that the index found, the ones whose conditions hold and that
+    /// are not over.
     pub(super) fn spoke(&self, question: &Question) -> Result<Vec<usize>, Failed> {
-        let prepared = self.prepare(question);
-        let ready = self.ready(&prepared, question)?;
-        let mut spoke = Vec::new();
-        for effect in [Effect::Allow, Effect::Deny] {
-            let mut alone = PolicySet::new();
-            for number in prepared.statements.iter().filter(|number| self.statements[**number].effect == effect) {
-                alone.add(self.compiled(*number)?).map_err(|fault| Failed(fault.to_string()))?;
+        self.speaking(&self.prepare(question), question)
+    }
+
+    fn speaking(&self, prepared: &Prepared, question: &Question) -> Result<Vec<usize>, Failed> {
+        let tags = self.tags_of(&prepared.resource);
+        let mut speak = Marks::none(self.classes.len());
+        let mut unknown = Vec::new();
+        for number in &prepared.first {
+            let class = self.statements[*number].class;
+            let depends = self.classes[class].depends(tags, &question.facts);
+            match self.classes[class].known(&depends) {
+                Some(true) => speak.set(class),
+                Some(false) => {}
+                None => unknown.push((*number, class, depends)),
             }
-            spoke.extend(self.ask(&prepared, ready, &alone, question)?.1);
         }
-        spoke.sort_unstable();
-        Ok(spoke)
+        if !unknown.is_empty() {
+            let asked: Vec<usize> = unknown.iter().map(|(number, ..)| *number).collect();
+            let told = self.ask(prepared, &asked, question)?;
+            for (number, class, depends) in unknown {
+                let speaks = told.contains(&number);
+                if speaks {
+                    speak.set(class);
+                }
+                self.classes[class].keep(depends, speaks);
+            }
+        }
+        let speaks = |number: &&usize| speak.has(self.statements[**number].class);
+        Ok(prepared.statements.iter().filter(speaks).copied().collect())
     }
 
     /// The statements of policies that name one of the identities, in their order.
@@ -444,34 +450,19 @@ impl Iam {
     }
 
     fn prepared(&self, resource: &str, statements: Vec<usize>, groups: Vec<usize>) -> Prepared {
-        let size = statements.iter().map(|number| self.statements[*number].size()).sum();
-        let watched = Watched::by(statements.iter().map(|number| &self.statements[*number]));
+        let mut seen = Marks::none(self.classes.len());
+        let mut first = Vec::new();
+        for number in &statements {
+            let class = self.statements[*number].class;
+            if !seen.has(class) {
+                seen.set(class);
+                first.push(*number);
+            }
+        }
+        let size = first.iter().map(|number| self.statements[*number].size()).sum();
+        let watched = Watched::by(first.iter().map(|number| &self.statements[*number]));
         let resource = resource.to_owned();
-        Prepared { statements, size, resource, groups, watched, ready: OnceLock::new(), answers: Mutex::default() }
-    }
-
-    fn ready<'a>(&self, prepared: &'a Prepared, question: &Question) -> Result<&'a Ready, Failed> {
-        if let Some(ready) = prepared.ready.get() {
-            return Ok(ready);
-        }
-        let mut policies = PolicySet::new();
-        let mut wildcards: HashSet<&Pattern> = HashSet::new();
-        for number in &prepared.statements {
-            policies.add(self.compiled(*number)?).map_err(|fault| Failed(fault.to_string()))?;
-            let open = self.statements[*number].identities.open.iter();
-            let of_them = |pattern: &&Pattern| question.identities.iter().any(|identity| pattern.matches(identity));
-            wildcards.extend(open.filter(of_them));
-        }
-        let groups: Vec<&str> = prepared.groups.iter().map(|number| self.groups[*number].as_str()).collect();
-        let resource = prepared.resource.as_str();
-        let tags = self.tags_of(resource);
-        let ready = Ready {
-            policies,
-            entities: self.types.entities(question.identities, &wildcards, resource, &groups, tags)?,
-            principal: self.types.principal(question.identities),
-            resource: self.types.resource(resource),
-        };
-        Ok(prepared.ready.get_or_init(|| ready))
+        Prepared { statements, first, size, resource, groups, watched, answers: Mutex::default() }
     }
 
     fn compiled(&self, number: usize) -> Result<CedarPolicy, Failed> {
@@ -483,26 +474,62 @@ impl Iam {
         Ok(statement.compiled.get_or_init(|| compiled).clone())
     }
 
-    /// Cedar's decision, and the numbers of the statements that are its reasons, in their order.
-    fn ask(
+    /// Which of these statements apply, as Cedar says. Those that allow are asked apart from those that deny: of both
+    /// together it names those that decide.
+    fn ask(&self, prepared: &Prepared, asked: &[usize], question: &Question) -> Result<HashSet<usize>, Failed> {
+        let (request, entities) = self.request(prepared, asked, question)?;
+        let mut told = HashSet::new();
+        for effect in [Effect::Allow, Effect::Deny] {
+            let of_effect = asked.iter().filter(|number| self.statements[**number].effect == effect);
+            let policies = self.policy_set(of_effect)?;
+            if !policies.is_empty() {
+                told.extend(self.authorize(&request, &policies, &entities)?.1);
+            }
+        }
+        Ok(told)
+    }
+
+    fn policy_set<'a>(&self, statements: impl Iterator<Item = &'a usize>) -> Result<PolicySet, Failed> {
+        let mut policies = PolicySet::new();
+        for number in statements {
+            policies.add(self.compiled(*number)?).map_err(|fault| Failed(fault.to_string()))?;
+        }
+        Ok(policies)
+    }
+
+    /// A question in the words of Cedar, as far as these statements look at it.
+    fn request(
         &self,
         prepared: &Prepared,
-        ready: &Ready,
-        policies: &PolicySet,
+        statements: &[usize],
         question: &Question,
+    ) -> Result<(Request, Entities), Failed> {
+        let of_them = |pattern: &&Pattern| question.identities.iter().any(|identity| pattern.matches(identity));
+        let open = statements.iter().flat_map(|number| &self.statements[*number].identities.open);
+        let wildcards: HashSet<&Pattern> = open.filter(of_them).collect();
+        let groups: Vec<&str> = prepared.groups.iter().map(|number| self.groups[*number].as_str()).collect();
+        let resource = prepared.resource.as_str();
+        let tags = self.tags_of(resource);
+        let entities = self.types.entities(question.identities, &wildcards, resource, &groups, tags)?;
+        let context = cedar::request_context(question.action, resource, &question.facts, prepared.watched.zones()?)?;
+        let principal = self.types.principal(question.identities);
+        let request = Request::new(principal, self.types.action.clone(), self.types.resource(resource), context, None);
+        Ok((request.map_err(|fault| Failed(fault.to_string()))?, entities))
+    }
+
+    /// Cedar's decision, and the numbers of the statements that are its reasons.
+    fn authorize(
+        &self,
+        request: &Request,
+        policies: &PolicySet,
+        entities: &Entities,
     ) -> Result<(bool, Vec<usize>), Failed> {
-        let zones = prepared.watched.zones()?;
-        let context = cedar::request_context(question.action, &prepared.resource, &question.facts, zones)?;
-        let (principal, resource) = (ready.principal.clone(), ready.resource.clone());
-        let request = Request::new(principal, self.types.action.clone(), resource, context, None)
-            .map_err(|fault| Failed(fault.to_string()))?;
-        let response = self.authorizer.is_authorized(&request, policies, &ready.entities);
+        let response = self.authorizer.is_authorized(request, policies, entities);
         if let Some(fault) = response.diagnostics().errors().next() {
             return Err(Failed(fault.to_string()));
         }
         let numbers = response.diagnostics().reason().map(|id| id.to_string().parse::<usize>());
-        let mut numbers = numbers.collect::<Result<Vec<_>, _>>().map_err(|fault| Failed(fault.to_string()))?;
-        numbers.sort_unstable();
+        let numbers = numbers.collect::<Result<Vec<_>, _>>().map_err(|fault| Failed(fault.to_string()))?;
         Ok((response.decision() == Decision::Allow, numbers))
     }
 
@@ -512,13 +539,37 @@ impl Iam {
         lock(&self.prepared).by_question.len()
     }
 
-    /// Without the index before it.
+    /// By all statements at once, without index and classes before it.
     #[cfg(test)]
     pub(super) fn decide_by_cedar_alone(&self, question: &Question) -> Result<bool, Failed> {
-        let groups = self.group_numbers(question.resource);
-        let all = self.prepared(question.resource, (0..self.statements.len()).collect(), groups);
-        let ready = self.ready(&all, question)?;
-        Ok(self.ask(&all, ready, &ready.policies, question)?.0)
+        let all: Vec<usize> = (0..self.statements.len()).collect();
+        let prepared = self.prepared(question.resource, all.clone(), self.group_numbers(question.resource));
+        let (request, entities) = self.request(&prepared, &all, question)?;
+        Ok(self.authorize(&request, &self.policy_set(all.iter())?, &entities)?.0)
+    }
+}
+
+impl Class {
+    fn of(statement: &Statement) -> Class {
+        let leaves = statement.conditions.as_deref().map(Condition::leaves).unwrap_or_default();
+        let tags = leaves.into_iter().filter_map(|leaf| match leaf {
+            Leaf::Tag { name, .. } => Some(name.clone()),
+            Leaf::WeekDay { .. } | Leaf::Ip(_) => None,
+        });
+        Class { watched: Watched::by([statement]), tags: tags.collect(), answers: Mutex::default() }
+    }
+
+    fn depends(&self, tags: Option<&BTreeMap<String, String>>, facts: &Facts) -> Depends {
+        let values = self.tags.iter().map(|name| tags?.get(name).cloned());
+        (values.collect(), self.watched.circumstances(facts))
+    }
+
+    fn known(&self, depends: &Depends) -> Option<bool> {
+        lock(&self.answers).iter().find(|(known, _)| known == depends).map(|(_, applies)| *applies)
+    }
+
+    fn keep(&self, depends: Depends, applies: bool) {
+        keep_newest(&self.answers, (depends, applies), MOST_ANSWERS_OF_CLASS);
     }
 }
 
@@ -540,18 +591,17 @@ impl Prepared {
     }
 
     fn keep(&self, circumstances: Circumstances, verdict: &Arc<Verdict>) {
-        let mut answers = lock(&self.answers);
-        if answers.len() >= MOST_ANSWERS {
-            answers.remove(0);
-        }
-        answers.push((circumstances, Arc::clone(verdict)));
+        keep_newest(&self.answers, (circumstances, Arc::clone(verdict)), MOST_ANSWERS);
     }
 }
 
-impl Ruling {
-    fn key(&self) -> (&str, Option<&str>, Effect) {
-        (&self.policy, self.permissions_group.as_deref(), self.effect)
+/// Adds to what is kept; where that is too much, the oldest goes.
+fn keep_newest<T>(kept: &Mutex<Vec<T>>, new: T, most: usize) {
+    let mut kept = lock(kept);
+    if kept.len() >= most {
+        kept.remove(0);
     }
+    kept.push(new);
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -600,12 +650,12 @@ fn sorted(mut names: Vec<&str>) -> String {
     names.join(", ")
 }
 
-/// Texts and values that are compiled when policies are read; the rest is when it is asked for.
-const WARMED: usize = 50_000;
 /// More than this is some milliseconds of Cedar.
 const LARGE: usize = 500;
 /// Answers that are kept for one question.
 const MOST_ANSWERS: usize = 8;
+/// For one class: each value of a tag is another.
+const MOST_ANSWERS_OF_CLASS: usize = 64;
 const MOST_QUESTIONS: usize = 4096;
 const MOST_STATEMENTS: usize = 50_000;
 const MOST_NAMED: usize = 5;

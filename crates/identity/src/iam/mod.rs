@@ -5,17 +5,17 @@
 //! 1. The index finds the statements that name the identity, the action and the resource. It compares texts only, and
 //!    what it leaves out could not have applied. What it found for a question is kept until the policies change.
 //! 2. Cedar (`cedar-policy`) evaluates these statements, each of which says its whole rule again, with the conditions and
-//!    the expiry that the index does not look at, and combines them: default deny, a `forbid` wins. So the index could
-//!    not allow what Cedar does not. A statement that cannot be evaluated is an error, and nothing is allowed: Cedar by
-//!    itself would leave it out, and with it perhaps a denial. Its answer is kept for this question, together with all of
-//!    the time and the address that these statements look at: which of them are over, the days in their zones, and in
-//!    which of their blocks the address is. Where one of these is another, Cedar is asked again.
-//! 3. Where the index finds nothing, Cedar is not asked: nothing allows.
+//!    the expiry that the index does not look at. A statement that cannot be evaluated is an error, and nothing is allowed:
+//!    Cedar by itself would leave it out, and with it perhaps a denial. Of statements that the index found, what is left to
+//!    Cedar is when they apply, so of those with the same effect, conditions and expiry one is asked, and its answer is kept
+//!    for this class of them, with all that it depends on: the values of the tags that the conditions name, whether it is
+//!    over, the days in its zones, and in which of its blocks the address is. So a question that is asked for the first
+//!    time asks Cedar nothing, where a question before it met the same classes.
+//! 3. What applies is combined: what one denies is denied; else what one allows is allowed; else nothing allows it. The
+//!    verdict is kept for this question and these circumstances.
 //!
 //! Names of objects are without end, so of the object store no question is kept by its resource: the index is asked each
-//! time, and what it found is the question. Cedar answers it for the first of the objects of which the same was found.
-//! Of two of these it says the same, because all that is left to it (conditions, expiry, which of them wins) is the same
-//! for both; the tags are those of the project.
+//! time, and what it found is the question. The tags are those of the project.
 //!
 //! Days of the week are computed here for the zones that the statements name, for Cedar knows no zones. Which resource
 //! groups a resource is in, and which wildcards stand for an identity, is found here too, and given to Cedar as parents.

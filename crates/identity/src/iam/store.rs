@@ -278,8 +278,6 @@ impl Identity {
             return Ok(known);
         }
         let iam = Arc::new(self.load_iam(account, None).await?);
-        let (before, warmed) = (self.iam.last(account), Arc::clone(&iam));
-        let _ = tokio::task::spawn_blocking(move || warmed.warm(before.as_deref())).await;
         self.iam.keep(account, &iam, change, begun);
         Ok(iam)
     }
@@ -365,11 +363,6 @@ impl Snapshots {
         let known = inner.known.get(account)?;
         let changed = inner.changed.get(account).is_some_and(|changed| known.read <= *changed);
         (known.read.elapsed() < OLDEST && !changed).then(|| Arc::clone(&known.iam))
-    }
-
-    /// What was known last, however old.
-    fn last(&self, account: &AccountId) -> Option<Arc<Iam>> {
-        self.lock().known.get(account).map(|known| Arc::clone(&known.iam))
     }
 
     fn unchanged(&self, account: &AccountId, change: i64, read: Instant) -> Option<Arc<Iam>> {
