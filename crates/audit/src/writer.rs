@@ -27,7 +27,7 @@ struct Waiting {
 pub(crate) enum Haste {
     /// At once.
     Now,
-    /// Not before [`PACE`] has passed since the last commit, so that many share the next.
+    /// Not before [`PACE`] has passed since the last commit or [`ENOUGH`] are there, so that many share the next.
     Paced,
     /// When something else is, or within [`GATHERING`].
     Soon,
@@ -69,6 +69,7 @@ async fn run(db: Db, mut queue: mpsc::Receiver<Waiting>) {
         let begun = Instant::now();
         while batch.len() < BATCH {
             let until = match batch.iter().map(|waiting| waiting.haste).min() {
+                Some(Haste::Paced) if batch.len() >= ENOUGH => break,
                 Some(Haste::Paced) => committed.map_or(begun, |committed| committed + PACE).min(begun + PACE),
                 Some(Haste::Soon) => begun + GATHERING,
                 Some(Haste::Now) | None => break,
@@ -100,6 +101,8 @@ async fn write_all(db: &Db, batch: &[Waiting]) -> Result<(), db::Error> {
 
 const QUEUE: usize = 1024;
 const BATCH: usize = 256;
+/// So many paced entries are worth a commit at once.
+const ENOUGH: usize = 8;
 /// How long an entry that nobody waits for may wait for others.
 const GATHERING: Duration = Duration::from_millis(100);
 /// Between two commits that nothing but paced entries asks for.
