@@ -94,9 +94,7 @@ async fn run(db: Db, mut queue: mpsc::Receiver<Waiting>) {
 }
 
 async fn write_all(db: &Db, batch: &[Waiting]) -> Result<(), db::Error> {
-    let mut tx = db.begin().await?;
-    db::audit::append_all(&mut tx, &batch.iter().map(|waiting| &waiting.row).collect::<Vec<_>>()).await?;
-    tx.commit().await
+    db::audit::append_now(db, &batch.iter().map(|waiting| &waiting.row).collect::<Vec<_>>()).await
 }
 
 const QUEUE: usize = 1024;
@@ -106,4 +104,4 @@ const ENOUGH: usize = 8;
 /// How long an entry that nobody waits for may wait for others.
 const GATHERING: Duration = Duration::from_millis(100);
 /// Between two commits that nothing but paced entries asks for.
-const PACE: Duration = Duration::from_millis(2);
+const PACE: Duration = Duration::from_millis(1);

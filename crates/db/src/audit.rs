@@ -76,6 +76,20 @@ pub async fn append(tx: &mut Tx, row: &Row) -> Result<i64, Error> {
 
 /// Appends entries in their order, in one statement however many they are; their `id`s are ignored.
 pub async fn append_all(tx: &mut Tx, rows: &[&Row]) -> Result<(), Error> {
+    sqlx::query(APPEND_ALL).bind(values(rows)?).execute(tx.connection()).await?;
+    tx.holds_entries();
+    Ok(())
+}
+
+/// The same, in a transaction that is this one statement: they are durable then.
+pub async fn append_now(db: &Db, rows: &[&Row]) -> Result<(), Error> {
+    sqlx::query(APPEND_ALL).bind(values(rows)?).execute(db.writer()).await?;
+    db.has_entries();
+    Ok(())
+}
+
+/// Entries as one value.
+fn values(rows: &[&Row]) -> Result<String, Error> {
     let mut values = Vec::with_capacity(rows.len());
     for row in rows {
         let at = i64::try_from(row.at.as_nanosecond()).map_err(|_| Error::Damaged { column: "audit.at" })?;
@@ -93,19 +107,14 @@ pub async fn append_all(tx: &mut Tx, rows: &[&Row]) -> Result<(), Error> {
         ));
     }
     // Tuples of texts and numbers have no way to fail here.
-    let values = serde_json::to_string(&values).unwrap_or_default();
-    sqlx::query(
-        "INSERT INTO audit (at, account, identity, source_ip, action, resource, decision, result, request_id, detail)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
-                value ->> 8, value ->> 9
-         FROM json_each(?1) ORDER BY key",
-    )
-    .bind(values)
-    .execute(tx.connection())
-    .await?;
-    tx.holds_entries();
-    Ok(())
+    Ok(serde_json::to_string(&values).unwrap_or_default())
 }
+
+const APPEND_ALL: &str =
+    "INSERT INTO audit (at, account, identity, source_ip, action, resource, decision, result, request_id, detail)
+     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
+            value ->> 8, value ->> 9
+     FROM json_each(?1) ORDER BY key";
 
 /// Up to which number the entries of a source are in the log; 0 if none is.
 pub async fn through(tx: &mut Tx, source: &str) -> Result<i64, Error> {

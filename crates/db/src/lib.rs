@@ -106,6 +106,17 @@ impl Db {
         self.writer.close().await;
     }
 
+    /// The connection for writing, for a statement that is a transaction by itself.
+    pub(crate) fn writer(&self) -> &SqlitePool {
+        &self.writer
+    }
+
+    /// Tells who waits that audit entries were committed.
+    pub(crate) fn has_entries(&self) {
+        self.told.committed.notify_one();
+        self.told.audited.notify_one();
+    }
+
     /// The connections for reading, for the resource files of this crate.
     pub(crate) fn readers(&self) -> &Readers {
         &self.readers

@@ -12,7 +12,7 @@ use argon2::{
     Algorithm, Argon2, Params, Version,
     password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
 };
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::Error;
@@ -114,18 +114,12 @@ impl Passwords {
     ) -> Result<T, Error> {
         let permit = tokio::time::timeout(PATIENCE, Arc::clone(&self.hashing).acquire_owned()).await;
         let Ok(Ok(permit)) = permit else { return Err(Error::TryLater { seconds: 1 }) };
-        let (done, answer) = oneshot::channel();
-        // A thread of its own, for what is nice once cannot be otherwise again.
-        let hashing = std::thread::Builder::new().name("password".to_owned()).spawn(move || {
+        let done = tokio::task::spawn_blocking(move || {
             // Held until the hash is done, even if nobody waits for it any more.
             let _permit = permit;
-            // On Linux of this thread alone. Anybody can ask for a hash: what else the machine has to do comes first.
-            let _ = rustix::process::nice(NICE);
-            // Nobody may wait for it any more.
-            let _ = done.send(work());
+            work()
         });
-        hashing.map_err(|_| Error::TryLater { seconds: 1 })?;
-        answer.await.map_err(|_| damaged())?
+        done.await.map_err(|_| damaged())?
     }
 }
 
@@ -234,8 +228,6 @@ const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 /// Most hashes at once, the service over, however many cores there are: 152 MiB.
 const MOST_AT_ONCE: usize = 8;
-/// Of 19: some tenth of what another thread gets.
-const NICE: i32 = 10;
 /// How long a try may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
 const MOST_UNDER_WAY: usize = 64;
@@ -265,17 +257,6 @@ mod tests {
         assert_eq!((one.len(), other.len()), (LENGTH, LENGTH));
         assert_ne!(one, other);
         assert!(one.bytes().all(|byte| LETTERS.contains(&byte)));
-    }
-
-    #[tokio::test]
-    async fn hashing_stands_back_and_no_other_thread_does() {
-        let nice = || rustix::process::getpriority_process(None).map_err(|_| damaged());
-        let passwords = Passwords::new();
-        let before = nice().expect("read");
-        for _ in 0..2 {
-            assert_eq!(passwords.blocking(nice).await.expect("read"), (before + NICE).min(19));
-        }
-        assert_eq!(tokio::task::spawn_blocking(nice).await.expect("run").expect("read"), before);
     }
 
     #[tokio::test]
