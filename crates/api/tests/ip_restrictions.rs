@@ -41,6 +41,11 @@ async fn rules_live_as_the_old_service_says() {
         refused_field(&world.call("POST", RULES, &body).await, field);
     }
     refused_field(&world.call("PUT", DEFAULT, &json!({ "rule": "" })).await, "rule");
+    // What is written as IPv4-mapped is the IPv4 block, and is shown as that.
+    world.done("POST", RULES, &rule("::ffff:203.0.113.0/120", "deny")).await;
+    refused(&world.call("POST", RULES, &rule("203.0.113.0/24", "deny")).await, 409, "CONFLICT");
+    let ids = world.done("GET", RULES, &Value::Null).await;
+    assert_eq!(world.done("GET", &format!("{RULES}/{}", ids[1]), &Value::Null).await["ip"], "203.0.113.0/24");
 }
 
 #[tokio::test]
