@@ -106,6 +106,20 @@ async fn no_credential_of_the_account_is_good_from_a_forbidden_address() {
         let answer = world.send_from(address, support::form("/auth/oauth2/token", &text.join("&"))).await;
         assert_eq!(answer.status, if good { StatusCode::OK } else { StatusCode::UNAUTHORIZED }, "{address}");
     }
+    // The right secret from a forbidden address is in the log of the account: it may be in the wrong hands.
+    let query = audit::Query {
+        account: Some(world.account.to_string()),
+        action: Some("account.serviceAccount.loginFailed".to_owned()),
+        limit: 10,
+        ..audit::Query::default()
+    };
+    let rows = world.audit.list(&query).await.expect("rows");
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    for row in rows {
+        assert_eq!((row.decision.as_str(), row.source_ip.as_deref()), ("refused", Some("198.51.100.9")));
+        assert_eq!(row.resource, format!("account/{}/oauth2/{}", world.account, fields[1].1));
+        assert!(row.detail.contains("does not let that address in"), "{}", row.detail);
+    }
     // The operator lifts it.
     assert_eq!(
         world.identity.lift_ip_restrictions(&world.account, &audit::Actor::operator()).await.expect("lifted"),
