@@ -7,7 +7,7 @@ use http::{Request, StatusCode};
 use identity::{ClientText, Error, Live, NewPerson};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use support::{World, refused, refused_field, signed};
+use support::{BASE, Credentials, World, refused, refused_field, signed};
 
 async fn listed(world: &World, kind: &str) -> Vec<Live> {
     let all = world.identity.live_credentials(Some(&world.account)).await.expect("listed");
@@ -116,6 +116,81 @@ async fn the_list_is_in_the_api_and_nobody_ends_what_is_anothers() {
         refused(&world.call("POST", &path, &Value::Null).await, 403, "FORBIDDEN");
     }
     assert!(world.identity.pending(&pending.token).await.expect("read").is_some());
+}
+
+/// A key of an application that another key grants, and its number.
+async fn granted_by(world: &World, granter: &Credentials, application: &Credentials) -> (Credentials, i64) {
+    let rules = json!([{ "method": "GET", "path": "/*" }, { "method": "POST", "path": "/*" }]);
+    let asked = world.call_as(application, "POST", "/1.0/auth/credential", &json!({ "accessRules": rules })).await.body;
+    let page = asked["validationUrl"].as_str().expect("a URL").strip_prefix(BASE).expect("ours");
+    let granted = world.call_as(granter, "POST", page, &Value::Null).await;
+    assert_eq!(granted.status, StatusCode::OK, "{granted:?}");
+    let consumer = asked["consumerKey"].as_str().expect("a key").to_owned();
+    (Credentials { consumer, ..application.clone() }, granted.body["credentialId"].as_i64().expect("a number"))
+}
+
+#[tokio::test]
+async fn a_key_ends_with_the_one_that_granted_it_however_that_ends() {
+    let world = World::new().await;
+    let (identity, by, none) = (&world.identity, audit::Actor::operator(), Value::Null);
+    let new = NewPerson { login: "root".to_owned(), group: "ADMIN".to_owned(), ..NewPerson::default() };
+    identity.create_person(&world.account, new, &by).await.expect("a user");
+    let root = identity.person(&world.account, "root").await.expect("read").expect("there");
+    let current = async |keys: &Credentials| world.call_as(keys, "GET", "/1.0/auth/currentCredential", &none).await;
+    for way in ["live", "credential", "logout", "operator", "application"] {
+        let (first, other) = (world.key_of_user("root").await, world.key_of_user("root").await);
+        let (second, b) = granted_by(&world, &first, &first).await;
+        let (third, c) = granted_by(&world, &second, &other).await;
+        let application = identity.application_by_key(&other.application).await.expect("read").expect("there");
+        let request = identity::CredentialRequest { rules: identity::AccessRule::everything(), ..Default::default() };
+        let pending = identity.request_credential(&application, &request, &by).await.expect("asked");
+        identity.validate_as(&pending.token, &root, None, &by).await.expect("granted");
+        let sibling = Credentials { consumer: pending.consumer_key.to_string(), ..other.clone() };
+        for key in [&first, &second, &third, &sibling] {
+            assert_eq!(current(key).await.status, StatusCode::OK, "{way}");
+        }
+        let own = current(&first).await.body;
+        let a = own["credentialId"].as_i64().expect("a number");
+
+        match way {
+            "live" => drop(world.done("DELETE", &format!("/1.0/me/api/live/key/{a}"), &none).await),
+            "credential" => drop(world.done("DELETE", &format!("/1.0/me/api/credential/{a}"), &none).await),
+            "logout" => {
+                let out = world.call_as(&first, "POST", "/1.0/auth/logout", &none).await;
+                assert_eq!(out.status, StatusCode::OK, "{out:?}");
+            }
+            "operator" => identity.revoke("key", &a.to_string(), &by).await.expect("ended"),
+            _ => {
+                let path = format!("/1.0/me/api/application/{}", own["applicationId"]);
+                world.done("DELETE", &path, &none).await;
+            }
+        }
+
+        let (code, action, named) = match way {
+            "application" => ("INVALID_KEY", "application.deleted", vec![a, b, c]),
+            _ => ("INVALID_CREDENTIAL", "credential.expired", vec![b, c]),
+        };
+        refused(&current(&first).await, 403, code);
+        refused(&current(&second).await, 403, code);
+        refused(&current(&third).await, 403, "INVALID_CREDENTIAL");
+        assert_eq!(current(&sibling).await.status, StatusCode::OK, "{way}: a person granted it");
+        assert_eq!(current(&other).await.status, StatusCode::OK, "{way}");
+        let details = async |action: &str| {
+            let query = audit::Query { action: Some(action.to_owned()), limit: 5, ..audit::Query::default() };
+            let rows = world.audit.list(&query).await.expect("rows");
+            let read = |row: &audit::Row| serde_json::from_str::<Value>(&row.detail).expect("JSON");
+            rows.iter().map(|row| (row.resource.clone(), read(row))).collect::<Vec<_>>()
+        };
+        let (_, detail) = details(action).await.remove(0);
+        let mut ended: Vec<i64> = serde_json::from_value(detail["credentialsEnded"].clone()).expect("numbers");
+        ended.sort_unstable();
+        assert_eq!(ended, named, "{way}");
+        let told = details("credential.validated").await;
+        for (granted, granter) in [(b, a), (c, b)] {
+            let entry = told.iter().find(|(resource, _)| *resource == format!("credential/{granted}"));
+            assert_eq!(entry.expect("an entry").1["grantedBy"], granter, "{way}");
+        }
+    }
 }
 
 #[tokio::test]

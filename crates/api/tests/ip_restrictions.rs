@@ -41,6 +41,11 @@ async fn rules_live_as_the_old_service_says() {
         refused_field(&world.call("POST", RULES, &body).await, field);
     }
     refused_field(&world.call("PUT", DEFAULT, &json!({ "rule": "" })).await, "rule");
+    // What is written as IPv4-mapped is the IPv4 block, and is shown as that.
+    world.done("POST", RULES, &rule("::ffff:203.0.113.0/120", "deny")).await;
+    refused(&world.call("POST", RULES, &rule("203.0.113.0/24", "deny")).await, 409, "CONFLICT");
+    let ids = world.done("GET", RULES, &Value::Null).await;
+    assert_eq!(world.done("GET", &format!("{RULES}/{}", ids[1]), &Value::Null).await["ip"], "203.0.113.0/24");
 }
 
 #[tokio::test]
@@ -100,6 +105,20 @@ async fn no_credential_of_the_account_is_good_from_a_forbidden_address() {
         let text: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let answer = world.send_from(address, support::form("/auth/oauth2/token", &text.join("&"))).await;
         assert_eq!(answer.status, if good { StatusCode::OK } else { StatusCode::UNAUTHORIZED }, "{address}");
+    }
+    // The right secret from a forbidden address is in the log of the account: it may be in the wrong hands.
+    let query = audit::Query {
+        account: Some(world.account.to_string()),
+        action: Some("account.serviceAccount.loginFailed".to_owned()),
+        limit: 10,
+        ..audit::Query::default()
+    };
+    let rows = world.audit.list(&query).await.expect("rows");
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    for row in rows {
+        assert_eq!((row.decision.as_str(), row.source_ip.as_deref()), ("refused", Some("198.51.100.9")));
+        assert_eq!(row.resource, format!("account/{}/oauth2/{}", world.account, fields[1].1));
+        assert!(row.detail.contains("does not let that address in"), "{}", row.detail);
     }
     // The operator lifts it.
     assert_eq!(

@@ -113,6 +113,8 @@ async fn a_token_is_given_for_id_and_secret_in_each_form_that_clients_have() {
         invalid_client(&answer);
         assert_eq!(answer.text, ask(&world, "another", "x").await.text, "one answer for all");
     }
+    let log = world.whole_log().await;
+    assert!(log.contains("the secret is wrong") && log.contains("there is no such service account"), "{log}");
     for (text, error) in [
         (String::new(), "invalid_request"),
         (format!("grant_type=password&client_id={id}"), "unsupported_grant_type"),

@@ -67,6 +67,8 @@ pub struct Grant {
     pub allowed_ips: Option<String>,
     /// When it ends.
     pub expiration: Option<Timestamp>,
+    /// The number of the credential that grants it; `None`: a person or the operator does.
+    pub granted_by: Option<i64>,
 }
 
 /// Adds an application; its `id` is ignored, the new one is the answer.
@@ -127,8 +129,8 @@ pub async fn any_application(db: &Db) -> Result<Option<Application>, Error> {
     row.as_ref().map(application).transpose()
 }
 
-/// Removes an application of an account with all credentials that were granted to it; their numbers, or `None` if there
-/// is no such application.
+/// Removes an application of an account with all credentials that were granted to it, and ends what those granted to others;
+/// their numbers, or `None` if there is no such application.
 pub async fn delete_application(tx: &mut Tx, account: &AccountId, id: i64) -> Result<Option<Vec<i64>>, Error> {
     let own: Option<i64> = sqlx::query_scalar("SELECT id FROM applications WHERE id = ? AND account = ?")
         .bind(id)
@@ -138,12 +140,14 @@ pub async fn delete_application(tx: &mut Tx, account: &AccountId, id: i64) -> Re
     if own.is_none() {
         return Ok(None);
     }
-    let rows = sqlx::query("DELETE FROM credentials WHERE application = ? RETURNING id")
+    let mut ended: Vec<i64> = sqlx::query_scalar("DELETE FROM credentials WHERE application = ? RETURNING id")
         .bind(id)
         .fetch_all(tx.connection())
         .await?;
+    let elsewhere = expire_granted(tx, &ended).await?;
+    ended.extend(elsewhere);
     sqlx::query("DELETE FROM applications WHERE id = ?").bind(id).execute(tx.connection()).await?;
-    rows.iter().map(|row| Ok(row.try_get("id")?)).collect::<Result<_, Error>>().map(Some)
+    Ok(Some(ended))
 }
 
 /// The applications of an account, or all, oldest first.
@@ -158,13 +162,13 @@ pub async fn list_applications(db: &Db, of: Option<&AccountId>) -> Result<Vec<Ap
     rows.iter().map(application).collect()
 }
 
-/// Adds a credential; its `id` is ignored, the new one is the answer.
-pub async fn insert(tx: &mut Tx, credential: &Credential) -> Result<i64, Error> {
+/// Adds a credential that was asked for from a source; its `id` is ignored, the new one is the answer.
+pub async fn insert(tx: &mut Tx, credential: &Credential, source: &str) -> Result<i64, Error> {
     let done = sqlx::query(
         "INSERT INTO credentials
          (application, account, person, key_hash, token_hash, status, rules, allowed_ips, redirection, created,
-          expiration, last_use)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+          expiration, last_use, source)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(credential.application)
     .bind(credential.account.as_ref().map(AccountId::as_str))
@@ -178,6 +182,7 @@ pub async fn insert(tx: &mut Tx, credential: &Credential) -> Result<i64, Error> 
     .bind(micros(credential.created))
     .bind(credential.expiration.map(micros))
     .bind(credential.last_use.map(micros))
+    .bind(source)
     .execute(tx.connection())
     .await?;
     Ok(done.last_insert_rowid())
@@ -223,36 +228,66 @@ pub async fn list(db: &Db, of: Option<&AccountId>) -> Result<Vec<Credential>, Er
     rows.iter().map(credential).collect()
 }
 
-/// How many credentials of an application wait to be validated.
-pub async fn count_pending(db: &Db, application: i64) -> Result<i64, Error> {
-    let row =
-        sqlx::query("SELECT COUNT(*) AS n FROM credentials WHERE application = ? AND status = 'pendingValidation'")
-            .bind(application)
-            .fetch_one(db.readers())
-            .await?;
-    Ok(row.try_get("n")?)
-}
-
-/// Forgets credentials that nobody validated in time.
-pub async fn delete_pending_before(tx: &mut Tx, before: Timestamp) -> Result<u64, Error> {
-    let done = sqlx::query("DELETE FROM credentials WHERE status = 'pendingValidation' AND created < ?")
-        .bind(micros(before))
-        .execute(tx.connection())
-        .await?;
-    Ok(done.rows_affected())
+/// Makes room for one more credential of an application that waits to be validated and is asked for from this source. Those
+/// from before `before` go; then of the source all but the newest, so that there are fewer than `most_of_source`; then, where
+/// the application has `most`, the oldest of the source that has most. The numbers of those that went.
+pub async fn make_room(
+    tx: &mut Tx,
+    application: i64,
+    source: &str,
+    before: Timestamp,
+    most_of_source: i64,
+    most: i64,
+) -> Result<Vec<i64>, Error> {
+    let mut gone: Vec<i64> = sqlx::query_scalar(
+        "DELETE FROM credentials WHERE application = ? AND status = 'pendingValidation' AND created < ? RETURNING id",
+    )
+    .bind(application)
+    .bind(micros(before))
+    .fetch_all(tx.connection())
+    .await?;
+    let of_source: Vec<i64> = sqlx::query_scalar(
+        "DELETE FROM credentials WHERE id IN (
+             SELECT id FROM credentials WHERE application = ? AND status = 'pendingValidation' AND source = ?
+             ORDER BY id DESC LIMIT -1 OFFSET ?
+         ) RETURNING id",
+    )
+    .bind(application)
+    .bind(source)
+    .bind(most_of_source - 1)
+    .fetch_all(tx.connection())
+    .await?;
+    let of_all: Vec<i64> = sqlx::query_scalar(
+        "DELETE FROM credentials WHERE id = (
+             SELECT min(id) FROM credentials WHERE application = ?1 AND status = 'pendingValidation' AND source IS (
+                 SELECT source FROM credentials WHERE application = ?1 AND status = 'pendingValidation'
+                 GROUP BY source ORDER BY count(*) DESC, min(id) LIMIT 1
+             )
+         ) AND ?2 <= (SELECT count(*) FROM credentials WHERE application = ?1 AND status = 'pendingValidation')
+         RETURNING id",
+    )
+    .bind(application)
+    .bind(most)
+    .fetch_all(tx.connection())
+    .await?;
+    gone.extend(of_source);
+    gone.extend(of_all);
+    Ok(gone)
 }
 
 /// Grants a pending credential for `account` and uses up its token; whether it was pending.
 pub async fn grant(tx: &mut Tx, id: i64, grant: &Grant) -> Result<bool, Error> {
     let done = sqlx::query(
         "UPDATE credentials
-         SET status = 'validated', account = ?, person = ?, allowed_ips = ?, expiration = ?, token_hash = NULL
+         SET status = 'validated', account = ?, person = ?, allowed_ips = ?, expiration = ?, granted_by = ?,
+             token_hash = NULL
          WHERE id = ? AND status = 'pendingValidation'",
     )
     .bind(grant.account.as_str())
     .bind(grant.person)
     .bind(&grant.allowed_ips)
     .bind(grant.expiration.map(micros))
+    .bind(grant.granted_by)
     .bind(id)
     .execute(tx.connection())
     .await?;
@@ -295,8 +330,8 @@ pub async fn set_allowed_ips(tx: &mut Tx, id: i64, allowed_ips: Option<&str>) ->
     Ok(done.rows_affected() > 0)
 }
 
-/// Ends a credential; whether it was not ended before.
-pub async fn expire(tx: &mut Tx, id: i64) -> Result<bool, Error> {
+/// Ends a credential with all that it granted; the numbers of those that it granted, or `None` if it was ended before.
+pub async fn expire(tx: &mut Tx, id: i64) -> Result<Option<Vec<i64>>, Error> {
     let done = sqlx::query(
         "UPDATE credentials SET status = 'expired', token_hash = NULL
          WHERE id = ? AND status IN ('validated', 'pendingValidation')",
@@ -304,12 +339,36 @@ pub async fn expire(tx: &mut Tx, id: i64) -> Result<bool, Error> {
     .bind(id)
     .execute(tx.connection())
     .await?;
-    Ok(done.rows_affected() > 0)
+    if done.rows_affected() == 0 {
+        return Ok(None);
+    }
+    expire_granted(tx, &[id]).await.map(Some)
 }
 
-/// Ends all credentials that a user granted, but the one of the number `keep`; their numbers.
+/// Ends what these credentials granted, what that granted, and so on; their numbers.
+async fn expire_granted(tx: &mut Tx, by: &[i64]) -> Result<Vec<i64>, Error> {
+    // Numbers have no way to fail here.
+    let by = serde_json::to_string(by).unwrap_or_default();
+    let mut ended: Vec<i64> = sqlx::query_scalar(
+        "WITH RECURSIVE granted (id) AS (
+             SELECT c.id FROM json_each(?) AS b JOIN credentials AS c ON c.granted_by = b.value
+             UNION
+             SELECT c.id FROM granted AS g JOIN credentials AS c ON c.granted_by = g.id
+         )
+         UPDATE credentials SET status = 'expired', token_hash = NULL
+         WHERE id IN (SELECT id FROM granted) AND status = 'validated' RETURNING id",
+    )
+    .bind(by)
+    .fetch_all(tx.connection())
+    .await?;
+    ended.sort_unstable();
+    Ok(ended)
+}
+
+/// Ends all credentials that a user granted, but the one of the number `keep`, which from then on rests on the user and on no
+/// other credential; their numbers. What a credential of a user granted is the user's too, so it is among them.
 pub async fn expire_of_person(tx: &mut Tx, person: i64, keep: Option<i64>) -> Result<Vec<i64>, Error> {
-    let rows = sqlx::query(
+    let ended: Vec<i64> = sqlx::query_scalar(
         "UPDATE credentials SET status = 'expired', token_hash = NULL
          WHERE person = ? AND status = 'validated' AND id IS NOT ? RETURNING id",
     )
@@ -317,7 +376,8 @@ pub async fn expire_of_person(tx: &mut Tx, person: i64, keep: Option<i64>) -> Re
     .bind(keep)
     .fetch_all(tx.connection())
     .await?;
-    rows.iter().map(|row| Ok(row.try_get("id")?)).collect()
+    sqlx::query("UPDATE credentials SET granted_by = NULL WHERE id = ?").bind(keep).execute(tx.connection()).await?;
+    Ok(ended)
 }
 
 /// Writes when credentials were last used.

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::{
     AccessRule, Caller, Error, Identity, Person, Proof,
     accounts::dangling,
+    passwords,
     people::{changed_meanwhile, is_as_proved, person_identity},
     random,
 };
@@ -188,7 +189,7 @@ impl Identity {
         Ok(db::credentials::application_by_key(&self.db, key).await?.map(Application::from))
     }
 
-    /// Removes an application of an account, and with it every credential that was granted to it.
+    /// Removes an application of an account, and with it every credential that was granted to it; what those granted ends.
     pub async fn delete_application(&self, account: &AccountId, id: i64, by: &Actor) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
         let ended = db::credentials::delete_application(&mut tx, account, id).await?;
@@ -204,25 +205,16 @@ impl Identity {
         self.open_of_account(&application.account, &context, &application.sealed_secret)
     }
 
-    /// Asks for a credential; a person has to validate it before it can be used.
+    /// Asks for a credential; a person has to validate it before it can be used. Anybody may ask who knows the public key of
+    /// the application, so many requests push out others of the same source, and never refuse those of another one.
     pub async fn request_credential(
         &self,
         application: &Application,
         request: &CredentialRequest,
         by: &Actor,
     ) -> Result<PendingCredential, Error> {
-        let now = Timestamp::now();
-        let waiting = db::credentials::count_pending(&self.db, application.id).await?;
-        if waiting >= i64::try_from(MOST_PENDING).unwrap_or(i64::MAX) {
-            let mut tx = self.db.begin().await?;
-            let gone = db::credentials::delete_pending_before(&mut tx, now - PENDING_FOR).await?;
-            tx.commit().await?;
-            if gone == 0 {
-                return Err(Error::TooMany { what: "credentials that wait to be validated", limit: MOST_PENDING });
-            }
-        }
         let token = random::hex::<32>()?;
-        let (id, consumer_key) = self.insert(application, None, request, None, Some(&token), now, by).await?;
+        let (id, consumer_key) = self.insert(application, None, request, None, Some(&token), by).await?;
         tracing::info!(credential = id, application = application.id, "a credential waits to be validated");
         Ok(PendingCredential { consumer_key, token })
     }
@@ -236,12 +228,10 @@ impl Identity {
         by: &Actor,
     ) -> Result<NewCredential, Error> {
         let account = Some(&application.account);
-        let (id, consumer_key) =
-            self.insert(application, account, request, expiration, None, Timestamp::now(), by).await?;
+        let (id, consumer_key) = self.insert(application, account, request, expiration, None, by).await?;
         Ok(NewCredential { id, consumer_key })
     }
 
-    #[allow(clippy::too_many_arguments)]
     async fn insert(
         &self,
         application: &Application,
@@ -249,10 +239,9 @@ impl Identity {
         request: &CredentialRequest,
         expiration: Option<Timestamp>,
         token: Option<&str>,
-        now: Timestamp,
         by: &Actor,
     ) -> Result<(i64, Zeroizing<String>), Error> {
-        let consumer_key = random::hex::<16>()?;
+        let (consumer_key, now) = (random::hex::<16>()?, Timestamp::now());
         let status = match account {
             Some(_) => CredentialStatus::Validated,
             None => CredentialStatus::PendingValidation,
@@ -272,10 +261,21 @@ impl Identity {
             expiration,
             last_use: None,
         };
+        let (source, before) = (passwords::source(by.source_ip), now - PENDING_FOR);
         let mut tx = self.db.begin().await?;
-        let id = db::credentials::insert(&mut tx, &row).await?;
+        let dropped = match status {
+            CredentialStatus::PendingValidation => {
+                let (of_source, most) = (MOST_PENDING_OF_SOURCE, MOST_PENDING);
+                db::credentials::make_room(&mut tx, application.id, &source, before, of_source, most).await?
+            }
+            _ => Vec::new(),
+        };
+        let id = db::credentials::insert(&mut tx, &row, &source).await?;
         let mut entry = Entry::new(by.clone(), "credential.created", format!("credential/{id}"));
         status.as_str().clone_into(&mut entry.result);
+        if !dropped.is_empty() {
+            entry.detail = serde_json::json!({ "pendingDropped": dropped });
+        }
         self.audit.record_in(&mut tx, &entry).await?;
         tx.commit().await?;
         Ok((id, consumer_key))
@@ -340,7 +340,7 @@ impl Identity {
     }
 
     /// Grants the credential of a token by one that is already valid. It gets no more than that one has: no wider
-    /// rule, no later end, no other address.
+    /// rule, no later end, no other address; and it ends with that one.
     pub async fn validate_by(
         &self,
         token: &str,
@@ -384,11 +384,16 @@ impl Identity {
         expiration: Option<Timestamp>,
         by: &Actor,
     ) -> Result<i64, Error> {
+        let granted_by = match granter {
+            Granter::Key(own) => Some(own.id),
+            Granter::Operator | Granter::Person(_) => None,
+        };
         let grant = db::credentials::Grant {
             person,
             allowed_ips: blocks_to_json(pending.allowed_ips.as_deref().unwrap_or_default())?,
             expiration,
             account: account.clone(),
+            granted_by,
         };
         let mut tx = self.db.begin().await?;
         match granter {
@@ -412,7 +417,10 @@ impl Identity {
         if !granted {
             return Err(no_pending());
         }
-        let entry = Entry::new(by.clone(), "credential.validated", format!("credential/{}", pending.id));
+        let mut entry = Entry::new(by.clone(), "credential.validated", format!("credential/{}", pending.id));
+        if let Some(granter) = granted_by {
+            entry.detail = serde_json::json!({ "grantedBy": granter });
+        }
         self.audit.record_in(&mut tx, &entry).await?;
         tx.commit().await?;
         Ok(pending.id)
@@ -431,19 +439,22 @@ impl Identity {
         Ok(pending.id)
     }
 
-    /// Ends a credential; nothing happens to one that has ended.
+    /// Ends a credential with all that it granted; nothing happens to one that has ended. Where its time is over, so is the
+    /// time of what it granted, which gets no later end.
     pub async fn expire_credential(&self, id: i64, by: &Actor) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
-        if db::credentials::expire(&mut tx, id).await? {
-            let entry = Entry::new(by.clone(), "credential.expired", format!("credential/{id}"));
+        if let Some(granted) = db::credentials::expire(&mut tx, id).await? {
+            let mut entry = Entry::new(by.clone(), "credential.expired", format!("credential/{id}"));
+            entry.detail = serde_json::json!({ "credentialsEnded": granted });
             self.audit.record_in(&mut tx, &entry).await?;
             tx.commit().await?;
         }
         Ok(())
     }
 
-    /// Binds a credential to these addresses; none: it may be used from everywhere. What would refuse `here`, the address
-    /// of a call that is signed by the credential itself, changes nothing ([`Error::LocksOut`]).
+    /// Binds a credential to these addresses; none: it may be used from everywhere. What it granted stays bound as it is.
+    /// What would refuse `here`, the address of a call that is signed by the credential itself, changes nothing
+    /// ([`Error::LocksOut`]).
     pub async fn set_allowed_ips(
         &self,
         id: i64,
@@ -565,5 +576,8 @@ fn secret_context(key: &str) -> String {
     format!("application/{key}")
 }
 
-const MOST_PENDING: usize = 100;
+/// Of one application, from one source.
+const MOST_PENDING_OF_SOURCE: i64 = 20;
+/// Of one application.
+const MOST_PENDING: i64 = 200;
 const PENDING_FOR: Duration = Duration::from_secs(24 * 3600);

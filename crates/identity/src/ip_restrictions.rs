@@ -74,7 +74,7 @@ impl IpRestrictions {
             let rule = IpRule::parse(&row.rule).ok_or_else(damaged)?;
             match row.block {
                 Some(block) => {
-                    let block = block.parse().map_err(|_| damaged())?;
+                    let block = model::parse_block(&block).ok_or_else(damaged)?;
                     all.blocks.push(IpRestriction { id: row.id, block, rule, warning: row.warning });
                 }
                 None => (all.default, all.default_warning) = (rule, row.warning),
@@ -243,6 +243,27 @@ mod tests {
             warning: false,
         };
         IpRestrictions { blocks: blocks.iter().enumerate().map(block).collect(), default, default_warning: true }
+    }
+
+    #[test]
+    fn a_block_that_is_written_as_ipv4_mapped_is_one_of_ipv4_and_a_wider_one_is_not() {
+        let row = |id, block: &str, rule: &str| db::ip_restrictions::Restriction {
+            id,
+            block: Some(block.to_owned()),
+            rule: rule.to_owned(),
+            warning: false,
+        };
+        let rows = vec![row(1, "::ffff:203.0.113.0/120", "deny"), row(2, "::/0", "deny")];
+        let all = IpRestrictions::read(rows).expect("rules");
+        assert_eq!(all.blocks[0].block.to_string(), "203.0.113.0/24");
+        for (address, rule) in [
+            ("203.0.113.9", IpRule::Deny),
+            ("::ffff:203.0.113.9", IpRule::Deny),
+            ("198.51.100.9", IpRule::Accept),
+            ("2001:db8::1", IpRule::Deny),
+        ] {
+            assert_eq!(all.decide(Some(address.parse().expect("an address"))).0, rule, "{address}");
+        }
     }
 
     #[test]

@@ -16,7 +16,8 @@ impl Identity {
         Ok(live::list(&self.db, of, Timestamp::now(), SESSION_IDLE).await?)
     }
 
-    /// Ends what is listed under this kind and id, at once, with all that was made by it.
+    /// Ends what is listed under this kind and id, at once, with all that was made by it: the keys that a key granted, the
+    /// tokens of a service account, the temporary keys of an access key.
     pub async fn revoke(&self, kind: &str, id: &str, by: &Actor) -> Result<(), Error> {
         let absent = || Error::NotFound { kind: "credential", id: format!("{kind}:{id}").chars().take(80).collect() };
         match kind {

@@ -128,7 +128,7 @@ impl Identity {
     }
 
     /// Gives a service account a token for its secret, good for an hour; `None` if the two do not belong together, or
-    /// it may not log in from that address.
+    /// it may not log in from that address. The audit log tells which.
     pub async fn issue_token(
         &self,
         id: &str,
@@ -139,12 +139,23 @@ impl Identity {
             Some((client, hash)) => (Some(client), hash),
             None => (None, vec![0; 32]),
         };
-        // Compared with something in any case, so that no time tells which ids there are.
+        // Compared with something in any case, and each refusal recorded, so that no time tells which ids there are, or that
+        // a secret is right.
         let right = crypto::equal(&right, &random::sha256(secret));
-        let Some(client) = client.filter(|_| right) else { return Ok(None) };
-        if !self.reached_from(&client.account, from).await? {
-            return Ok(None);
-        }
+        let (client, why) = match client {
+            None => (None, "there is no such service account"),
+            Some(client) if !right => (Some(client), "the secret is wrong"),
+            Some(client) if !self.reached_from(&client.account, from).await? => {
+                (Some(client), "the account does not let that address in")
+            }
+            Some(client) => return self.give_token(client, from).await,
+        };
+        self.audit.record(failed(client.as_ref(), from, why)).await?;
+        Ok(None)
+    }
+
+    /// A token of a service account whose secret was right; `None` if it was removed since.
+    async fn give_token(&self, client: db::oauth2::Client, from: Option<IpAddr>) -> Result<Option<AccessToken>, Error> {
         let token = random::hex::<32>()?;
         let now = crate::now();
         let row = db::oauth2::Token {
@@ -261,6 +272,20 @@ fn check(text: &ClientText) -> Result<(), Error> {
 
 fn entry(by: &Actor, action: &str, account: &AccountId, id: &str) -> Entry {
     Entry::new(by.clone(), action, format!("account/{account}/oauth2/{id}"))
+}
+
+/// What the audit log says of a refusal. An id that is no service account's may be anything, and is not in it.
+fn failed(client: Option<&db::oauth2::Client>, from: Option<IpAddr>, why: &str) -> Entry {
+    let by = Actor { account: client.map(|client| client.account.clone()), ..Actor::anonymous(from) };
+    let action = "account.serviceAccount.loginFailed";
+    let mut entry = match client {
+        Some(client) => entry(&by, action, &client.account, &client.id),
+        None => Entry::new(by, action, "oauth2"),
+    };
+    entry.decision = audit::Decision::Refused;
+    "refused".clone_into(&mut entry.result);
+    entry.detail = serde_json::json!({ "reason": why });
+    entry
 }
 
 fn to_json(urls: &[String]) -> Result<String, Error> {

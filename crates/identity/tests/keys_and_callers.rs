@@ -5,12 +5,13 @@ use std::{path::Path, sync::Arc};
 use audit::{Actor, Audit};
 use db::Db;
 use identity::{
-    AccessRule, CredentialRequest, CredentialStatus, Error, Identity, Method, NewApplication, Refusal, Resource, Scope,
-    SignedRequest,
+    AccessRule, Application, CredentialRequest, CredentialStatus, Error, Identity, Method, NewApplication, Refusal,
+    Resource, Scope, SignedRequest,
 };
 use jiff::Timestamp;
 use keys::Keys;
 use model::{AccountId, AttemptNo, JobId, ProjectId, SandboxId};
+use zeroize::Zeroizing;
 
 struct World {
     dir: tempfile::TempDir,
@@ -205,6 +206,47 @@ async fn a_credential_waits_until_somebody_who_may_grants_it() {
     let status = identity.credential(id).await.expect("read").expect("there").status;
     assert_eq!(status, CredentialStatus::Refused);
     assert!(matches!(call(&world, secret, &refused.consumer_key, now, None).await, Err(Refusal::InvalidCredential)));
+}
+
+#[tokio::test]
+async fn who_asks_for_many_keys_pushes_out_requests_of_its_own() {
+    let world = world().await;
+    let (identity, application) = (&world.identity, &world.application.application);
+    let by = Actor::operator();
+    let other = identity.create_application(&world.account, "other", "", &by).await.expect("made").application;
+    let ask_for = async |application: &Application, ip: &str| {
+        let by = Actor::anonymous(Some(ip.parse().expect("an address")));
+        identity.request_credential(application, &everything(), &by).await.expect("asked").token
+    };
+    let ask = async |ip: &str| ask_for(application, ip).await;
+    let waits = async |token: &Zeroizing<String>| identity.pending(token).await.expect("read").is_some();
+
+    let (mine, of_other) = (ask("192.0.2.1").await, ask_for(&other, "203.0.113.9").await);
+    let mut flood = Vec::new();
+    for _ in 0..21 {
+        flood.push(ask("203.0.113.9").await);
+    }
+    assert!(!waits(&flood[0]).await && waits(&flood[1]).await, "the oldest of that address goes, and no more");
+    assert!(waits(&mine).await && waits(&of_other).await, "another address, another application");
+
+    // A /64 is one source.
+    let first = ask("2001:db8::1").await;
+    for number in 1..=20 {
+        ask(&format!("2001:db8::{number:x}:1")).await;
+    }
+    assert!(!waits(&first).await);
+
+    // Where the application is full, those who have most make room.
+    for number in 0..10 {
+        for _ in 0..20 {
+            ask(&format!("198.51.100.{number}")).await;
+        }
+    }
+    let all = identity.credentials(None).await.expect("listed");
+    let of_application = all.iter().filter(|one| one.application == application.id);
+    assert_eq!(of_application.filter(|one| one.status == CredentialStatus::PendingValidation).count(), 200);
+    assert!(waits(&mine).await && waits(&of_other).await);
+    identity.validate(&mine, None, None, None, &by).await.expect("granted");
 }
 
 #[tokio::test]

@@ -142,6 +142,8 @@ fn conditions_hold_by_tag_day_of_the_zone_and_address_and_a_policy_ends() {
     assert!(allows(&block, ACTIONS[0]));
     assert!(!ask(&block, ACTIONS[0], ONE, at("2026-11-26T12:00:00Z", Some("2001:db8::1"))).allowed);
     assert!(!ask(&block, ACTIONS[0], ONE, midnight).allowed, "an unknown address is in no block");
+    let mapped = with(matched("request.IP", "::ffff:192.0.2.0/120"));
+    assert!(allows(&mapped, ACTIONS[0]), "an IPv4 block that is written as IPv6");
     let one = with(matched("request.IP", "192.0.2.7"));
     assert!(ask(&one, ACTIONS[0], ONE, at("2026-11-26T12:00:00Z", Some("::ffff:192.0.2.7"))).allowed);
     let ends = policy("e", json!({ "permissions": allow, "expiredAt": "2026-11-26T13:00:00+01:00" }));

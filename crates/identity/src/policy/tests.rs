@@ -351,6 +351,7 @@ fn each_operator_does_as_it_is_called() {
             &["192.0.3.1", "x", ""],
         ),
         ("NotIpAddress", "aws:SourceIp", json!("192.0.2.7"), &["192.0.2.8"], &["192.0.2.7"]),
+        ("IpAddress", "aws:SourceIp", json!("::ffff:192.0.2.0/120"), &["192.0.2.9"], &["192.0.3.1"]),
         (
             "ArnLike",
             prefix,
@@ -489,6 +490,7 @@ fn a_policy_is_public_by_what_it_opens_to_everybody() {
         (json!({"IpAddress":{"aws:SourceIp":["10.0.0.0/8","fd00::/8"]}}), true),
         (json!({"IpAddress":{"aws:SourceIp":["192.0.2.0/24","0.0.0.0/1"]}}), false),
         (json!({"IpAddress":{"aws:SourceIp":"2000::/3"}}), false),
+        (json!({"IpAddress":{"aws:SourceIp":"::ffff:0:0/96"}}), false),
         (json!({"NotIpAddress":{"aws:SourceIp":"192.0.2.0/24"}}), false),
         (json!({"IpAddressIfExists":{"aws:SourceIp":"192.0.2.0/24"}}), false),
         (json!({"StringEquals":{"aws:username":"ann"}}), true),
