@@ -696,7 +696,7 @@ mod tests {
         set_cut(&mut tx, Cut { through: 2, entry: 4 }).await.expect("cut");
         assert_eq!(remove(&mut tx, 2, 9).await.expect("removed"), 2);
         tx.commit().await.expect("committed");
-        let numbers = async |after| {
+        let numbers = async |after: Option<i64>| {
             let rows = raw(&db, after, 9).await.expect("rows");
             rows.iter().map(|row| row.number).collect::<Vec<i64>>()
         };
