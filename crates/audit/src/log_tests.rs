@@ -4,6 +4,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use db::audit::Raw;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
@@ -93,6 +94,9 @@ async fn retention_removes_whole_files_and_what_is_left_is_proved_as_before() {
             sealer.seal_now().await.unwrap();
         }
     }
+    world.load().await;
+    let (rows_before, files_before) = (world.rows.clone(), world.dir.path().join("before"));
+    copy(&world.log(), &files_before);
     sealer.round_with_retention().await.unwrap();
     drop(sealer);
     world.load().await;
@@ -134,6 +138,40 @@ async fn retention_removes_whole_files_and_what_is_left_is_proved_as_before() {
     assert_eq!((found.findings[0].wrong, found.findings[0].from), (Wrong::Missing, Some(row.number as u64)));
     world.rows.insert(0, row);
     assert!(world.check().whole);
+
+    // A row that retention removed with its file, there again, and one below all.
+    let removed = report.removed as usize;
+    let kept = world.rows.clone();
+    for there in [0..1, 40..43, removed - 1..removed] {
+        world.rows = [&rows_before[there.clone()], &kept[..]].concat();
+        let found = world.check();
+        let [finding] = found.findings.as_slice() else { panic!("{there:?}: {found:?}") };
+        assert_eq!((finding.place, finding.wrong), (Place::Table, Wrong::Forged), "{found:?}");
+        assert_eq!((finding.from, finding.through), (Some(there.start as u64 + 1), Some(there.end as u64)));
+    }
+    world.rows.clone_from(&kept);
+    world.rows.insert(0, Raw { number: -1, ..rows_before[0].clone() });
+    let found = world.check();
+    assert!(found.findings.len() == 1 && found.findings[0].wrong == Wrong::Forged, "{found:?}");
+
+    // On the way, its files still there: what is to go may be there, in part, or not.
+    let before = files_before.join(SEGMENTS);
+    for number in segments::list(&before).unwrap() {
+        let target = segments::path(&directory, number);
+        if !target.exists() {
+            fs::copy(segments::path(&before, number), target).unwrap();
+        }
+    }
+    for gone in [0, 1, 100, removed] {
+        world.rows = [&rows_before[gone..removed], &kept[..]].concat();
+        let found = world.check();
+        assert!(found.whole && found.removed == 0, "{gone}: {found:?}");
+    }
+    world.rows = [&rows_before[..removed], &kept[..]].concat();
+    world.rows[10].texts[4] = Some(b"thing/forged".to_vec());
+    let found = world.check();
+    assert_eq!(found.findings.len(), 1, "{found:?}");
+    assert_eq!((found.findings[0].wrong, found.findings[0].from), (Wrong::Changed, Some(11)));
 }
 
 #[tokio::test]

@@ -3,7 +3,10 @@
 
 use std::{fs, io, path::Path};
 
-use db::{Db, Tx, audit::Raw};
+use db::{
+    Db, Tx,
+    audit::{Cut, Raw},
+};
 
 use crate::{
     Actor, Entry,
@@ -49,7 +52,7 @@ pub async fn run(db: &Db, directory: &Path, key: &VerifierKey) -> Result<Restore
     let report = verify::run(db, directory, key, &[]).await?;
     // A database that is older than the files does not know their newest checkpoint: that is no fault of the files.
     let of_files = |finding: &&Finding| match finding.place {
-        Place::Table => false,
+        Place::Table | Place::Indexes => false,
         Place::Checkpoints => finding.file.is_some(),
         Place::Log | Place::Tree | Place::Against => true,
     };
@@ -63,6 +66,7 @@ pub async fn run(db: &Db, directory: &Path, key: &VerifierKey) -> Result<Restore
     let mut tx = db.begin().await?;
     let mut restored = Restored::default();
     let mut displaced = Vec::new();
+    let mut let_go: Option<Cut> = None;
     let directory = directory.join(SEGMENTS);
     for number in segments::list(&directory)? {
         let bytes = fs::read(segments::path(&directory, number))?;
@@ -72,11 +76,18 @@ pub async fn run(db: &Db, directory: &Path, key: &VerifierKey) -> Result<Restore
             at += record::FRAME + bytes_of.len();
             if let Some(sealed) = record::raw(bytes_of).filter(|raw| wanted.contains(&unsigned(raw.number))) {
                 put_back(&mut tx, &sealed, &mut restored, &mut displaced).await?;
+                let said = verify::cut_of(bytes_of).and_then(|said| i64::try_from(said.through).ok());
+                let_go = said.map(|through| Cut { through, entry: sealed.number }).or(let_go);
             }
         }
     }
     if restored == Restored::default() {
         return Ok(restored);
+    }
+    // What retention removed from the files since the database was copied goes from the table too: nothing vouches for it.
+    if let Some(let_go) = let_go.filter(|let_go| unsigned(let_go.through) > cut) {
+        db::audit::set_cut(&mut tx, let_go).await?;
+        db::audit::remove(&mut tx, let_go.through, u32::MAX).await?;
     }
     for row in &displaced {
         let mut entry = Entry::new(Actor::operator(), "audit.displaced", format!("audit/{}", row.number));
@@ -116,11 +127,14 @@ async fn put_back(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use db::audit::Sealed;
+    use jiff::{SignedDuration, Timestamp};
 
     use super::*;
     use crate::{
-        Sealer,
+        Options, Sealer,
         tamper::{World, key, options, write},
         verify::Wrong,
     };
@@ -138,7 +152,7 @@ mod tests {
     }
 
     async fn rows(db: &Db) -> Vec<Raw> {
-        db::audit::raw(db, 0, 1000).await.expect("rows")
+        db::audit::raw(db, None, 1000).await.expect("rows")
     }
 
     async fn seal(db: &Db, world: &World) {
@@ -191,6 +205,40 @@ mod tests {
         drop(sealer);
         let report = verify::run(&old, &world.log(), &verifier, &against).await.expect("checked");
         assert!(report.whole && report.size == 81, "{report:?}");
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_older_than_what_retention_removed_does_not_keep_it() {
+        let mut world = World::open(tempfile::tempdir().expect("a directory")).await;
+        let begin = Timestamp::now() - SignedDuration::from_hours(10 * 24);
+        let options = Options { retention: Some(Duration::from_secs(5 * 24 * 3600)), ..Options::default() };
+        let mut sealer = Sealer::new(world.db.clone(), &world.log(), key(), options);
+        // A day is a file.
+        for day in 0..10 {
+            let mut tx = world.db.begin().await.expect("a transaction");
+            for number in 0..4 {
+                let mut entry = Entry::new(Actor::operator(), "test.done", format!("thing/{day}/{number}"));
+                entry.at = begin + SignedDuration::from_hours(day * 24 + number);
+                db::audit::append(&mut tx, &entry.row()).await.expect("appended");
+            }
+            tx.commit().await.expect("committed");
+            sealer.seal_now().await.expect("sealed");
+        }
+        world.load().await;
+        let old = database(&world, "old.sqlite", &world.rows, world.sealed.as_ref().expect("sealed")).await;
+        sealer.round_with_retention().await.expect("sealed");
+        drop(sealer);
+        world.load().await;
+        let report = world.check();
+        assert!(report.whole && report.removed > 0, "{report:?}");
+
+        let verifier = VerifierKey::of(&key());
+        let restored = run(&old, &world.log(), &verifier).await.expect("put back");
+        assert_eq!(restored, Restored { inserted: 1, replaced: 0 });
+        assert_eq!(rows(&old).await[..world.rows.len()], world.rows[..]);
+        Sealer::new(old.clone(), &world.log(), key(), options).round().await.expect("sealed on");
+        let report = verify::run(&old, &world.log(), &verifier, &[]).await.expect("checked");
+        assert!(report.whole && report.size == 42, "{report:?}");
     }
 
     #[tokio::test]

@@ -150,7 +150,7 @@ impl Sealer {
             self.files = Some(self.open().await?);
         }
         loop {
-            let entries = db::audit::raw(&self.db, self.through(), BATCH).await?;
+            let entries = db::audit::raw(&self.db, Some(self.through()), BATCH).await?;
             let all = entries.len() < BATCH as usize;
             if !entries.is_empty() {
                 self.with_files(move |files| files.append(&entries)).await?;
@@ -211,7 +211,7 @@ impl Sealer {
     /// Whether the table still has what the files hold beyond what is sealed.
     async fn compare(&self, beyond: &[Vec<u8>], mut through: i64) -> Result<(), Error> {
         for part in beyond.chunks(BATCH as usize) {
-            let entries = db::audit::raw(&self.db, through, u32::try_from(part.len()).unwrap_or(BATCH)).await?;
+            let entries = db::audit::raw(&self.db, Some(through), u32::try_from(part.len()).unwrap_or(BATCH)).await?;
             for (at, record) in part.iter().enumerate() {
                 if !entries.get(at).is_some_and(|entry| record::raw(record).as_ref() == Some(entry)) {
                     return Err(Error::Differs(record::number(record)));

@@ -104,7 +104,7 @@ impl World {
     }
 
     pub async fn load(&mut self) {
-        self.rows = db::audit::raw(&self.db, 0, 1_000_000).await.unwrap();
+        self.rows = db::audit::raw(&self.db, None, 1_000_000).await.unwrap();
         self.sealed = db::audit::sealed(&self.db).await.unwrap();
         self.newest = db::audit::newest(&self.db).await.unwrap();
     }
@@ -114,9 +114,13 @@ impl World {
         let (sealed, against) = (self.sealed.as_ref(), self.against.as_slice());
         let subject = Subject { directory: &directory, key: &key, sealed, against };
         let mut check = Check::begin(&subject).unwrap();
-        let after = check.wants_rows_after();
-        for rows in self.rows.chunks(100) {
-            let rows: Vec<Raw> = rows.iter().filter(|row| row.number > after).cloned().collect();
+        loop {
+            let after = check.wants_rows_after();
+            let wanted = self.rows.iter().filter(|row| after.is_none_or(|after| row.number > after));
+            let rows: Vec<Raw> = wanted.take(100).cloned().collect();
+            if rows.is_empty() {
+                break;
+            }
             check.rows(&rows).unwrap();
         }
         check.finish(self.newest).unwrap()
@@ -331,6 +335,20 @@ async fn what_was_done_to_checkpoints_tree_and_table_is_found_and_named() {
         }
         assert!(report.findings.len() <= 2, "case {case}: {report:?}");
     }
+
+    // A row below all that are given, as it is read by the views, and many.
+    for number in [i64::MIN, -1, 0] {
+        world.rows = rows.clone();
+        world.rows.insert(0, Raw { number, ..rows[7].clone() });
+        let report = world.check();
+        let [finding] = report.findings.as_slice() else { panic!("{number}: {report:?}") };
+        assert_eq!((finding.place, finding.wrong, finding.from), (Place::Table, Wrong::Forged, None));
+        assert!(finding.what.contains(&format!("the number {number},")), "{report:?}");
+    }
+    world.rows = (-250..=0).map(|number| Raw { number, ..rows[7].clone() }).chain(rows.clone()).collect();
+    let report = world.check();
+    assert_eq!(kinds(&report), [(Place::Table, Wrong::Forged)], "{report:?}");
+    assert!(report.findings[0].what.contains("251 rows with numbers from -250 to 0"), "{report:?}");
     world.rows = rows;
     assert!(world.check().whole);
 }

@@ -145,6 +145,33 @@ fn an_auditor_finds_the_log_whole_proves_an_entry_and_sees_each_change() {
     fs::write(&segment, whole).expect("written");
     assert_eq!(report(&[]).0, Some(0));
 
+    // A log-in that never was, where no entry has its number: views and lists would show it.
+    sql(
+        &database,
+        "INSERT INTO audit (id, at, identity, action, resource, decision, result, detail)
+         VALUES (-1, 0, 'user/1', 'account.user.loggedIn', 'account/x', 'allowed', 'done', '{}')",
+    );
+    assert!(good(&["list", "--before", "1", "--output", "json"]).contains("account.user.loggedIn"));
+    let (code, found) = report(&[]);
+    let of_row = |finding: &Value| {
+        let what = finding["what"].as_str().is_some_and(|what| what.contains("of the number -1,"));
+        finding["place"] == "table" && finding["wrong"] == "forged" && finding["from"].is_null() && what
+    };
+    assert!(code == Some(1) && found["findings"].as_array().is_some_and(|all| all.iter().any(of_row)), "{found}");
+    sql(&database, "DELETE FROM audit WHERE id = -1");
+    assert_eq!(report(&[]).0, Some(0));
+
+    // An entry that stands in the table and is in no view, since its index was made without it.
+    assert!(entry["requestId"].is_string(), "{entry}");
+    program(HIDE, &database, &["audit_of_request", &number]);
+    let (code, found) = report(&[]);
+    assert_eq!(code, Some(1), "{found}");
+    named(&found, "indexes", &number);
+    let (_, said, _) = audit(&["verify"]);
+    assert!(said.contains(&format!("entry {number}: missing from index audit_of_request")), "{said}");
+    program(REINDEX, &database, &[]);
+    assert_eq!(report(&[]).0, Some(0));
+
     let empty = elsewhere.path().join("empty");
     fs::create_dir(&empty).expect("a directory");
     let output =
@@ -244,7 +271,12 @@ print('none was deleted')
 
 /// Does what the owner of the database can do: takes the triggers away, and puts them back.
 fn sql(database: &Path, statement: &str) {
-    let output = Command::new(python()).args(["-c", SQL]).arg(database).arg(statement).output().expect("python runs");
+    program(SQL, database, &[statement]);
+}
+
+fn program(program: &str, database: &Path, arguments: &[&str]) {
+    let mut command = Command::new(python());
+    let output = command.args(["-c", program]).arg(database).args(arguments).output().expect("python runs");
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
@@ -264,4 +296,24 @@ assert database.execute(sys.argv[2]).rowcount == 1
 for _, sql in triggers:
     database.execute(sql)
 database.commit()
+";
+
+/// Makes an index that leaves an entry out, under the definition that it had.
+const HIDE: &str = "
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+name, number = sys.argv[2], int(sys.argv[3])
+sql, = database.execute('SELECT sql FROM sqlite_master WHERE name = ?', (name,)).fetchone()
+database.execute(f'DROP INDEX {name}')
+database.execute(f'{sql} AND id <> {number}')
+database.execute('PRAGMA writable_schema = ON')
+assert database.execute('UPDATE sqlite_master SET sql = ? WHERE name = ?', (sql, name)).rowcount == 1
+database.close()
+";
+
+const REINDEX: &str = "
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute('REINDEX audit')
+database.close()
 ";

@@ -359,14 +359,14 @@ pub struct Raw {
 /// How many texts an entry has.
 pub const TEXTS: usize = 9;
 
-/// Reads entries with numbers above `after`, rising, at most `limit`.
-pub async fn raw(db: &Db, after: i64, limit: u32) -> Result<Vec<Raw>, Error> {
-    // As blobs, so that neither a zero byte nor one that is no UTF-8 hides what is there.
+/// Reads entries with numbers above `after`, or from the lowest that the table can hold, rising, at most `limit`.
+pub async fn raw(db: &Db, after: Option<i64>, limit: u32) -> Result<Vec<Raw>, Error> {
+    // As blobs, so that neither a zero byte nor one that is no UTF-8 hides what is there. No integer is below all numbers.
     let rows = sqlx::query(
         "SELECT id, at, CAST(account AS BLOB), CAST(identity AS BLOB), CAST(source_ip AS BLOB), CAST(action AS BLOB),
                 CAST(resource AS BLOB), CAST(decision AS BLOB), CAST(result AS BLOB), CAST(request_id AS BLOB),
                 CAST(detail AS BLOB)
-         FROM audit WHERE id > ?1 ORDER BY id LIMIT ?2",
+         FROM audit WHERE id > ifnull(?1, -1e19) ORDER BY id LIMIT ?2",
     )
     .bind(after)
     .bind(limit)
@@ -532,15 +532,94 @@ pub async fn set_cut(tx: &mut Tx, cut: Cut) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes entries that may go, at most `limit`, and says how many. An entry that may not go makes it fail.
+/// Removes entries that may go, at most `limit`, and says how many. An entry that may not go makes it fail. What has a number
+/// that no entry has stays, for a check to find.
 pub async fn remove(tx: &mut Tx, through: i64, limit: u32) -> Result<u64, Error> {
-    let done = sqlx::query("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id <= ?1 ORDER BY id LIMIT ?2)")
-        .bind(through)
-        .bind(limit)
-        .execute(tx.connection())
-        .await?;
+    let done = sqlx::query(
+        "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id BETWEEN 1 AND ?1 ORDER BY id LIMIT ?2)",
+    )
+    .bind(through)
+    .bind(limit)
+    .execute(tx.connection())
+    .await?;
     Ok(done.rows_affected())
 }
+
+/// What is wrong with the pages of the table of entries, or with an index of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The number of the entry, where it is about one.
+    pub entry: Option<i64>,
+    /// What.
+    pub what: String,
+}
+
+/// Has SQLite check the table and its indexes, which reads all of them: an entry that is in the table and not in an index is
+/// in no view that is read by it. At most some hundred faults; no entry may be removed meanwhile.
+pub async fn faults(db: &Db) -> Result<Vec<Fault>, Error> {
+    let said: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check('audit')").fetch_all(db.readers()).await?;
+    let lines = said.iter().flat_map(|text| text.lines());
+    let lines: Vec<(Option<i64>, &str)> =
+        lines.filter(|line| *line != "ok" && !line.starts_with("***")).map(placed).collect();
+    let places: Vec<i64> = lines.iter().filter_map(|(place, _)| *place).collect();
+    let numbers = if places.is_empty() { Vec::new() } else { at_places(db, &places).await? };
+    let number = |place: i64| numbers.iter().find(|(at, _)| *at == place).map(|(_, number)| *number);
+    let mut faults: Vec<Fault> =
+        lines.into_iter().map(|(place, what)| Fault { entry: place.and_then(number), what: what.to_owned() }).collect();
+    // Of an index with a condition SQLite does not look whether it has more than belongs there.
+    let counted: Vec<(String, i64, Option<i64>)> = sqlx::query_as(INDEXED).fetch_all(db.readers()).await?;
+    for (index, belong, there) in counted {
+        let what = match there {
+            Some(there) if there <= belong => continue,
+            Some(there) => format!("index {index} has {there} places for {belong} entries"),
+            None => format!("index {index} is not there"),
+        };
+        faults.push(Fault { entry: None, what });
+    }
+    Ok(faults)
+}
+
+/// SQLite names a row by its place in the table, from 1 on, not by its number: `row 7 missing from index NAME`.
+fn placed(line: &str) -> (Option<i64>, &str) {
+    let parts = line.strip_prefix("row ").and_then(|rest| rest.split_once(' '));
+    match parts.and_then(|(place, what)| Some((place.parse::<i64>().ok()?, what))) {
+        Some((place, what)) => (Some(place), what),
+        None => (None, line),
+    }
+}
+
+/// Which numbers the entries at these places of the table have.
+async fn at_places(db: &Db, places: &[i64]) -> Result<Vec<(i64, i64)>, Error> {
+    let places = serde_json::to_string(places).unwrap_or_default();
+    let numbers = sqlx::query_as(
+        "SELECT place, id FROM (SELECT row_number() OVER (ORDER BY id) AS place, id FROM audit NOT INDEXED)
+         WHERE place IN (SELECT value FROM json_each(?1))",
+    );
+    Ok(numbers.bind(places).fetch_all(db.readers()).await?)
+}
+
+/// Each index, how many entries belong there by its condition, and how many it has.
+const INDEXED: &str = "WITH counted AS MATERIALIZED (
+         SELECT count(request_id) AS of_request,
+                count(*) FILTER (WHERE account IS NOT NULL AND instr(action, ':apiovh:') > 0) AS calls,
+                count(*) FILTER (WHERE account IS NOT NULL AND instr(action, ':apiovh:') = 0) AS rest,
+                count(*) FILTER (WHERE account IS NOT NULL
+                    AND (instr(action, ':apiovh:') > 0 OR action = 'iam.authorization.checked')) AS asked,
+                count(*) FILTER (WHERE substr(resource, 1, 8) = 'project/' AND instr(action, ':') = 0) AS of_project,
+                count(*) FILTER (WHERE action IN ('account.user.loggedIn', 'account.user.password.changed')) AS security
+         FROM audit NOT INDEXED
+     ),
+     wanted (name, belong) AS (
+         SELECT 'audit_of_request', of_request FROM counted
+         UNION ALL SELECT 'audit_calls_of_account', calls FROM counted
+         UNION ALL SELECT 'audit_rest_of_account', rest FROM counted
+         UNION ALL SELECT 'audit_asked_of_resource', asked FROM counted
+         UNION ALL SELECT 'audit_of_project', of_project FROM counted
+         UNION ALL SELECT 'audit_security_of_account', security FROM counted
+     )
+     SELECT wanted.name, wanted.belong,
+            (SELECT dbstat.ncell FROM dbstat WHERE dbstat.name = wanted.name AND dbstat.aggregate = TRUE)
+     FROM wanted";
 
 #[cfg(test)]
 mod tests {
@@ -584,7 +663,7 @@ mod tests {
         assert_eq!(remove(&mut tx, 3, 2).await.expect("removed"), 1);
         assert!(set_cut(&mut tx, Cut { through: 5, entry: 5 }).await.is_err());
         tx.commit().await.expect("committed");
-        let left: Vec<i64> = raw(&db, 0, 9).await.expect("rows").iter().map(|row| row.number).collect();
+        let left: Vec<i64> = raw(&db, None, 9).await.expect("rows").iter().map(|row| row.number).collect();
         assert_eq!((left, newest(&db).await.expect("numbers")), (vec![4, 5], (5, 5)));
         assert_eq!(cut(&db).await.expect("a row"), Some(Cut { through: 3, entry: 5 }));
     }
@@ -592,7 +671,7 @@ mod tests {
     #[tokio::test]
     async fn a_row_is_put_back_under_its_number_and_can_be_changed_by_nothing_else() {
         let (_dir, db) = log(3).await;
-        let before = raw(&db, 0, 9).await.expect("rows");
+        let before = raw(&db, None, 9).await.expect("rows");
         let mut other = before[1].clone();
         other.texts[6] = Some(b"\xff\x00".to_vec());
         let mut tx = db.begin().await.expect("a transaction");
@@ -604,9 +683,94 @@ mod tests {
         assert!(sqlx::query("UPDATE audit SET result = 'x'").execute(tx.connection()).await.is_err());
         assert!(sqlx::query("DELETE FROM audit").execute(tx.connection()).await.is_err());
         tx.commit().await.expect("committed");
-        let after = raw(&db, 0, 99).await.expect("rows");
+        let after = raw(&db, None, 99).await.expect("rows");
         assert_eq!(after[..3], [before[0].clone(), other, before[2].clone()]);
         assert_eq!((after[3].number, newest(&db).await.expect("numbers")), (9, (9, 9)));
+    }
+
+    #[tokio::test]
+    async fn no_row_has_a_number_below_one_and_one_that_was_forced_in_is_read_and_stays() {
+        let (_dir, db) = log(3).await;
+        let before = raw(&db, None, 9).await.expect("rows");
+        let mut tx = db.begin().await.expect("a transaction");
+        let forged = |number| Raw { number, ..before[0].clone() };
+        for number in [i64::MIN, -1, 0] {
+            assert!(put_back(&mut tx, &forged(number)).await.is_err(), "{number}");
+        }
+        append(&mut tx, &row("thing/3")).await.expect("a number is given");
+        sqlx::query("DROP TRIGGER audit_is_numbered_from_one").execute(tx.connection()).await.expect("dropped");
+        for number in [i64::MIN, -1, 0] {
+            put_back(&mut tx, &forged(number)).await.expect("forced in");
+        }
+        set_cut(&mut tx, Cut { through: 2, entry: 4 }).await.expect("cut");
+        assert_eq!(remove(&mut tx, 2, 9).await.expect("removed"), 2);
+        tx.commit().await.expect("committed");
+        let numbers = async |after: Option<i64>| {
+            let rows = raw(&db, after, 9).await.expect("rows");
+            rows.iter().map(|row| row.number).collect::<Vec<i64>>()
+        };
+        assert_eq!(numbers(None).await, [i64::MIN, -1, 0, 3, 4]);
+        assert_eq!(numbers(Some(i64::MIN)).await, [-1, 0, 3, 4]);
+        assert_eq!(numbers(Some(0)).await, [3, 4]);
+        assert!(numbers(Some(i64::MAX)).await.is_empty());
+    }
+
+    /// Makes an index with another condition, under the definition that it had.
+    async fn index_otherwise(db: &Db, index: &str, condition: &str) {
+        let mut tx = db.begin().await.expect("a transaction");
+        let own: String = sqlx::query_scalar("SELECT sql FROM sqlite_master WHERE name = ?1")
+            .bind(index)
+            .fetch_one(tx.connection())
+            .await
+            .expect("an index");
+        let other = format!("{own} {condition}");
+        for statement in [format!("DROP INDEX {index}"), other, "PRAGMA writable_schema = ON".to_owned()] {
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(tx.connection()).await.expect("done");
+        }
+        sqlx::query("UPDATE sqlite_master SET sql = ?1 WHERE name = ?2")
+            .bind(own)
+            .bind(index)
+            .execute(tx.connection())
+            .await
+            .expect("written");
+        tx.commit().await.expect("committed");
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_an_index_does_not_have_or_should_not_have_is_found() {
+        let (dir, db) = many(3_000).await;
+        let mut tx = db.begin().await.expect("a transaction");
+        set_cut(&mut tx, Cut { through: 2, entry: 3_000 }).await.expect("cut");
+        remove(&mut tx, 2, 9).await.expect("removed");
+        tx.commit().await.expect("committed");
+        let found = faults(&db).await.expect("checked");
+        assert!(found.is_empty(), "{found:?}");
+
+        // Entry 2004 is a log-in of `other2`: 2004 % 7 is 2, 2004 % 5 is 4.
+        let view = View::SecurityOf("other2".to_owned());
+        let shown = async |db: &Db| {
+            let page = seen(db, &view, Span::WHOLE, 9_999).await.expect("a page");
+            page.iter().any(|(_, number)| *number == 2_004)
+        };
+        assert!(shown(&db).await);
+        index_otherwise(&db, "audit_security_of_account", "AND id <> 2004").await;
+        db.close().await;
+        let db = Db::open(&dir.path().join("casemate.sqlite")).await.expect("a database");
+        assert!(!shown(&db).await, "the test hides nothing");
+        let what = "missing from index audit_security_of_account".to_owned();
+        assert_eq!(faults(&db).await.expect("checked"), [Fault { entry: Some(2_004), what }]);
+        let mut tx = db.begin().await.expect("a transaction");
+        sqlx::query("REINDEX audit").execute(tx.connection()).await.expect("made anew");
+        tx.commit().await.expect("committed");
+        let found = faults(&db).await.expect("checked");
+        assert!(found.is_empty(), "{found:?}");
+
+        // 2001 is no log-in.
+        index_otherwise(&db, "audit_security_of_account", "OR id = 2001").await;
+        db.close().await;
+        let db = Db::open(&dir.path().join("casemate.sqlite")).await.expect("a database");
+        let what = "index audit_security_of_account has 601 places for 600 entries".to_owned();
+        assert_eq!(faults(&db).await.expect("checked"), [Fault { entry: None, what }]);
     }
 
     #[tokio::test]

@@ -21,10 +21,11 @@ use std::{
 
 use db::{
     Db,
-    audit::{Raw, Sealed},
+    audit::{Fault, Raw, Sealed},
 };
 
 pub use report::{Finding, Place, Report, Wrong};
+pub(crate) use segment::cut_of;
 
 use crate::{
     files::{CHECKPOINTS, READING, SEGMENTS, TREE, unsigned},
@@ -62,6 +63,14 @@ pub async fn run(db: &Db, directory: &Path, key: &VerifierKey, against: &[(Strin
             }
         }
     }
+    // Within the check, which keeps retention from removing rows meanwhile.
+    match db::audit::faults(db).await {
+        Ok(faults) => check.faults(&faults),
+        Err(cause) => {
+            let what = format!("SQLite cannot check the table and its indexes: {cause}");
+            check.faults(&[Fault { entry: None, what }]);
+        }
+    }
     Ok(check.finish(db::audit::newest(db).await?)?)
 }
 
@@ -86,7 +95,7 @@ pub struct Check {
     numbers: Numbers,
     tree: Computed,
     lost: Vec<u64>,
-    /// Up to which number rows may be missing.
+    /// Up to which number rows may be missing: retention lets them go before it removes their segments.
     cut: u64,
     tail: Vec<Tail>,
     /// The leaf whose row comes next, its hash before, and hashes of leaves that were read ahead.
@@ -94,6 +103,10 @@ pub struct Check {
     previous: Hash,
     ahead: std::collections::VecDeque<Hash>,
     newest_row: u64,
+    /// The last row that was looked at, whatever its number.
+    after: Option<i64>,
+    /// Rows below number 1: the first, the last, how many.
+    below: Option<(i64, i64, u64)>,
     tail_at: usize,
     buffer: Vec<u8>,
     /// Held so that nothing is removed meanwhile.
@@ -145,7 +158,7 @@ impl Check {
             ..Report::default()
         };
         let cut = cut.map_or(0, |cut| cut.through);
-        let row = numbers.next(cut, log.first, size);
+        let row = log.first.min(size);
         let previous = if row == 0 { NOTHING } else { tree.read(0, row - 1, 1)?[0] };
         Ok(Check {
             report,
@@ -159,22 +172,27 @@ impl Check {
             previous,
             ahead: std::collections::VecDeque::new(),
             newest_row: 0,
+            after: None,
+            below: None,
             tail_at: 0,
             buffer: Vec::new(),
             _reading: reading,
         })
     }
 
-    /// The number after which rows are wanted.
-    pub fn wants_rows_after(&self) -> i64 {
-        i64::try_from(self.cut.max(self.newest_row)).unwrap_or(i64::MAX)
+    /// The number after which rows are wanted; all from the lowest on if `None`.
+    pub fn wants_rows_after(&self) -> Option<i64> {
+        self.after
     }
 
     /// Checks rows of the database, which come in the order of their numbers, all after [`Check::wants_rows_after`].
     pub fn rows(&mut self, rows: &[Raw]) -> io::Result<()> {
         for row in rows {
+            self.after = Some(row.number);
             let number = unsigned(row.number);
-            if number <= self.newest_row || number <= self.cut {
+            if number == 0 {
+                let (first, _, count) = self.below.unwrap_or((row.number, row.number, 0));
+                self.below = Some((first, row.number, count + 1));
                 continue;
             }
             let before = self.newest_row.max(self.cut).max(self.report.through.unwrap_or(0));
@@ -189,11 +207,26 @@ impl Check {
                     }
                     self.previous = hash;
                 }
-                true => self.tell(Wrong::Forged, number, number, "there is a row, and it was never sealed"),
+                // Rows go before their segments do: where a segment is gone, none is left that retention may still remove.
+                true if number <= self.cut && self.report.first.is_some_and(|first| number < first) => {
+                    self.forged_row(number, "retention removed it, and there is a row");
+                }
+                true => self.forged_row(number, "there is a row, and it was never sealed"),
                 false => self.unsigned_row(row, number, before),
             }
         }
         Ok(())
+    }
+
+    /// What SQLite found in the table and its indexes.
+    pub fn faults(&mut self, faults: &[Fault]) {
+        for Fault { entry, what } in faults {
+            let finding = match entry.map(unsigned) {
+                Some(number @ 1..) => Finding::entries(Place::Indexes, Wrong::Changed, number, number, what),
+                _ => Finding::of(Place::Indexes, Wrong::Changed, what),
+            };
+            self.findings.push(finding);
+        }
     }
 
     /// Says that the rows after those that were checked cannot be read.
@@ -210,7 +243,9 @@ impl Check {
         let mut missing: Option<(u64, u64)> = None;
         while self.row < self.report.size && self.numbers.of(self.row) < number {
             let this = self.numbers.of(self.row);
-            missing = Some((missing.map_or(this, |(from, _)| from), this));
+            if this > self.cut {
+                missing = Some((missing.map_or(this, |(from, _)| from), this));
+            }
             self.previous = self.next_hash()?;
         }
         if let Some((from, through)) = missing {
@@ -239,6 +274,15 @@ impl Check {
         }
     }
 
+    /// Tells of a row that should not be there, together with those of the same kind right before it.
+    fn forged_row(&mut self, number: u64, what: &str) {
+        let last = self.findings.last_mut();
+        match last.filter(|last| last.through == Some(number - 1) && last.what == what) {
+            Some(last) => last.through = Some(number),
+            None => self.tell(Wrong::Forged, number, number, what),
+        }
+    }
+
     fn forged_tail(&mut self, tail: &Tail) {
         let what = "stands behind what is signed, and the database does not have it so";
         let finding = Finding::entries(Place::Log, Wrong::Forged, tail.number, tail.number, what);
@@ -248,6 +292,15 @@ impl Check {
     /// Says what is wrong. `newest` is what [`db::audit::newest`] says after the last row was read.
     pub fn finish(mut self, newest: (i64, i64)) -> io::Result<Report> {
         self.skip_rows(u64::MAX)?;
+        if let Some((first, last, count)) = self.below {
+            let what = match count {
+                1 => format!("there is a row of the number {first}, and entries have numbers from 1 on"),
+                _ => format!(
+                    "there are {count} rows with numbers from {first} to {last}, and entries have them from 1 on"
+                ),
+            };
+            self.findings.push(Finding::of(Place::Table, Wrong::Forged, what));
+        }
         for tail in self.tail.split_off(self.tail_at.min(self.tail.len())) {
             self.forged_tail(&tail);
         }
@@ -640,16 +693,6 @@ impl Numbers {
             Some((from, number)) => number + (leaf - from),
             None => leaf + 1,
         }
-    }
-
-    /// The first leaf whose number is above `number`.
-    fn next(&self, number: u64, first: u64, size: u64) -> u64 {
-        let (mut low, mut high) = (first, size);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.of(middle) > number { high = middle } else { low = middle + 1 }
-        }
-        low
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wrong {
-    /// Its bytes are not those that were sealed.
+    /// Its bytes are not those that were sealed, or an index does not have it as the table does.
     Changed,
     /// It is not there, and entries after it are.
     Missing,
@@ -45,6 +45,8 @@ pub enum Place {
     Against,
     /// The database's copy of the entries.
     Table,
+    /// What views of that copy are read by.
+    Indexes,
 }
 
 impl Place {
@@ -56,6 +58,7 @@ impl Place {
             Place::Checkpoints => "checkpoints",
             Place::Against => "against",
             Place::Table => "database",
+            Place::Indexes => "indexes",
         }
     }
 }

@@ -169,9 +169,7 @@ impl Reader<'_> {
                     self.expected = leaf + 1;
                     self.last_number = number;
                 }
-                if record::texts(record).is_some_and(|texts| texts[ACTION] == Some(CUT.as_bytes())) {
-                    self.claims.extend(cut_of(record).map(|cut| (leaf, cut)));
-                }
+                self.claims.extend(cut_of(record).map(|cut| (leaf, cut)));
             }
             None => {
                 let next = at + record::FRAME + record.len();
@@ -354,10 +352,11 @@ impl Reader<'_> {
     }
 }
 
-/// What an entry of retention says; `None` if it is not of its form.
-fn cut_of(record: &[u8]) -> Option<CutSaid> {
+/// What an entry of retention says; `None` for any other, and if it is not of its form.
+pub fn cut_of(record: &[u8]) -> Option<CutSaid> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let detail: serde_json::Value = serde_json::from_slice(record::texts(record)?[DETAIL]?).ok()?;
+    let texts = record::texts(record).filter(|texts| texts[ACTION] == Some(CUT.as_bytes()))?;
+    let detail: serde_json::Value = serde_json::from_slice(texts[DETAIL]?).ok()?;
     let root = STANDARD.decode(detail["root"].as_str()?).ok()?.try_into().ok()?;
     Some(CutSaid { through: detail["through"].as_u64()?, size: detail["size"].as_u64()?, root })
 }
