@@ -61,8 +61,8 @@ pub use live::Live;
 pub use mailbox::Notification;
 pub use object_store::BucketRules;
 pub use people::{
-    Assertion, Attestation, BackupCodes, Factor, FactorChange, Group, GroupChange, GroupRole, KeyFault, KeyRequest,
-    LogIn, LoggedIn, NewPerson, NewSecurityKey, NewTotp, Person, PersonChange, PersonStatus, RelyingParty,
+    Assertion, Attestation, BackupCodes, Enrolment, Factor, FactorChange, Group, GroupChange, GroupRole, KeyFault,
+    KeyRequest, LogIn, LoggedIn, NewPerson, NewSecurityKey, NewTotp, Person, PersonChange, PersonStatus, RelyingParty,
     SecurityKeyInfo, Setup, SetupLink, TotpInfo, group_urn, user_urn,
 };
 pub use policy::{

@@ -787,6 +787,7 @@ async fn users_log_in_by_the_provider_alone_where_the_account_says_so() {
             name: &name,
             password: PASSWORD,
             code: "",
+            enrolment: "",
             assertion: None,
             new_password: "",
             from: from(),
