@@ -74,7 +74,8 @@ pub use rules::{AccessRule, InvalidRule, Method};
 pub use s3::{GrantUser, NewS3Key, S3Grant, S3KeyInfo, SandboxKeys, Scope};
 pub use service_accounts::{AccessToken, Client, ClientText, NewClient, client_urn};
 pub use sessions::{
-    NewSession, OpenSession, Opener, SESSION_IDLE, SESSION_LONGEST, SessionInfo, session_cookie, session_cookie_name,
+    NewSession, OpenSession, Opener, SESSION_IDLE, SESSION_LONGEST, SessionInfo, cookie, session_cookie,
+    session_cookie_name,
 };
 pub use signature::{Refusal, SignedRequest, WINDOW};
 #[cfg(fuzzing)]

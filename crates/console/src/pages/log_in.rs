@@ -4,7 +4,7 @@ use http::StatusCode;
 use identity::{Assertion, KeyRequest, LogIn, LoggedIn, NewSession, Opener};
 
 use crate::{
-    gate::{find_session, set_cookie},
+    gate::{session_secret, set_cookie},
     view::{Field, Form, Outcome, Part, Stop, View},
     visit::Visit,
 };
@@ -82,11 +82,8 @@ pub(crate) async fn submit(visit: Visit) -> Result<Outcome, Stop> {
 /// Opens a session for one who is logged in, ends the one that the browser had, and goes on to `next`.
 pub(crate) async fn enter(visit: &Visit, new: &NewSession<'_>, next: &str) -> Result<Outcome, Stop> {
     let identity = &visit.console.identity;
-    if let Ok(Some(old)) = find_session(&visit.console, &visit.parts, &visit.seen, visit.now).await
-        && let identity::Proof::Session { id } = old.caller.proof
-    {
-        identity.end_session(id, &old.caller.actor()).await.map_err(|cause| failed(&cause))?;
-    }
+    let old = session_secret(&visit.parts, &visit.seen);
+    identity.end_session_before(old, visit.seen.source_ip, visit.now).await.map_err(|cause| failed(&cause))?;
     let session = match identity.open_session(new).await {
         Ok(session) => session,
         Err(identity::Error::AccessDenied { .. }) => {
