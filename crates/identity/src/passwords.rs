@@ -197,7 +197,7 @@ impl Tries {
 }
 
 /// An IPv4 address, or the /64 of an IPv6 one, which one holder has whole.
-fn source(from: Option<IpAddr>) -> String {
+pub(crate) fn source(from: Option<IpAddr>) -> String {
     match from.map(|ip| ip.to_canonical()) {
         Some(IpAddr::V4(ip)) => ip.to_string(),
         Some(IpAddr::V6(ip)) => format!("{:x}/64", u128::from(ip) >> 64),

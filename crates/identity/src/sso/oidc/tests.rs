@@ -815,17 +815,30 @@ async fn users_log_in_by_the_provider_alone_where_the_account_says_so() {
 async fn who_floods_the_service_with_log_ins_forgets_its_own_alone() {
     let (world, provider) = World::with_provider().await;
     let identity = &world.identity;
-    let elsewhere = Some("203.0.113.1".parse().expect("an address"));
-    let patient = identity.begin_sso(world.account.as_str(), BASE, "", elsewhere).await.expect("begun");
-    let SsoStart::Begun(patient) = patient else { panic!("{patient:?}") };
-    let first = world.begin().await;
-    for _ in 0..50 {
-        world.begin().await;
+    let begin = async |from: &str| {
+        let from = Some(from.parse().expect("an address"));
+        let begun = identity.begin_sso(world.account.as_str(), BASE, "", from).await.expect("begun");
+        let SsoStart::Begun(begun) = begun else { panic!("{begun:?}") };
+        let url: Url = begun.url.parse().expect("a URL");
+        let state = url.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
+        (state, begun.browser)
+    };
+    let end = async |(state, browser): &(String, Zeroizing<String>)| {
+        let answer = OidcAnswer { state, code: "x", ..OidcAnswer::default() };
+        world.answer(&answer, browser, Timestamp::now()).await
+    };
+    let (patient, beside) = (begin("203.0.113.1").await, begin("2001:db8:0:1::1").await);
+    // One /64 is one holder's.
+    let (first, first_by_v6) = (begin("192.0.2.7").await, begin("2001:db8::1").await);
+    for number in 2..52 {
+        begin("192.0.2.7").await;
+        begin(&format!("2001:db8::{number:x}")).await;
     }
-    refused(world.finish(&first, "x").await, "not begun");
-    let url: Url = patient.url.parse().expect("a URL");
-    let state = url.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
-    let answer = OidcAnswer { state: &state, code: "x", ..OidcAnswer::default() };
-    refused(world.answer(&answer, &patient.browser, Timestamp::now()).await, "invalid_grant");
-    assert_eq!(provider.asked("/token"), 1);
+    for gone in [&first, &first_by_v6] {
+        refused(end(gone).await, "not begun");
+    }
+    for kept in [&patient, &beside] {
+        refused(end(kept).await, "invalid_grant");
+    }
+    assert_eq!(provider.asked("/token"), 2);
 }
