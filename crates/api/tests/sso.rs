@@ -233,7 +233,7 @@ async fn an_answer_that_nobody_waits_for_opens_no_session_and_is_not_in_the_log(
     // The one that was begun: the provider gives nothing for the code, and says so.
     let page = answer(&good, &format!("a=b; {cookie}")).await;
     assert_eq!(page.status, StatusCode::FORBIDDEN);
-    assert!(page.text.contains("the answer of the token endpoint"), "{page:?}");
+    assert!(page.text.contains("the provider cannot be used"), "{page:?}");
     assert!(value(&page, &header::SET_COOKIE).starts_with("__Host-casemate-sso=; Max-Age=0;"));
     assert!(answer(&good, &cookie).await.text.contains("not begun"), "it was good once");
     let log = world.whole_log().await;
