@@ -4,6 +4,7 @@
 use http::{HeaderValue, StatusCode, header};
 use identity::{
     NewSession, OidcAnswer, Opener, ProviderKind, SSO_TIME, SsoOutcome, SsoStart, SsoVisitor, session_cookie,
+    session_cookie_name,
 };
 
 use crate::{
@@ -50,7 +51,7 @@ pub(crate) async fn begin(call: Call) -> Result<Reply, ApiError> {
 pub(crate) async fn oidc_answer(call: Call) -> Result<Reply, ApiError> {
     let (name, attributes) = cookie(&call.base_url, ProviderKind::Oidc);
     let visitor = SsoVisitor {
-        browser: cookie_in(&call, name),
+        browser: cookie_in(&call, name).unwrap_or_default(),
         from: call.source_ip,
         user_agent: call.header("user-agent").unwrap_or_default(),
     };
@@ -68,7 +69,7 @@ pub(crate) async fn saml_answer(call: Call) -> Result<Reply, ApiError> {
     let fields = pages::read_foreign_form(&call)?;
     let (name, attributes) = cookie(&call.base_url, ProviderKind::Saml);
     let visitor = SsoVisitor {
-        browser: cookie_in(&call, name),
+        browser: cookie_in(&call, name).unwrap_or_default(),
         from: call.source_ip,
         user_agent: call.header("user-agent").unwrap_or_default(),
     };
@@ -99,7 +100,8 @@ pub(crate) fn may_choose_provider(call: &Call) -> Result<(), ApiError> {
     }
 }
 
-/// Opens the session of a person that a provider vouches for, or says why there is none.
+/// Opens the session of a person that a provider vouches for and ends the one that the browser had, or says why there is
+/// none.
 async fn end(call: &Call, visitor: &SsoVisitor<'_>, outcome: SsoOutcome) -> Result<Reply, ApiError> {
     let person = match outcome {
         SsoOutcome::In(person) => person,
@@ -120,6 +122,9 @@ async fn end(call: &Call, visitor: &SsoVisitor<'_>, outcome: SsoOutcome) -> Resu
         from: call.source_ip,
         user_agent: visitor.user_agent,
     };
+    // Not there in an answer by SAML: browsers send it along with no form of another site.
+    let old = cookie_in(call, session_cookie_name(&call.base_url));
+    call.api.identity.end_session_before(old, call.source_ip, call.now).await?;
     let session = call.api.identity.open_session(&new).await?;
     let kept = HeaderValue::from_str(&session_cookie(&call.base_url, &session.secret));
     let mut kept = kept.map_err(|fault| ApiError::internal(&fault))?;
@@ -154,10 +159,8 @@ fn cookie(base_url: &str, kind: ProviderKind) -> (&'static str, &'static str) {
     }
 }
 
-fn cookie_in<'c>(call: &'c Call, name: &str) -> &'c str {
-    let all = call.header("cookie").unwrap_or_default();
-    let mut pairs = all.split(';').filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(known, _)| *known == name).map_or("", |(_, value)| value)
+fn cookie_in<'c>(call: &'c Call, name: &str) -> Option<&'c str> {
+    identity::cookie(call.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes), name)
 }
 
 const TITLE: &str = "Log in with your organisation";

@@ -29,7 +29,8 @@ pub(crate) async fn submit(call: Call) -> Result<Reply, ApiError> {
     let fields = pages::read_form(&call)?;
     let token = call.param("token")?;
     let Some(pending) = call.api.identity.pending(token).await? else { return Ok(gone()) };
-    let mut wish = Wish { login: value(&fields, "login").to_owned(), ..Wish::default() };
+    let (login, enrolment) = (value(&fields, "login").to_owned(), value(&fields, "enrolment").to_owned());
+    let mut wish = Wish { login, enrolment, ..Wish::default() };
     let grant = match value(&fields, "decision") {
         "grant" => true,
         "refuse" => false,
@@ -56,6 +57,7 @@ pub(crate) async fn submit(call: Call) -> Result<Reply, ApiError> {
         name: &wish.login,
         password: value(&fields, "password"),
         code: value(&fields, "code"),
+        enrolment: value(&fields, "enrolment"),
         assertion: assertion.as_ref(),
         new_password: value(&fields, "new_password"),
         from: call.source_ip,
@@ -90,13 +92,14 @@ pub(crate) async fn submit(call: Call) -> Result<Reply, ApiError> {
         LoggedIn::Refused => {}
         LoggedIn::CodeWanted(key) => wish.key = key,
         LoggedIn::NewPasswordWanted(_) => wish.new_password = true,
-        LoggedIn::Enrol(totp) => {
+        LoggedIn::Enrol(shown) => {
             wish.enrol = format!(
                 "<p>Your account wants one-time codes. Put this secret into an authenticator app, and give a code of it:\
                  <br><code>{}</code><br><code>{}</code></p>\n",
-                escape(&totp.secret),
-                escape(&totp.uri)
+                escape(&shown.secret),
+                escape(&shown.uri)
             );
+            wish.enrolment = shown.form;
         }
     }
     again(&call, &pending, StatusCode::FORBIDDEN, &wish).await
@@ -119,6 +122,8 @@ struct Wish {
     new_password: bool,
     /// How to begin with one-time codes, as HTML.
     enrol: String,
+    /// What the form sends back of the secret that it showed, until another is shown.
+    enrolment: String,
     /// What to ask the security keys of the user for.
     key: Option<KeyRequest>,
 }
@@ -143,9 +148,13 @@ async fn body(call: &Call, pending: &Credential, action: &str, script: &str, wis
         true => field("new_password", "New password, 12 characters at least", "password", "new-password", "", false),
         false => String::new(),
     };
+    let enrolment = match wish.enrolment.as_str() {
+        "" => String::new(),
+        shown => format!("<input type=\"hidden\" name=\"enrolment\" value=\"{}\">\n", escape(shown)),
+    };
     let keys = key_buttons(call, wish.key.as_ref());
     let fields = format!(
-        "{}{}{}{new_password}{keys}\
+        "{}{}{}{new_password}{enrolment}{keys}\
          <p><label for=\"days\">Granted for</label><br>\n<select id=\"days\" name=\"days\">{options}</select></p>\n\
          <p><button name=\"decision\" value=\"grant\">Grant</button>\n\
          <button name=\"decision\" value=\"refuse\">Refuse</button></p>\n",

@@ -167,6 +167,7 @@ async fn log_ins_and_evaluations_have_the_fields_of_the_old_service() {
         name: "ab1234-casemate/alice",
         password: "correct horse battery staple",
         code: "",
+        enrolment: "",
         assertion: None,
         new_password: "",
         user_agent: "a browser",

@@ -330,6 +330,15 @@ async fn second_factors_are_for_the_user_alone() {
     assert_eq!(world.call_as(&eve, "GET", TOTP, &Value::Null).await.status, StatusCode::OK, "no policy is asked");
 }
 
+/// The secret that a page shows for one-time codes, and what its form sends back.
+fn enrolment(page: &Answer) -> (String, String) {
+    assert_eq!(page.status, StatusCode::FORBIDDEN, "{}", page.text);
+    let mut codes = page.text.split("<code>").filter_map(|part| part.split("</code>").next());
+    let secret = codes.find(|part| part.len() == 32).expect("a secret").to_owned();
+    let (_, rest) = page.text.split_once("name=\"enrolment\" value=\"").expect("what the form sends back");
+    (secret, rest.split('"').next().expect("a value").to_owned())
+}
+
 #[tokio::test]
 async fn where_a_second_factor_is_compulsory_who_has_none_gets_one() {
     let world = World::new().await;
@@ -339,19 +348,14 @@ async fn where_a_second_factor_is_compulsory_who_has_none_gets_one() {
     let asked = ask(&world).await;
     let wrong = decide(&world, &asked, &[("login", &name), ("password", "wrong")]).await;
     assert!(!wrong.text.contains("secret"), "{}", wrong.text);
-    let enrol = decide(&world, &asked, &[("login", &name), ("password", OWN)]).await;
-    assert_eq!(enrol.status, StatusCode::FORBIDDEN);
-    let secret: String = enrol
-        .text
-        .split("<code>")
-        .filter_map(|part| part.split("</code>").next())
-        .find(|part| part.len() == 32)
-        .expect("a secret")
-        .to_owned();
-    let again = decide(&world, &asked, &[("login", &name), ("password", OWN), ("code", "000000")]).await;
-    assert!(again.status == StatusCode::FORBIDDEN && again.text.contains(&secret), "the same is shown again");
+    let log_in = async |code: &str, form: &str| {
+        let fields = [("login", name.as_str()), ("password", OWN), ("code", code), ("enrolment", form)];
+        decide(&world, &asked, &fields).await
+    };
+    let (secret, form) = enrolment(&log_in("", "").await);
+    assert_eq!(enrolment(&log_in("000000", &form).await), (secret.clone(), form.clone()), "a mistyped code");
     settle().await;
-    let done = decide(&world, &asked, &[("login", &name), ("password", OWN), ("code", &code(&secret, -1))]).await;
+    let done = log_in(&code(&secret, -1), &form).await;
     assert_eq!(done.status, StatusCode::OK, "{}", done.text);
     let asked = ask(&world).await;
     let without = decide(&world, &asked, &[("login", &name), ("password", OWN)]).await;
@@ -366,6 +370,59 @@ async fn where_a_second_factor_is_compulsory_who_has_none_gets_one() {
     let enrol = decide(&world, &asked, &[("login", &name), ("password", OWN)]).await;
     assert!(enrol.text.contains("otpauth://") && !enrol.text.contains(&secret));
     assert!(world.whole_log().await.contains("account.user.secondFactors.reset"));
+}
+
+#[tokio::test]
+async fn who_has_the_password_alone_learns_no_secret_that_another_goes_on_to_use() {
+    let world = World::new().await;
+    let by = audit::Actor::operator();
+    let name = user(&world, "alice").await;
+    world.identity.require_second_factor(&world.account, true, &by).await.expect("required");
+    // With a stolen key as many generators as there may be, whose secrets its thief was shown.
+    let stolen = world.key_of_user("alice").await;
+    let mut made = Vec::new();
+    for _ in 0..10 {
+        made.push(world.call_as(&stolen, "POST", TOTP, &Value::Null).await.body);
+    }
+    let asked = ask(&world).await;
+    let log_in = async |code: &str, form: &str| {
+        let fields = [("login", name.as_str()), ("password", OWN), ("code", code), ("enrolment", form)];
+        decide(&world, &asked, &fields).await
+    };
+    let (noted, his) = enrolment(&log_in("", "").await);
+    let (secret, hers) = enrolment(&log_in("", "").await);
+    assert!(noted != secret && his != hers);
+    assert!(made.iter().all(|one| one["secret"] != json!(noted) && one["secret"] != json!(secret)), "{made:?}");
+    settle().await;
+    let thiefs = made[0]["secret"].as_str().expect("a secret");
+    for wrong in [code(&noted, -1), code(thiefs, -1)] {
+        assert_eq!(enrolment(&log_in(&wrong, &hers).await), (secret.clone(), hers.clone()));
+    }
+    for unknown in ["", "00", "not a form"] {
+        let (fresh, _) = enrolment(&log_in(&code(&secret, -1), unknown).await);
+        assert!(fresh != secret && fresh != noted, "of a form that is none of ours, {unknown}");
+    }
+    let done = log_in(&code(&secret, -1), &hers).await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.text);
+
+    // Nothing is left that another could make good.
+    let left = world.call_as(&stolen, "GET", TOTP, &Value::Null).await.body;
+    assert_eq!(left.as_array().map(Vec::len), Some(1), "{left}");
+    let late = world
+        .call_as(&stolen, "POST", &format!("{TOTP}/{}/validate", made[0]["id"]), &json!({ "code": code(thiefs, -1) }))
+        .await;
+    refused(&late, 404, "NOT_FOUND");
+    let asked = ask(&world).await;
+    let log_in = async |code: &str, form: &str| {
+        let fields = [("login", name.as_str()), ("password", OWN), ("code", code), ("enrolment", form)];
+        decide(&world, &asked, &fields).await
+    };
+    let late = log_in(&code(&noted, 0), &his).await;
+    assert!(late.status == StatusCode::FORBIDDEN && !late.text.contains("otpauth://"), "{}", late.text);
+    assert_eq!(log_in(&code(&secret, 0), "").await.status, StatusCode::OK);
+    let log = world.whole_log().await;
+    assert!(log.contains("account.user.totp.enabled") && log.contains("account.user.totp.deleted"));
+    assert!([&noted, &secret, &his, &hers].iter().all(|one| !log.contains(one.as_str())));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,13 +2,24 @@
 
 mod support;
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use http::{StatusCode, header};
-use identity::NewPerson;
+use identity::{NewPerson, NewSession, Opener, Refusal};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use support::{Answer, World, form, get, refused, refused_field};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 
 const PROVIDER: &str = "/1.0/me/identity/provider/oidc";
@@ -16,6 +27,33 @@ const SECRET: &str = "the secret at the provider";
 
 /// A provider that gives its metadata and nothing else; its issuer.
 async fn provider() -> String {
+    provider_with(|_| None).await
+}
+
+/// A provider that vouches for a person: for any code it gives these claims, signed. Its issuer, and the claims.
+async fn vouching() -> (String, Arc<Mutex<Value>>) {
+    let claims = Arc::new(Mutex::new(Value::Null));
+    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key");
+    let point = key.public_key().as_ref();
+    let (x, y) = (BASE64.encode(&point[1..33]), BASE64.encode(&point[33..]));
+    let keys = json!({ "keys": [{ "kty": "EC", "crv": "P-256", "alg": "ES256", "kid": "one", "x": x, "y": y }] });
+    let given = Arc::clone(&claims);
+    let answer = move |request: &str| match request.split(' ').nth(1) {
+        Some("/keys") => Some(keys.to_string()),
+        Some("/token") => {
+            let head = BASE64.encode(json!({ "alg": "ES256", "kid": "one" }).to_string());
+            let signed = format!("{head}.{}", BASE64.encode(given.lock().expect("claims").to_string()));
+            let signature = key.sign(&SystemRandom::new(), signed.as_bytes()).expect("signed");
+            let token = format!("{signed}.{}", BASE64.encode(signature.as_ref()));
+            Some(json!({ "token_type": "Bearer", "access_token": "x", "id_token": token }).to_string())
+        }
+        _ => None,
+    };
+    (provider_with(answer).await, claims)
+}
+
+/// A provider that gives its metadata, and what `answer` has for any other request.
+async fn provider_with(answer: impl Fn(&str) -> Option<String> + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let issuer = format!("http://{}", listener.local_addr().expect("an address"));
     let metadata = json!({ "issuer": issuer, "authorization_endpoint": format!("{issuer}/auth"),
@@ -23,15 +61,33 @@ async fn provider() -> String {
     let metadata = metadata.to_string();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let mut request = [0; 4096];
-            let length = stream.read(&mut request).await.unwrap_or(0);
-            let is_known = request[..length].starts_with(b"GET /.well-known/openid-configuration ");
-            let (status, body) = if is_known { ("200 OK", metadata.as_str()) } else { ("404 Not Found", "") };
+            let request = whole(&mut stream).await;
+            let is_known = request.starts_with("GET /.well-known/openid-configuration ");
+            let body = if is_known { Some(metadata.clone()) } else { answer(&request) };
+            let status = if body.is_some() { "200 OK" } else { "404 Not Found" };
+            let body = body.unwrap_or_default();
             let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
             let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
         }
     });
     issuer
+}
+
+/// A request with its body, as far as it comes.
+async fn whole(stream: &mut TcpStream) -> String {
+    let mut request = String::new();
+    loop {
+        let mut part = [0; 4096];
+        let length = stream.read(&mut part).await.unwrap_or(0);
+        request.push_str(&String::from_utf8_lossy(&part[..length]));
+        let is_whole = request.split_once("\r\n\r\n").is_some_and(|(head, body)| {
+            let length = |line: &str| line.to_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok();
+            body.len() >= head.lines().find_map(length).unwrap_or(0)
+        });
+        if is_whole || length == 0 {
+            return request;
+        }
+    }
 }
 
 async fn begin(world: &World, fields: &[(&str, &str)]) -> Answer {
@@ -177,7 +233,7 @@ async fn an_answer_that_nobody_waits_for_opens_no_session_and_is_not_in_the_log(
     // The one that was begun: the provider gives nothing for the code, and says so.
     let page = answer(&good, &format!("a=b; {cookie}")).await;
     assert_eq!(page.status, StatusCode::FORBIDDEN);
-    assert!(page.text.contains("the answer of the token endpoint"), "{page:?}");
+    assert!(page.text.contains("the provider cannot be used"), "{page:?}");
     assert!(value(&page, &header::SET_COOKIE).starts_with("__Host-casemate-sso=; Max-Age=0;"));
     assert!(answer(&good, &cookie).await.text.contains("not begun"), "it was good once");
     let log = world.whole_log().await;
@@ -185,4 +241,40 @@ async fn an_answer_that_nobody_waits_for_opens_no_session_and_is_not_in_the_log(
         assert!(!log.contains(secret), "{secret} is in the audit log");
     }
     assert!(log.contains("account.user.loginFailed"));
+}
+
+#[tokio::test]
+async fn a_log_in_ends_the_session_that_the_browser_had_in_however_many_headers_its_cookies_come() {
+    let world = World::new().await;
+    let (issuer, claims) = vouching().await;
+    world.done("POST", PROVIDER, &json!({ "issuer": issuer, "clientId": "casemate" })).await;
+    let new = NewPerson { login: "eve".to_owned(), group: "DEFAULT".to_owned(), ..NewPerson::default() };
+    world.identity.create_person(&world.account, new, &audit::Actor::operator()).await.expect("a user");
+    let eve = world.identity.person(&world.account, "eve").await.expect("read").expect("there");
+    let who = Opener::User { id: eve.id, login: eve.login, password_set: eve.password_updated };
+    let new = NewSession { account: &world.account, who: &who, factor: None, from: None, user_agent: "a browser" };
+    let old = world.identity.open_session(&new).await.expect("opened");
+
+    let begun = begin(&world, &[("account", world.account.as_str())]).await;
+    let onward: url::Url =
+        value(&begun, &header::REFRESH).strip_prefix("0;url=").expect("onward").parse().expect("a URL");
+    let query: HashMap<String, String> = onward.query_pairs().into_owned().collect();
+    let now = Timestamp::now().as_second();
+    *claims.lock().expect("claims") = json!({ "iss": issuer, "aud": "casemate", "sub": "0a1b", "iat": now,
+        "exp": now + 300, "nonce": query["nonce"], "preferred_username": "alice", "groups": ["DEFAULT"] });
+    let mut request = get(&format!("/console/sso/oidc/callback?state={}&code=x", query["state"]));
+    let kept = value(&begun, &header::SET_COOKIE).split(';').next().expect("a pair").to_owned();
+    // As browsers do by HTTP/2.
+    for cookie in [format!("__Host-casemate={}", *old.secret), "other=y".to_owned(), kept] {
+        request.headers_mut().append(header::COOKIE, cookie.parse().expect("a value"));
+    }
+    let answer = world.send(request).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{answer:?}");
+    let mut set = answer.headers.get_all(header::SET_COOKIE).iter().map(|set| set.to_str().expect("text"));
+    let session = set.find_map(|set| set.strip_prefix("__Host-casemate=")?.split(';').next()).expect("a session");
+    let (identity, now) = (&world.identity, Timestamp::now());
+    assert!(identity.authenticate_session(session, None, now).await.is_ok());
+    let ended = identity.authenticate_session(&old.secret, None, now).await;
+    assert!(matches!(ended, Err(Refusal::InvalidSession)), "{ended:?}");
+    assert!(world.whole_log().await.contains("account.session.ended"));
 }

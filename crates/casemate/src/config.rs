@@ -43,6 +43,8 @@ pub struct Config {
     pub environments: EnvironmentSettings,
     /// The audit log.
     pub audit: AuditSettings,
+    /// Single sign-on.
+    pub sso: SsoSettings,
     /// The endpoint for operators; there is none when not given.
     pub metrics: Option<MetricsSettings>,
     /// What the warden needs to know.
@@ -300,6 +302,15 @@ impl EnvironmentSettings {
     }
 }
 
+/// What this service does for single sign-on of accounts.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SsoSettings {
+    /// Whether providers of accounts may be in private networks, or on this machine (there by plain HTTP too). Each
+    /// administrator of an account names its provider, so by default this service calls public addresses alone.
+    pub private_providers: bool,
+}
+
 /// Runtimes of one shape that wait for jobs. A job of another shape starts as if there were none.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -540,6 +551,7 @@ impl Default for Config {
             jobs: JobLimits::default(),
             environments: EnvironmentSettings::default(),
             audit: AuditSettings::default(),
+            sso: SsoSettings::default(),
             metrics: None,
             warden: WardenSettings::default(),
         }
@@ -836,6 +848,15 @@ mod tests {
             let failure = kept(&format!("engine_version = \"3.5.9\"\n{wrong}")).expect_err(wrong).to_string();
             assert!(failure.contains("jobs.warm for Spark 3.5.9") && failure.contains(why), "{failure}");
         }
+    }
+
+    #[test]
+    fn providers_in_private_networks_are_called_only_where_the_operator_says_so() {
+        let read = |text: &str| toml::from_str::<Config>(text);
+        assert!(!read("").expect("the defaults").sso.private_providers);
+        assert!(!read("[sso]\n").expect("the defaults").sso.private_providers);
+        assert!(read("[sso]\nprivate_providers = true\n").expect("a configuration").sso.private_providers);
+        assert!(read("[sso]\nprivate = true\n").is_err());
     }
 
     #[test]

@@ -44,6 +44,9 @@ pub async fn run(
 
     let mut rooms = Rooms::open(&config).await?;
     rooms.identity = rooms.identity.with_public_urls(&config.api.public_urls(api_address));
+    if config.sso.private_providers {
+        rooms.identity = rooms.identity.with_private_providers();
+    }
     let halt = CancellationToken::new();
     let gate = Gate::new(
         rooms.store.clone(),

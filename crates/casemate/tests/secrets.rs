@@ -28,7 +28,7 @@ fn no_secret_is_in_anything_that_is_written() {
         ("Zq-external-secret-4711-key", "Zq-webhook-secret-4711-word", "Zq-checkpoint-token-4711");
     // Nobody listens at the port 9: what is sent there fails, and is told of.
     let config = format!(
-        "[api]\nlisten = '127.0.0.1:0'\n[s3]\nlisten = '127.0.0.1:0'\n\
+        "[api]\nlisten = '127.0.0.1:0'\n[s3]\nlisten = '127.0.0.1:0'\n[sso]\nprivate_providers = true\n\
          [[external_s3]]\nname = 'far'\nendpoint = 'http://127.0.0.1:9'\naccess_key = 'planted'\nsecret_key_file = '{}'\nprojects = []\n\
          [[webhook]]\nname = 'hook'\nurl = 'https://127.0.0.1:9/hook'\nsecret_file = '{}'\n\
          [[audit.send_to]]\nkind = 'webhook'\nurl = 'https://127.0.0.1:9/hook?token={token}'\n",

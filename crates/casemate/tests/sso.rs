@@ -15,7 +15,9 @@ const PASSWORD: &str = "the long password of Alice";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn people_come_in_by_keycloak_with_the_groups_that_the_account_has() {
-    let stack = Stack::start();
+    let stack = Stack::configured(
+        "[api]\nlisten = '127.0.0.1:0'\n[s3]\nlisten = '127.0.0.1:0'\n[sso]\nprivate_providers = true\n",
+    );
     let keycloak = Keycloak::start().await;
     let api = stack.text("api");
     keycloak.create_realm(&realm(&api)).await;

@@ -11,9 +11,9 @@ use axum::{
     response::Response,
     routing::any,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderName, HeaderValue, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, Limited};
-use identity::{Refusal, session_cookie, session_cookie_name};
+use identity::{Refusal, cookie, session_cookie, session_cookie_name};
 use url::form_urlencoded;
 
 use crate::{
@@ -110,13 +110,13 @@ async fn pass(
 }
 
 /// The session of the cookie, if it is good.
-pub(crate) async fn find_session(
+async fn find_session(
     console: &Console,
     parts: &Parts,
     seen: &Seen,
     now: jiff::Timestamp,
 ) -> Result<Option<Session>, Stop> {
-    let Some(secret) = cookie(&parts.headers, session_cookie_name(&seen.base_url)) else { return Ok(None) };
+    let Some(secret) = session_secret(parts, seen) else { return Ok(None) };
     match console.identity.authenticate_session(secret, seen.source_ip, now).await {
         Ok(caller) => Ok(Some(Session { caller, token: form_token(secret) })),
         Err(Refusal::SourceIp { .. }) => {
@@ -176,22 +176,10 @@ fn pairs(encoded: &[u8]) -> Option<Vec<(String, String)>> {
     Some(pairs)
 }
 
-/// The value of a cookie; `None` where it is not there, or twice with different values.
-pub(crate) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    let mut found = None;
-    for line in headers.get_all(header::COOKIE) {
-        for pair in line.to_str().ok()?.split(';') {
-            if let Some((known, value)) = pair.trim().split_once('=')
-                && known == name
-            {
-                if found.is_some_and(|found| found != value) {
-                    return None;
-                }
-                found = Some(value);
-            }
-        }
-    }
-    found
+/// The secret of the session that the browser has, by its cookie.
+pub(crate) fn session_secret<'p>(parts: &'p Parts, seen: &Seen) -> Option<&'p str> {
+    let lines = parts.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    cookie(lines, session_cookie_name(&seen.base_url))
 }
 
 /// What sets the cookie of a session; an empty secret takes it away.
@@ -273,25 +261,3 @@ const BODY_DEADLINE: Duration = Duration::from_secs(10);
 const LARGEST_FORM: usize = 64 * 1024;
 const LONGEST_URL: usize = 8 * 1024;
 const MOST_FIELDS: usize = 32;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cookie_that_comes_twice_is_none() {
-        let headers = |lines: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append(header::COOKIE, line.parse().expect("a header"));
-            }
-            headers
-        };
-        assert_eq!(cookie(&headers(&["a=1; casemate=x; b=2"]), "casemate"), Some("x"));
-        assert_eq!(cookie(&headers(&["casemate=x", "casemate=x"]), "casemate"), Some("x"));
-        assert_eq!(cookie(&headers(&["casemate=x; casemate=y"]), "casemate"), None);
-        assert_eq!(cookie(&headers(&["casemate=x", "casemate=y"]), "casemate"), None);
-        assert_eq!(cookie(&headers(&["xcasemate=x; casemate"]), "casemate"), None);
-        assert_eq!(cookie(&headers(&["casemate=x"]), "__Host-casemate"), None);
-    }
-}

@@ -151,6 +151,28 @@ async fn each_log_in_makes_another_session_and_ends_the_one_before() {
 }
 
 #[tokio::test]
+async fn a_form_shows_a_secret_of_its_own_to_who_needs_a_second_factor() {
+    let site = Site::new().await;
+    let world = &site.world;
+    world.identity.require_second_factor(&world.account, true, &audit::Actor::operator()).await.expect("required");
+    let name = format!("{}/root", world.account);
+    let mut browser = site.browser();
+    let mut log_in = async |code: &str, form: &str| {
+        let fields = [("login", name.as_str()), ("password", PASSWORD), ("code", code), ("enrolment", form)];
+        let answer = browser.post("/console/login", &fields).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN);
+        let within = |before: &str, after: char| {
+            let (_, rest) = answer.text.split_once(before).expect(before);
+            rest.split(after).next().expect("a value").to_owned()
+        };
+        (within("?secret=", '&'), within("name=\"enrolment\" value=\"", '"'))
+    };
+    let (first, second) = (log_in("", "").await, log_in("", "").await);
+    assert!(first.0 != second.0 && first.1 != second.1);
+    assert_eq!(log_in("000000", &first.1).await, first, "a mistyped code");
+}
+
+#[tokio::test]
 async fn a_log_in_goes_on_within_the_console_only() {
     let site = Site::new().await;
     for (next, to) in [

@@ -88,18 +88,19 @@ pub struct State {
     pub kind: String,
     /// What the answer is held against, sealed.
     pub sealed: Vec<u8>,
-    /// From where it was begun.
+    /// From where it was begun: what one holder has whole.
     pub source: String,
     /// Until when it may be answered.
     pub expires: Timestamp,
 }
 
-/// How many log-ins may be begun at once; beyond that the oldest are forgotten.
+/// How many log-ins may be begun at once; beyond that the oldest are forgotten, of an account those of the source that has
+/// most of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Most {
     /// Of an account.
     pub of_account: i64,
-    /// From an address.
+    /// From a source.
     pub of_source: i64,
 }
 
@@ -114,7 +115,7 @@ pub async fn insert_state(
     now: Timestamp,
 ) -> Result<(), Error> {
     sqlx::query("DELETE FROM sso_states WHERE expires <= ?").bind(micros(now)).execute(tx.connection()).await?;
-    // Those of the same address first: who floods the service forgets its own.
+    // Those of the same source first: who floods the service forgets its own.
     sqlx::query(
         "DELETE FROM sso_states WHERE state IN
              (SELECT state FROM sso_states WHERE source = ? ORDER BY expires DESC LIMIT -1 OFFSET ?)",
@@ -123,12 +124,16 @@ pub async fn insert_state(
     .bind(most.of_source - 1)
     .execute(tx.connection())
     .await?;
+    // Who floods an account from several sources has most of its log-ins from one of them.
     sqlx::query(
-        "DELETE FROM sso_states WHERE state IN
-             (SELECT state FROM sso_states WHERE account = ? ORDER BY expires DESC LIMIT -1 OFFSET ?)",
+        "DELETE FROM sso_states WHERE (SELECT COUNT(*) FROM sso_states WHERE account = ?1) >= ?2 AND state =
+             (SELECT state FROM sso_states WHERE account = ?1 AND source =
+                 (SELECT source FROM sso_states WHERE account = ?1 GROUP BY source
+                  ORDER BY COUNT(*) DESC, MIN(expires) LIMIT 1)
+              ORDER BY expires LIMIT 1)",
     )
     .bind(state.account.as_str())
-    .bind(most.of_account - 1)
+    .bind(most.of_account)
     .execute(tx.connection())
     .await?;
     sqlx::query(
@@ -181,4 +186,48 @@ fn state(row: &SqliteRow) -> Result<State, Error> {
         source: row.try_get("source")?,
         expires: time("sso_states.expires", row.try_get("expires")?)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_account_forgets_log_ins_of_the_source_that_has_most() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = Db::open(&dir.path().join("casemate.sqlite")).await.expect("a database");
+        let account: AccountId = "ab1234-casemate".parse().expect("an account");
+        let mut tx = db.begin().await.expect("a transaction");
+        sqlx::query("INSERT INTO accounts (id, email, name, created) VALUES (?, '', '', 0)")
+            .bind(account.as_str())
+            .execute(tx.connection())
+            .await
+            .expect("an account");
+        let most = Most { of_account: 5, of_source: 3 };
+        let now = Timestamp::now();
+        // One person each from two places, then a flood from a third and a fourth.
+        for (number, source) in "abccccccddddddcd".chars().enumerate() {
+            let state = State {
+                account: account.clone(),
+                kind: "OIDC".to_owned(),
+                sealed: Vec::new(),
+                source: source.to_string(),
+                expires: now + SignedDuration::from_secs(60 + number as i64),
+            };
+            insert_state(&mut tx, &[number as u8], b"browser", &state, most, now).await.expect("kept");
+            let kept: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sso_states")
+                .fetch_one(tx.connection())
+                .await
+                .expect("counted");
+            assert!(kept <= most.of_account, "{kept} after {number}");
+        }
+        for number in [0, 1] {
+            let taken = take_state(&mut tx, &[number], b"browser", "OIDC", now).await.expect("read");
+            assert!(taken.is_some(), "{number} was forgotten for those of others");
+        }
+        // The newest is there whatever is forgotten.
+        assert!(take_state(&mut tx, &[15], b"browser", "OIDC", now).await.expect("read").is_some());
+    }
 }

@@ -61,8 +61,8 @@ pub use live::Live;
 pub use mailbox::Notification;
 pub use object_store::BucketRules;
 pub use people::{
-    Assertion, Attestation, BackupCodes, Factor, FactorChange, Group, GroupChange, GroupRole, KeyFault, KeyRequest,
-    LogIn, LoggedIn, NewPerson, NewSecurityKey, NewTotp, Person, PersonChange, PersonStatus, RelyingParty,
+    Assertion, Attestation, BackupCodes, Enrolment, Factor, FactorChange, Group, GroupChange, GroupRole, KeyFault,
+    KeyRequest, LogIn, LoggedIn, NewPerson, NewSecurityKey, NewTotp, Person, PersonChange, PersonStatus, RelyingParty,
     SecurityKeyInfo, Setup, SetupLink, TotpInfo, group_urn, user_urn,
 };
 pub use policy::{
@@ -74,7 +74,8 @@ pub use rules::{AccessRule, InvalidRule, Method};
 pub use s3::{GrantUser, NewS3Key, S3Grant, S3KeyInfo, SandboxKeys, Scope};
 pub use service_accounts::{AccessToken, Client, ClientText, NewClient, client_urn};
 pub use sessions::{
-    NewSession, OpenSession, Opener, SESSION_IDLE, SESSION_LONGEST, SessionInfo, session_cookie, session_cookie_name,
+    NewSession, OpenSession, Opener, SESSION_IDLE, SESSION_LONGEST, SessionInfo, cookie, session_cookie,
+    session_cookie_name,
 };
 pub use signature::{Refusal, SignedRequest, WINDOW};
 #[cfg(fuzzing)]
@@ -122,6 +123,7 @@ pub struct Identity {
     iam: Arc<Snapshots>,
     large_decisions: Arc<Semaphore>,
     oidc: Arc<sso::OidcClient>,
+    reach: sso::Reach,
     challenges: Arc<Challenges>,
     relying_party: Option<Arc<RelyingParty>>,
     regions: Arc<RwLock<HashMap<ProjectId, Region>>>,
@@ -143,6 +145,7 @@ impl Identity {
             iam: Arc::default(),
             large_decisions: Arc::new(Semaphore::new(LARGE_DECISIONS)),
             oidc: Arc::default(),
+            reach: sso::Reach::default(),
             challenges: Arc::default(),
             relying_party: None,
             regions: Arc::default(),

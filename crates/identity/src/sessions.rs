@@ -225,6 +225,23 @@ impl Identity {
         Ok(true)
     }
 
+    /// Ends the session that a browser had before its person logs in anew, by the secret of its cookie. One that is good no
+    /// more, or was none, is nothing to end.
+    pub async fn end_session_before(
+        &self,
+        secret: Option<&str>,
+        source_ip: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let Some(secret) = secret else { return Ok(()) };
+        if let Ok(old) = self.authenticate_session(secret, source_ip, now).await
+            && let Proof::Session { id } = old.proof
+        {
+            self.end_session(id, &old.actor()).await?;
+        }
+        Ok(())
+    }
+
     /// Ends the sessions of all of an account for whom a provider vouched, in the transaction of a change of the
     /// provider; their numbers, for its audit entry.
     pub async fn end_federated_sessions(&self, tx: &mut db::Tx, account: &AccountId) -> Result<Vec<i64>, Error> {
@@ -303,6 +320,25 @@ pub fn session_cookie(base_url: &str, secret: &str) -> String {
     format!("{name}={secret}; Path=/; HttpOnly; SameSite=Lax{secure}{end}")
 }
 
+/// The value of a cookie in the `Cookie` headers of a request, of which HTTP/2 may have one a cookie (RFC 9113, section 8.2.3);
+/// `None` where it is not there, or twice with different values, or where a header is no text.
+pub fn cookie<'h>(lines: impl IntoIterator<Item = &'h [u8]>, name: &str) -> Option<&'h str> {
+    let mut found = None;
+    for line in lines {
+        for pair in std::str::from_utf8(line).ok()?.split(';') {
+            if let Some((known, value)) = pair.trim().split_once('=')
+                && known == name
+            {
+                if found.is_some_and(|found| found != value) {
+                    return None;
+                }
+                found = Some(value);
+            }
+        }
+    }
+    found
+}
+
 fn is_https(base_url: &str) -> bool {
     base_url.starts_with("https://")
 }
@@ -335,6 +371,20 @@ const MOST_OF_HOLDER: i64 = 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cookie_that_comes_twice_is_none() {
+        let found = |lines: &[&'static str], name| cookie(lines.iter().map(|line| line.as_bytes()), name);
+        assert_eq!(found(&["a=1; casemate=x; b=2"], "casemate"), Some("x"));
+        assert_eq!(found(&["a=1", "b=2", "casemate=x"], "casemate"), Some("x"), "in a header of its own");
+        assert_eq!(found(&["casemate=x", "casemate=x"], "casemate"), Some("x"));
+        assert_eq!(found(&["casemate=x; casemate=y"], "casemate"), None);
+        assert_eq!(found(&["casemate=x", "casemate=y"], "casemate"), None);
+        assert_eq!(found(&["xcasemate=x; casemate"], "casemate"), None);
+        assert_eq!(found(&["casemate=x"], "__Host-casemate"), None);
+        assert_eq!(found(&[], "casemate"), None);
+        assert_eq!(cookie([&b"\xff"[..], &b"casemate=x"[..]], "casemate"), None);
+    }
 
     #[test]
     fn the_cookie_is_bound_to_https_and_this_host_where_there_is_https() {

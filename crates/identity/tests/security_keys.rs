@@ -85,7 +85,16 @@ impl World {
     async fn log_in(&self, login: &str, password: &str, code: &str, assertion: Option<&Assertion>) -> LoggedIn {
         let name = format!("{}/{login}", self.account);
         let from = Some(IpAddr::from([192, 0, 2, self.log_ins.fetch_add(1, Ordering::Relaxed)]));
-        let given = LogIn { name: &name, password, code, assertion, new_password: "", from, user_agent: "a browser" };
+        let given = LogIn {
+            name: &name,
+            password,
+            code,
+            enrolment: "",
+            assertion,
+            new_password: "",
+            from,
+            user_agent: "a browser",
+        };
         self.identity.log_in(&given).await.expect("an answer")
     }
 

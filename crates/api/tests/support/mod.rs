@@ -139,6 +139,7 @@ impl World {
         let audit = Audit::new(db.clone());
         let room = Arc::new(Keys::open(&path.join("keys")).expect("keys"));
         let identity = Identity::new(db.clone(), audit.clone(), Arc::clone(&room)).with_public_urls(&[url.into()]);
+        let identity = identity.with_private_providers();
         let store = Store::open(&path.join("objects"), Arc::clone(&room)).await.expect("a store");
         for version in ["3.5.9", "4.1.4"] {
             engine(path, version);

@@ -4,7 +4,7 @@ use http::StatusCode;
 use identity::{Assertion, KeyRequest, LogIn, LoggedIn, NewSession, Opener};
 
 use crate::{
-    gate::{find_session, set_cookie},
+    gate::{session_secret, set_cookie},
     view::{Field, Form, Outcome, Part, Stop, View},
     visit::Visit,
 };
@@ -16,7 +16,8 @@ pub(crate) async fn page(visit: Visit) -> Result<Outcome, Stop> {
 
 /// Lets a user in: each log-in makes another session, so that nobody can give a browser one that he knows himself.
 pub(crate) async fn submit(visit: Visit) -> Result<Outcome, Stop> {
-    let mut wish = Wish { login: visit.form("login").to_owned(), ..Wish::default() };
+    let (login, enrolment) = (visit.form("login").to_owned(), visit.form("enrolment").to_owned());
+    let mut wish = Wish { login, enrolment, ..Wish::default() };
     let next = visit.form("next");
     let assertion = match visit.form("assertion") {
         "" => None,
@@ -32,6 +33,7 @@ pub(crate) async fn submit(visit: Visit) -> Result<Outcome, Stop> {
         name: visit.form("login"),
         password: visit.form("password"),
         code: visit.form("code"),
+        enrolment: visit.form("enrolment"),
         assertion: assertion.as_ref(),
         new_password: visit.form("new_password"),
         from: visit.seen.source_ip,
@@ -69,7 +71,10 @@ pub(crate) async fn submit(visit: Visit) -> Result<Outcome, Stop> {
         LoggedIn::Refused => {}
         LoggedIn::CodeWanted(key) => wish.key = key,
         LoggedIn::NewPasswordWanted(_) => wish.new_password = true,
-        LoggedIn::Enrol(totp) => wish.enrol = vec![totp.secret.to_string(), totp.uri.to_string()],
+        LoggedIn::Enrol(shown) => {
+            wish.enrol = vec![shown.secret.to_string(), shown.uri.to_string()];
+            wish.enrolment = shown.form;
+        }
     }
     Ok(View::new(TITLE, body(&visit, next, &wish)).with_status(StatusCode::FORBIDDEN).into())
 }
@@ -77,11 +82,8 @@ pub(crate) async fn submit(visit: Visit) -> Result<Outcome, Stop> {
 /// Opens a session for one who is logged in, ends the one that the browser had, and goes on to `next`.
 pub(crate) async fn enter(visit: &Visit, new: &NewSession<'_>, next: &str) -> Result<Outcome, Stop> {
     let identity = &visit.console.identity;
-    if let Ok(Some(old)) = find_session(&visit.console, &visit.parts, &visit.seen, visit.now).await
-        && let identity::Proof::Session { id } = old.caller.proof
-    {
-        identity.end_session(id, &old.caller.actor()).await.map_err(|cause| failed(&cause))?;
-    }
+    let old = session_secret(&visit.parts, &visit.seen);
+    identity.end_session_before(old, visit.seen.source_ip, visit.now).await.map_err(|cause| failed(&cause))?;
     let session = match identity.open_session(new).await {
         Ok(session) => session,
         Err(identity::Error::AccessDenied { .. }) => {
@@ -125,6 +127,8 @@ struct Wish {
     new_password: bool,
     /// How to begin with one-time codes: the secret, and the same for an app.
     enrol: Vec<String>,
+    /// What the form sends back of the secret that it showed, until another is shown.
+    enrolment: String,
     /// What to ask the security keys of the user for.
     key: Option<KeyRequest>,
 }
@@ -163,18 +167,23 @@ fn body(visit: &Visit, next: &str, wish: &Wish) -> Vec<Part> {
     if let Ok(request) = visit.console.identity.passkey_request(visit.seen.source_ip) {
         keys.push(("passkey", options(&request), "Log in with a passkey"));
     }
-    let form = |action: &str, fields, keys, button: &str| Form {
+    let mut hidden = vec![("next".to_owned(), next.to_owned())];
+    let form = |action: &str, hidden, fields, keys, button: &str| Form {
         method: "post",
         action: action.to_owned(),
-        hidden: vec![("next".to_owned(), next.to_owned())],
+        hidden,
         fields,
         keys,
         buttons: vec![("", "", button.to_owned())],
     };
-    parts.push(Part::Form(form(PATH, fields, keys, "Log in")));
+    let for_sso = hidden.clone();
+    if !wish.enrolment.is_empty() {
+        hidden.push(("enrolment".to_owned(), wish.enrolment.clone()));
+    }
+    parts.push(Part::Form(form(PATH, hidden, fields, keys, "Log in")));
     let field = Field { required: true, ..Field::text("account", "Account") };
     parts.push(Part::Heading("Single sign-on".to_owned()));
-    parts.push(Part::Form(form(SSO, vec![field], Vec::new(), "Log in with your organisation")));
+    parts.push(Part::Form(form(SSO, for_sso, vec![field], Vec::new(), "Log in with your organisation")));
     parts
 }
 

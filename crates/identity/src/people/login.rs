@@ -8,10 +8,10 @@ use model::AccountId;
 use zeroize::Zeroizing;
 
 use super::{
-    Assertion, KeyRequest, NewTotp, Person,
+    Assertion, Enrolment, KeyRequest, Person,
     challenges::Purpose,
     password, resource,
-    second_factor::{ENABLED, Factor, FactorChange},
+    second_factor::{ENABLED, Factor},
     setup::{is_as_proved, person_identity, words},
 };
 use crate::{Error, Identity, passwords::Try};
@@ -25,6 +25,8 @@ pub struct LogIn<'a> {
     pub password: &'a str,
     /// A one-time code or a backup code; empty if none is given.
     pub code: &'a str,
+    /// What a form that showed a new generator sends back ([`Enrolment::form`]); empty for any other form.
+    pub enrolment: &'a str,
     /// What a security key says; `None` if none is given. It goes before a code.
     pub assertion: Option<&'a Assertion>,
     /// The password that takes the place of one that must be changed; empty if none is given.
@@ -51,8 +53,9 @@ pub enum LoggedIn {
     CodeWanted(Option<KeyRequest>),
     /// The password is right, and has to be changed; why the new one that was given is not good.
     NewPasswordWanted(Option<&'static str>),
-    /// The password is right, and this generator has to be validated by a code of it, which is given with the next try.
-    Enrol(NewTotp),
+    /// The password is right, and the user begins with this generator: by a code of it, which comes with the form that shows
+    /// it.
+    Enrol(Enrolment),
 }
 
 impl LoggedIn {
@@ -81,7 +84,7 @@ impl Identity {
     /// Lets a user in, or says what is wanted. Too many wrong tries from an address: [`Error::TryLater`].
     pub async fn log_in(&self, given: &LogIn<'_>) -> Result<LoggedIn, Error> {
         let (account, login) = given.name.split_once('/').unwrap_or((given.name, ""));
-        if given.name.len() > LONGEST || given.password.len() > LONGEST || given.code.len() > LONGEST {
+        if [given.name, given.password, given.code, given.enrolment].iter().any(|text| text.len() > LONGEST) {
             return Ok(LoggedIn::Refused);
         }
         let attempt = self.passwords.admit(given.from, given.name, Instant::now())?;
@@ -132,24 +135,21 @@ impl Identity {
         }
         let has_totp = self.totps(person.id).await?.iter().any(|totp| totp.status == ENABLED);
         let has_factor = has_totp || self.has_key(person.id).await?;
-        let mut enrolled = None;
+        let mut enrolling = None;
         if !has_factor && self.is_second_factor_required(&person.account).await? {
-            let pending = self.pending_totp(&person, &by).await?;
-            if given.code.is_empty() {
-                attempt.succeeded();
-                return Ok(LoggedIn::Enrol(pending));
-            }
-            match self.change_totp(person.id, pending.id, FactorChange::Validate, given.code, given.from, &by).await {
-                Ok(()) => enrolled = Some(Factor::Totp),
-                Err(Error::WrongCode) => return Ok(LoggedIn::Enrol(pending)),
-                Err(fault) => return Err(fault),
+            match self.enrolment_of(&person, given.enrolment, crate::now()) {
+                Some(shown) if !given.code.is_empty() => enrolling = Some(shown),
+                shown => {
+                    attempt.succeeded();
+                    return Ok(LoggedIn::Enrol(shown.map_or_else(|| self.new_enrolment(&person), Ok)?));
+                }
             }
         }
         if has_factor && given.code.is_empty() && given.assertion.is_none() {
             attempt.succeeded();
             return Ok(LoggedIn::CodeWanted(self.key_request(person.id, given.from).await?));
         }
-        let code_attempt = match has_factor {
+        let code_attempt = match has_factor || enrolling.is_some() {
             true => Some(self.passwords.admit_code(given.from, person.id, Instant::now())?),
             false => None,
         };
@@ -159,6 +159,16 @@ impl Identity {
             let why = "the user was disabled, or the password set anew, while it was checked";
             self.audit.record(failed(given, Some(&person.account), why)).await?;
             return Ok(LoggedIn::Refused);
+        }
+        let mut enrolled = None;
+        if let Some(shown) = enrolling {
+            if !self.enrol(&mut tx, &person, &shown, given.code, &by).await? {
+                drop(tx);
+                let why = "the code of the new generator is wrong, or a second factor was enabled meanwhile";
+                self.audit.record(failed(given, Some(&person.account), why)).await?;
+                return Ok(LoggedIn::Enrol(shown));
+            }
+            enrolled = Some(Factor::Totp);
         }
         let proved = match (has_factor, given.assertion) {
             (false, _) => Ok(enrolled),

@@ -17,7 +17,7 @@ pub use db::people::{Group, Person};
 pub use groups::{GroupChange, GroupRole};
 pub use login::{LogIn, LoggedIn};
 pub(crate) use password::CommonPasswords;
-pub use second_factor::{BackupCodes, Factor, FactorChange, NewTotp, TotpInfo};
+pub use second_factor::{BackupCodes, Enrolment, Factor, FactorChange, NewTotp, TotpInfo};
 pub use security_keys::{KeyRequest, NewSecurityKey, SecurityKeyInfo};
 pub use setup::{Setup, SetupLink};
 pub(crate) use setup::{changed_meanwhile, is_as_proved, person_identity};

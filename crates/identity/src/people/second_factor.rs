@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Instant};
 
 use audit::{Actor, Entry};
 use db::second_factors::{self, Totp};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use model::AccountId;
 use zeroize::Zeroizing;
 
@@ -34,6 +34,18 @@ pub struct TotpInfo {
 pub struct NewTotp {
     /// Its number.
     pub id: i64,
+    /// Its secret, in Base32.
+    pub secret: Zeroizing<String>,
+    /// What an authenticator app reads as a QR code.
+    pub uri: Zeroizing<String>,
+}
+
+/// A generator that a user begins with at a log-in, as one form shows it. Nothing of it is stored before a code of it came
+/// with that form.
+#[derive(Debug)]
+pub struct Enrolment {
+    /// What the form sends back beside the code: the secret and its end, sealed. No other form has it.
+    pub form: String,
     /// Its secret, in Base32.
     pub secret: Zeroizing<String>,
     /// What an authenticator app reads as a QR code.
@@ -289,23 +301,68 @@ impl Identity {
         Ok(None)
     }
 
-    /// The generator that a user has to validate before it is let in, made if there is none: where an account makes a
-    /// second factor compulsory.
-    pub(super) async fn pending_totp(&self, person: &Person, by: &Actor) -> Result<NewTotp, Error> {
-        let rows = second_factors::totps(&self.db, person.id).await?;
-        let Some(row) = rows.iter().find(|row| row.status == PENDING) else {
-            return self.create_totp(person.id, by).await;
+    /// A generator for one form of a log-in, where an account makes a second factor compulsory and the user has none. Never
+    /// one that was shown before: the password alone would give whoever has it the secret that its owner goes on to use.
+    pub(super) fn new_enrolment(&self, person: &Person) -> Result<Enrolment, Error> {
+        let secret = totp::new_secret()?;
+        let end = crate::now() + ENROLMENT_TIME;
+        let kept = Zeroizing::new(format!("{} {}", end.as_second(), *secret));
+        let sealed = self.seal_of_account(&person.account, &enrolment_context(person.id), &kept)?;
+        Ok(enrolment(person, hex::encode(sealed), secret))
+    }
+
+    /// What the form of that value showed to this user; `None` if its time is over at `now`, or it is no form of ours.
+    pub(super) fn enrolment_of(&self, person: &Person, form: &str, now: Timestamp) -> Option<Enrolment> {
+        let sealed = hex::decode(form).ok()?;
+        let kept = self.open_of_account(&person.account, &enrolment_context(person.id), &sealed).ok()?;
+        let (end, secret) = kept.split_once(' ')?;
+        let is_over = end.parse::<i64>().ok()? <= now.as_second();
+        (!is_over).then(|| enrolment(person, form.to_owned(), Zeroizing::new(secret.to_owned())))
+    }
+
+    /// Gives a user the generator that a form showed to it, by a code of it; whether the code is right, and no second factor
+    /// was enabled meanwhile. Generators that wait to be validated go: others may know their secrets.
+    pub(super) async fn enrol(
+        &self,
+        tx: &mut db::Tx,
+        person: &Person,
+        shown: &Enrolment,
+        code: &str,
+        by: &Actor,
+    ) -> Result<bool, Error> {
+        let now = crate::now();
+        let Some(step) = totp::step_of(&shown.secret, &digits(code), now)? else { return Ok(false) };
+        let rows = second_factors::totps_in(tx, person.id).await?;
+        let keys = db::webauthn::list_in(tx, person.id).await?;
+        if rows.iter().any(|row| row.status == ENABLED) || keys.iter().any(|key| key.status == ENABLED) {
+            return Ok(false);
+        }
+        let (pending, disabled): (Vec<Totp>, Vec<Totp>) = rows.into_iter().partition(|row| row.status == PENDING);
+        // Who has as many as there may be, all of them disabled, loses the oldest: else it would come in no more.
+        let surplus = disabled.len().saturating_sub(MOST_TOTPS - 1);
+        for row in pending.iter().chain(disabled.iter().take(surplus)) {
+            second_factors::delete_totp(tx, row.id).await?;
+            self.audit.record_in(tx, &entry(by, "account.user.totp.deleted", person, row.id)).await?;
+        }
+        let row = Totp {
+            id: 0,
+            person: person.id,
+            description: String::new(),
+            sealed_secret: self.seal_of_account(&person.account, &secret_context(person.id), &shown.secret)?,
+            status: ENABLED.to_owned(),
+            created: now,
+            last_use: None,
         };
-        let secret = self.open_of_account(&person.account, &secret_context(person.id), &row.sealed_secret)?;
-        let uri = totp::uri(person.account.as_str(), &person.login, &secret);
-        Ok(NewTotp { id: row.id, secret, uri })
+        let id = second_factors::insert_totp(tx, &row).await?;
+        self.audit.record_in(tx, &entry(by, "account.user.totp.created", person, id)).await?;
+        self.audit.record_in(tx, &entry(by, "account.user.totp.enabled", person, id)).await?;
+        Ok(second_factors::use_totp(tx, id, step, now).await?)
     }
 
     async fn use_totp(&self, tx: &mut db::Tx, account: &AccountId, row: &Totp, code: &str) -> Result<bool, Error> {
         let secret = self.open_of_account(account, &secret_context(row.person), &row.sealed_secret)?;
         let now = crate::now();
-        let code: String = code.chars().filter(|c| !c.is_whitespace()).collect();
-        match totp::step_of(&secret, &code, now)? {
+        match totp::step_of(&secret, &digits(code), now)? {
             Some(step) => Ok(second_factors::use_totp(tx, row.id, step, now).await?),
             None => Ok(false),
         }
@@ -325,6 +382,16 @@ async fn find_totp(tx: &mut db::Tx, person: i64, id: i64) -> Result<Totp, Error>
 fn info(row: Totp) -> TotpInfo {
     let Totp { id, description, status, created, last_use, .. } = row;
     TotpInfo { id, description, status, created, last_use }
+}
+
+fn enrolment(person: &Person, form: String, secret: Zeroizing<String>) -> Enrolment {
+    let uri = totp::uri(person.account.as_str(), &person.login, &secret);
+    Enrolment { form, secret, uri }
+}
+
+/// A one-time code without the spaces with which apps show it.
+fn digits(code: &str) -> String {
+    code.chars().filter(|c| !c.is_whitespace()).collect()
 }
 
 /// Four groups of four letters and digits: 80 random bits.
@@ -354,8 +421,56 @@ fn secret_context(person: i64) -> String {
     format!("totp/{person}")
 }
 
+/// Nor does what a form sends back, which is no secret of a stored generator either.
+fn enrolment_context(person: i64) -> String {
+    format!("totp.enrolment/{person}")
+}
+
+/// So long a form with a new generator is good: an app for it may have to be found first.
+const ENROLMENT_TIME: SignedDuration = SignedDuration::from_mins(30);
 pub(super) const PENDING: &str = "needCodeValidation";
 pub(super) const ENABLED: &str = "enabled";
 const DISABLED: &str = "disabled";
 const MOST_TOTPS: usize = 10;
 const BACKUP_CODES: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use audit::Audit;
+    use db::Db;
+    use keys::Keys;
+
+    use super::*;
+    use crate::NewPerson;
+
+    #[tokio::test]
+    async fn a_generator_of_a_log_in_is_of_one_form_one_user_and_half_an_hour() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = Db::open(&dir.path().join("casemate.sqlite")).await.expect("a database");
+        let keys = Arc::new(Keys::open(&dir.path().join("keys")).expect("keys"));
+        let identity = Identity::new(db.clone(), Audit::new(db), keys);
+        let (by, account) = (Actor::operator(), "ab1234-casemate".parse::<AccountId>().expect("an account"));
+        identity.create_account(&account, "", "", &by).await.expect("an account");
+        let mut people = Vec::new();
+        for login in ["alice", "bob"] {
+            let new = NewPerson { login: login.to_owned(), group: "DEFAULT".to_owned(), ..NewPerson::default() };
+            identity.create_person(&account, new, &by).await.expect("a user");
+            people.push(identity.person(&account, login).await.expect("read").expect("there"));
+        }
+        let [alice, bob] = &people[..] else { panic!("two users") };
+        let (one, other) = (identity.new_enrolment(alice).expect("one"), identity.new_enrolment(alice).expect("other"));
+        assert!(one.secret != other.secret && one.form != other.form);
+        assert!(!one.form.contains(&*one.secret) && one.uri.contains(&*one.secret));
+        let now = crate::now();
+        let secret = |person, form: &str, at| identity.enrolment_of(person, form, at).map(|shown| shown.secret);
+        assert_eq!(secret(alice, &one.form, now), Some(one.secret));
+        assert_eq!(secret(alice, &other.form, now), Some(other.secret));
+        assert_eq!(secret(bob, &one.form, now), None);
+        assert_eq!(secret(alice, &one.form, now + ENROLMENT_TIME), None);
+        for unknown in ["", "00", "not a form", &one.form[2..]] {
+            assert_eq!(secret(alice, unknown, now), None, "{unknown}");
+        }
+    }
+}

@@ -251,8 +251,16 @@ impl Identity {
             None => None,
         };
         let name = person.as_ref().map(|person| format!("{}/{}", person.account, person.login)).unwrap_or_default();
-        let log_in =
-            LogIn { name: &name, password: "", code: "", assertion: Some(given), new_password: "", from, user_agent };
+        let log_in = LogIn {
+            name: &name,
+            password: "",
+            code: "",
+            enrolment: "",
+            assertion: Some(given),
+            new_password: "",
+            from,
+            user_agent,
+        };
         let account = person.as_ref().map(|person| person.account.clone());
         let why = match person {
             // The challenge goes all the same: what was tried once is not tried again.

@@ -8,12 +8,13 @@ mod state;
 
 pub(crate) use oidc::Client as OidcClient;
 pub use oidc::{ClientSecret, OIDC_CALLBACK, OidcAnswer, OidcProvider, OidcSettings};
+pub(crate) use place::Reach;
 #[cfg(fuzzing)]
 pub use saml::saml_response;
 pub use saml::{NAME_ID, RequestedAttribute, SamlExtensions, SamlProvider, SamlSettings, SigningCertificate};
 pub use state::SSO_TIME;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use audit::{Actor, Entry};
 use jiff::Timestamp;
@@ -116,6 +117,14 @@ pub(crate) struct Assertion {
 }
 
 impl Identity {
+    /// The same, with providers of accounts in private networks and on this machine: without it, this service calls none
+    /// there.
+    pub fn with_private_providers(mut self) -> Identity {
+        self.reach = Reach::Everywhere;
+        self.oidc = Arc::new(OidcClient::new(self.reach));
+        self
+    }
+
     /// Begins a log-in at the provider of an account, whatever its kind. `base_url`: where browsers reach this service.
     /// `back`: the path of the console to go on at; another is taken for [`CONSOLE`]. `from`: where the browser is.
     pub async fn begin_sso(

@@ -8,7 +8,7 @@ use model::AccountId;
 use zeroize::Zeroizing;
 
 use super::{CONSOLE, ProviderKind};
-use crate::{Error, Identity, random};
+use crate::{Error, Identity, passwords::source, random};
 
 /// How long a log-in may take at the provider.
 pub const SSO_TIME: SignedDuration = SignedDuration::from_mins(10);
@@ -30,7 +30,7 @@ impl Identity {
             account: account.clone(),
             kind: kind.as_str().to_owned(),
             sealed: self.seal_of_account(account, CONTEXT, data)?,
-            source: from.map_or_else(String::new, |ip| ip.to_canonical().to_string()),
+            source: source(from),
             expires: now + SSO_TIME,
         };
         let mut tx = self.db.begin().await?;

@@ -14,11 +14,13 @@ use serde_json::Value;
 use url::{Url, form_urlencoded};
 
 use super::Fault;
-use crate::sso::place::{caller, is_loopback, place, whole};
+use crate::sso::place::{Reach, is_loopback, place, whole};
 
 /// Asks providers.
 #[derive(Debug)]
 pub(crate) struct Client {
+    /// How far calls go.
+    reach: Reach,
     /// How long one answer may take.
     patience: Duration,
     known: Mutex<Known>,
@@ -91,14 +93,19 @@ pub(crate) struct Exchange<'a> {
 
 impl Default for Client {
     fn default() -> Client {
-        Client::patient(PATIENCE)
+        Client::new(Reach::default())
     }
 }
 
 impl Client {
+    /// Asks providers that are within this reach.
+    pub fn new(reach: Reach) -> Client {
+        Client::patient(reach, PATIENCE)
+    }
+
     /// Waits so long for each answer.
-    pub fn patient(patience: Duration) -> Client {
-        Client { patience, known: Mutex::default() }
+    pub fn patient(reach: Reach, patience: Duration) -> Client {
+        Client { reach, patience, known: Mutex::default() }
     }
 
     /// The metadata of a provider. Fetched anew if what is known is older than some minutes; a provider that failed is asked
@@ -148,11 +155,10 @@ impl Client {
     }
 
     async fn ask(&self, issuer: &str) -> Result<Arc<Metadata>, Fault> {
-        let base = place(issuer, true).filter(|url| url.query().is_none());
-        let base = base.ok_or(Fault::Shape("the issuer", "it is an address of https (or of http on this machine)"))?;
+        let base = self.reach.place(issuer, true).filter(|url| url.query().is_none()).ok_or(Fault::Issuer)?;
         let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         let read: Discovered = self.get(METADATA, &url).await?;
-        Ok(Arc::new(read.checked(issuer, is_loopback(&base) && base.scheme() == "http")?))
+        Ok(Arc::new(read.checked(issuer, self.reach, is_loopback(&base) && base.scheme() == "http")?))
     }
 
     /// The keys of a provider. Those that are known will do if one of them `suits` and they are not too old. If none does,
@@ -233,7 +239,7 @@ impl Client {
 
     async fn whole(&self, what: &'static str, request: reqwest::RequestBuilder) -> Result<(u16, Vec<u8>), Fault> {
         whole(request, LONGEST).await.map_err(|cause| {
-            tracing::warn!(what, %cause, "an identity provider did not answer as it should have");
+            tracing::warn!(what, cause = model::chain(&cause), "an identity provider did not answer as it should have");
             Fault::Away(what)
         })
     }
@@ -243,7 +249,7 @@ impl Client {
         if let Some(http) = &known.http {
             return Ok(http.clone());
         }
-        let http = caller(self.patience).map_err(|cause| {
+        let http = self.reach.caller(self.patience).map_err(|cause| {
             tracing::error!(%cause, "identity providers cannot be called");
             Fault::Away(METADATA)
         })?;
@@ -272,14 +278,13 @@ struct Discovered {
 impl Discovered {
     /// `is_loopback_good`: the issuer itself is reached by http on this machine. Another one does not send this service to
     /// what listens there.
-    fn checked(self, issuer: &str, is_loopback_good: bool) -> Result<Metadata, Fault> {
+    fn checked(self, issuer: &str, reach: Reach, is_loopback_good: bool) -> Result<Metadata, Fault> {
         if self.issuer != issuer {
             return Err(Fault::OtherIssuer(self.issuer.chars().take(200).collect()));
         }
-        let at = |text: &str| {
-            let wrong = Fault::Shape(METADATA, "an address in it is not one of https (or http on this machine)");
-            place(text, is_loopback_good).ok_or(wrong)
-        };
+        let wrong =
+            Fault::Shape(METADATA, "an address in it is not one that this service may call or send a browser to");
+        let called = |text: &str| reach.place(text, is_loopback_good).ok_or_else(|| wrong.clone());
         let has = |list: &Option<Vec<String>>, word: &str| {
             list.as_ref().is_some_and(|list| list.iter().any(|one| one == word))
         };
@@ -293,9 +298,9 @@ impl Discovered {
             _ => ClientProof::Basic,
         };
         Ok(Metadata {
-            authorization: at(&self.authorization_endpoint)?,
-            token: at(&self.token_endpoint)?,
-            keys: at(&self.jwks_uri)?,
+            authorization: place(&self.authorization_endpoint, is_loopback_good).ok_or_else(|| wrong.clone())?,
+            token: called(&self.token_endpoint)?,
+            keys: called(&self.jwks_uri)?,
             proof,
             names_itself: self.authorization_response_iss_parameter_supported,
         })
@@ -389,7 +394,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_provider_is_asked_once_however_many_want_to_log_in_and_one_that_failed_not_again_at_once() {
-        let client = Arc::new(Client::default());
+        let client = Arc::new(Client::new(Reach::Everywhere));
         let (issuer, asked) = provider(1).await;
         assert_eq!(by_many(&client, &issuer).await, [false; 20]);
         assert_eq!(by_many(&client, &issuer).await, [false; 20]);

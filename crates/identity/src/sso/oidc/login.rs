@@ -52,7 +52,7 @@ impl Identity {
             Ok(metadata) => metadata,
             Err(fault) => {
                 let visitor = SsoVisitor { browser: "", from, user_agent: "" };
-                let why = fault.to_string();
+                let why = fault.told();
                 self.refuse_federated(Some(account), ProviderKind::Oidc, &why, &visitor).await?;
                 return Ok(SsoStart::Refused(why));
             }
@@ -97,7 +97,7 @@ impl Identity {
         };
         match self.read_answer(&row, &kept, answer, now).await? {
             Ok(said) => self.admit_federated(&account, KIND, said, &kept.back, now, visitor).await,
-            Err(fault) => self.refuse_federated(Some(&account), KIND, &fault.to_string(), visitor).await,
+            Err(fault) => self.refuse_federated(Some(&account), KIND, &fault.told(), visitor).await,
         }
     }
 
@@ -136,7 +136,7 @@ impl Identity {
             return Err(Fault::Answered(word(answer.error)));
         }
         if answer.code.is_empty() || answer.code.len() > LONGEST_CODE {
-            return Err(Fault::Shape("the answer", "it has a code of at most 4096 bytes, or an error"));
+            return Err(Fault::NoCode);
         }
         let token = self.oidc.id_token(&metadata, exchange).await?;
         let by = SignedBy::read(&token)?;

@@ -145,7 +145,7 @@ impl Identity {
 
     async fn ask(&self, issuer: &str) -> Result<(), Error> {
         let asked = self.oidc.discover(issuer).await;
-        asked.map_err(|fault: Fault| Error::Provider { field: "issuer", what: fault.to_string() })?;
+        asked.map_err(|fault: Fault| Error::Provider { field: "issuer", what: fault.told() })?;
         Ok(())
     }
 

@@ -34,7 +34,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::{
     CONSOLE, Error, FederatedPerson, GroupRole, Identity, IpRule, LogIn, LoggedIn, NewPerson, NewSession, Opener,
-    ProviderKind, SSO_TIME, SsoBegun, SsoOutcome, SsoStart, SsoVisitor, random,
+    ProviderKind, SSO_TIME, SsoBegun, SsoOutcome, SsoStart, SsoVisitor, random, sso::Reach,
 };
 
 const CLIENT: &str = "casemate";
@@ -249,7 +249,7 @@ impl World {
         let db = Db::open(&dir.path().join("casemate.sqlite")).await.expect("a database");
         let keys = Arc::new(Keys::open(&dir.path().join("keys")).expect("keys"));
         let audit = Audit::new(db.clone());
-        let identity = Identity::new(db, audit.clone(), keys);
+        let identity = Identity::new(db, audit.clone(), keys).with_private_providers();
         let (by, account) = (Actor::operator(), "ab1234-casemate".parse::<AccountId>().expect("an account"));
         identity.create_account(&account, "", "", &by).await.expect("an account");
         identity.create_group(&account, "boss", None, GroupRole::Admin, &by).await.expect("a group");
@@ -420,7 +420,7 @@ async fn a_log_in_ends_in_the_browser_in_which_it_was_begun_and_in_time() {
     // A code of another log-in, which an attacker lets the browser carry: it is bound to the verifier of that.
     let stolen = provider.grant(&other, provider.signed(&provider.claims(&other)));
     let victim = world.begin().await;
-    refused(world.finish(&victim, &stolen).await, "invalid_grant");
+    refused(world.finish(&victim, &stolen).await, UNUSABLE);
     // And even if the provider forgot about PKCE, the nonce is another.
     let victim = world.begin().await;
     let token = provider.signed(&provider.claims(&other));
@@ -646,16 +646,12 @@ async fn an_answer_that_names_another_provider_is_refused() {
 #[tokio::test]
 async fn a_provider_that_does_not_answer_as_it_should_costs_neither_time_nor_memory() {
     let (mut world, provider) = World::with_provider().await;
-    world.identity.oidc = Arc::new(Client::patient(Duration::from_secs(2)));
-    for (instead, why) in [
-        (Instead::Nothing, "cannot be fetched"),
-        (Instead::TenMebibytes, "cannot be fetched"),
-        (Instead::Garbage, "not JSON"),
-        (Instead::Redirect, "not JSON"),
-    ] {
+    world.identity.oidc = Arc::new(Client::patient(Reach::Everywhere, Duration::from_secs(2)));
+    // One answer, whatever it is: who names a provider does not learn what stands at an address.
+    for instead in [Instead::Nothing, Instead::TenMebibytes, Instead::Garbage, Instead::Redirect] {
         provider.with(|script| script.instead = Some(instead));
         let before = provider.asked("/keys");
-        refused(world.with_claims(&provider, |_| {}).await, why);
+        refused(world.with_claims(&provider, |_| {}).await, UNUSABLE);
         assert_eq!(provider.asked("/keys"), before, "a redirect is not followed");
     }
 }
@@ -679,26 +675,49 @@ async fn the_secret_is_given_in_the_way_that_the_provider_takes() {
     person(world.with_claims(&provider, |_| {}).await);
     let wrong = ClientSecret::Set(Zeroizing::new("wrong".to_owned()));
     identity.change_oidc_provider(account, settings(&provider), wrong, by).await.expect("changed");
-    refused(world.with_claims(&provider, |_| {}).await, "invalid_client");
+    refused(world.with_claims(&provider, |_| {}).await, UNUSABLE);
     assert_eq!(provider.with(|script| script.proofs.clone()), ["basic", "basic", "post", "none"]);
+}
+
+#[tokio::test]
+async fn a_provider_in_a_private_network_is_called_only_where_the_operator_allows_it() {
+    let (mut world, provider) = World::with_provider().await;
+    (world.identity.reach, world.identity.oidc) = (Reach::Public, Arc::default());
+    let port = provider.issuer.split(':').nth(2).and_then(|rest| rest.split('/').next()).expect("a port");
+    for issuer in [
+        provider.issuer.clone(),
+        format!("http://localhost:{port}/realms/a"),
+        format!("https://127.0.0.1:{port}/realms/a"),
+        format!("https://localhost:{port}/realms/a"),
+        "https://10.0.0.1/realms/a".to_owned(),
+        "https://[fd00::1]/realms/a".to_owned(),
+    ] {
+        let settings = OidcSettings { issuer: issuer.clone(), ..settings(&provider) };
+        let fault = world.provide(settings).await.expect_err(&issuer);
+        assert!(matches!(fault, Error::Provider { field: "issuer", .. }), "{issuer}: {fault:?}");
+    }
+    // One that was named while it was allowed.
+    let begun = world.identity.begin_sso(world.account.as_str(), BASE, "", from()).await.expect("an outcome");
+    assert!(matches!(begun, SsoStart::Refused(_)), "{begun:?}");
+    assert_eq!(provider.asked("/.well-known/openid-configuration"), 1, "when it was made");
 }
 
 #[tokio::test]
 async fn metadata_that_are_not_the_issuers_are_refused_whole() {
     let (world, provider) = (World::new().await, Provider::start().await);
-    for (metadata, why) in [
-        (json!({ "issuer": "https://evil.example" }), "of another one: 'https://evil.example'"),
-        (json!({ "issuer": format!("{}/", provider.issuer) }), "of another one"),
-        (json!({ "authorization_endpoint": "javascript:alert(1)" }), "address"),
-        (json!({ "token_endpoint": "http://169.254.169.254/latest/meta-data" }), "address"),
-        (json!({ "jwks_uri": "file:///etc/passwd" }), "address"),
-        (json!({ "code_challenge_methods_supported": ["plain"] }), "PKCE"),
-        (json!({ "token_endpoint": null }), "missing"),
+    for metadata in [
+        json!({ "issuer": "https://evil.example" }),
+        json!({ "issuer": format!("{}/", provider.issuer) }),
+        json!({ "authorization_endpoint": "javascript:alert(1)" }),
+        json!({ "token_endpoint": "http://169.254.169.254/latest/meta-data" }),
+        json!({ "jwks_uri": "file:///etc/passwd" }),
+        json!({ "code_challenge_methods_supported": ["plain"] }),
+        json!({ "token_endpoint": null }),
     ] {
+        let wrong = metadata.to_string();
         provider.with(|script| script.metadata = metadata);
-        let fault = world.provide(settings(&provider)).await.expect_err(why);
-        assert!(matches!(fault, Error::Provider { field: "issuer", .. }), "{fault:?}");
-        assert!(fault.to_string().contains(why), "{fault}");
+        let fault = world.provide(settings(&provider)).await.expect_err(&wrong);
+        assert!(matches!(&fault, Error::Provider { field: "issuer", what } if what == UNUSABLE), "{wrong}: {fault:?}");
     }
     provider.with(|script| script.metadata = json!({}));
     let elsewhere = |issuer: &str| OidcSettings { issuer: issuer.to_owned(), ..settings(&provider) };
@@ -787,6 +806,7 @@ async fn users_log_in_by_the_provider_alone_where_the_account_says_so() {
             name: &name,
             password: PASSWORD,
             code: "",
+            enrolment: "",
             assertion: None,
             new_password: "",
             from: from(),
@@ -814,17 +834,30 @@ async fn users_log_in_by_the_provider_alone_where_the_account_says_so() {
 async fn who_floods_the_service_with_log_ins_forgets_its_own_alone() {
     let (world, provider) = World::with_provider().await;
     let identity = &world.identity;
-    let elsewhere = Some("203.0.113.1".parse().expect("an address"));
-    let patient = identity.begin_sso(world.account.as_str(), BASE, "", elsewhere).await.expect("begun");
-    let SsoStart::Begun(patient) = patient else { panic!("{patient:?}") };
-    let first = world.begin().await;
-    for _ in 0..50 {
-        world.begin().await;
+    let begin = async |from: &str| {
+        let from = Some(from.parse().expect("an address"));
+        let begun = identity.begin_sso(world.account.as_str(), BASE, "", from).await.expect("begun");
+        let SsoStart::Begun(begun) = begun else { panic!("{begun:?}") };
+        let url: Url = begun.url.parse().expect("a URL");
+        let state = url.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
+        (state, begun.browser)
+    };
+    let end = async |(state, browser): &(String, Zeroizing<String>)| {
+        let answer = OidcAnswer { state, code: "x", ..OidcAnswer::default() };
+        world.answer(&answer, browser, Timestamp::now()).await
+    };
+    let (patient, beside) = (begin("203.0.113.1").await, begin("2001:db8:0:1::1").await);
+    // One /64 is one holder's.
+    let (first, first_by_v6) = (begin("192.0.2.7").await, begin("2001:db8::1").await);
+    for number in 2..52 {
+        begin("192.0.2.7").await;
+        begin(&format!("2001:db8::{number:x}")).await;
     }
-    refused(world.finish(&first, "x").await, "not begun");
-    let url: Url = patient.url.parse().expect("a URL");
-    let state = url.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
-    let answer = OidcAnswer { state: &state, code: "x", ..OidcAnswer::default() };
-    refused(world.answer(&answer, &patient.browser, Timestamp::now()).await, "invalid_grant");
-    assert_eq!(provider.asked("/token"), 1);
+    for gone in [&first, &first_by_v6] {
+        refused(end(gone).await, "not begun");
+    }
+    for kept in [&patient, &beside] {
+        refused(end(kept).await, UNUSABLE);
+    }
+    assert_eq!(provider.asked("/token"), 2);
 }

@@ -6,14 +6,14 @@ use model::AccountId;
 
 use super::{
     Refused, RequestedAttribute,
-    fetch::fetch,
+    fetch::{fetch, not_there},
     metadata::Metadata,
     request::{self, OurPlaces, RequestKey},
     response::{self, Expected, SKEW, Vouched},
 };
 use crate::{
     Error, Identity, ProviderKind,
-    sso::{no_provider, resource},
+    sso::{Reach, no_provider, resource},
 };
 
 /// A provider as an administrator sees it.
@@ -106,8 +106,7 @@ impl Identity {
         by: &Actor,
     ) -> Result<SamlProvider, Error> {
         let extensions = check(&settings)?;
-        let metadata = given(metadata).await?;
-        let read = read_metadata(&metadata, crate::now())?;
+        let (read, metadata) = given(metadata, self.reach).await?;
         // A key of RSA takes some tenths of a second to find.
         let key = tokio::task::spawn_blocking(RequestKey::generate).await.map_err(|_| Error::NoRandom)??;
         let now = crate::now();
@@ -147,10 +146,7 @@ impl Identity {
     ) -> Result<SamlProvider, Error> {
         let extensions = check(&settings)?;
         let newer = match metadata {
-            Some(metadata) => {
-                let text = given(metadata).await?;
-                Some((read_metadata(&text, crate::now())?, text))
-            }
+            Some(metadata) => Some(given(metadata, self.reach).await?),
             None => None,
         };
         let mut tx = self.db.begin().await?;
@@ -249,13 +245,15 @@ fn subject(vouched: Vouched, row: &db::saml::Provider) -> Result<Subject, Refuse
     Ok(Subject { name, groups, assertion: id, until, session_until })
 }
 
-/// The metadata that was given, or what stands at the address that was.
-async fn given(metadata: &str) -> Result<String, Error> {
+/// The metadata that was given, or what stands at the address that was: read, and as text.
+async fn given(metadata: &str, reach: Reach) -> Result<(Metadata, String), Error> {
     let metadata = metadata.trim_start_matches('\u{feff}').trim();
-    match metadata.starts_with('<') {
-        true => Ok(metadata.to_owned()),
-        false => fetch(metadata).await,
+    if metadata.starts_with('<') {
+        return Ok((read_metadata(metadata, crate::now())?, metadata.to_owned()));
     }
+    let text = fetch(metadata, reach).await?;
+    let read = read_metadata(&text, crate::now()).map_err(|fault| not_there(&fault))?;
+    Ok((read, text))
 }
 
 fn read_metadata(text: &str, now: Timestamp) -> Result<Metadata, Error> {

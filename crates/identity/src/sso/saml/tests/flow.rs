@@ -344,8 +344,16 @@ async fn users_log_in_by_the_provider_alone_where_that_was_chosen_until_the_oper
     let password = "correct horse battery staple";
     identity.use_setup(&link.token, password.to_owned().into(), &by).await.expect("a password");
     let name = format!("{ACCOUNT}/root");
-    let given =
-        LogIn { name: &name, password, code: "", assertion: None, new_password: "", from: None, user_agent: "" };
+    let given = LogIn {
+        name: &name,
+        password,
+        code: "",
+        enrolment: "",
+        assertion: None,
+        new_password: "",
+        from: None,
+        user_agent: "",
+    };
     assert!(matches!(identity.log_in(&given).await, Ok(LoggedIn::Refused)));
     assert!(identity.enable_users(&world.account, &by).await.expect("changed"));
     assert!(!identity.enable_users(&world.account, &by).await.expect("changed"));
