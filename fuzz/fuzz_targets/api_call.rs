@@ -7,6 +7,7 @@ use api::Config;
 
 static CONFIG: LazyLock<Config> = LazyLock::new(|| Config {
     public_urls: vec!["https://api.example.org".to_owned(), "https://other.example.org/".to_owned()],
+    tls: false,
     objects_url: "https://s3.example.org".to_owned(),
     trusted_proxies: vec!["127.0.0.0/8".parse().expect("a block"), "2001:db8::/32".parse().expect("a block")],
     regions: vec!["GRA".parse().expect("a region")],

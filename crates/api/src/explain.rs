@@ -31,21 +31,21 @@ struct Body {
 pub(crate) async fn explain(call: Call) -> Result<Reply, ApiError> {
     let body: Body = call.json()?;
     let identity = &call.api.identity;
+    let account = &call.caller()?.account;
     let asked = match (body.request_id, body.identity, body.action, body.resource) {
-        (Some(id), None, None, None) => identity.asked_by_request(&id, Some(&call.caller()?.account)).await?,
+        (Some(id), None, None, None) => identity.asked_by_request(&id, Some(account)).await?,
         (None, Some(who), Some(action), Some(resource)) => {
             if body.groups.len() > MOST_GROUPS {
                 return Err(ApiError::bad_field("groups", "at most 100 URNs"));
             }
             iam::check_actions("action", std::slice::from_ref(&action))?;
             let facts = Facts { at: body.at.unwrap_or(call.now), source_ip: body.source_ip };
-            identity.asked(&who, &body.groups, &action, &resource, facts).await?
+            identity.asked(&who, &body.groups, &action, &resource, facts, Some(account)).await?
         }
         _ => {
             return Err(ApiError::bad_request("The body names identity, action and resource, or a requestId alone"));
         }
     };
-    let account = &call.caller()?.account;
     // What is another account's is not there.
     if !identity.may_hear(account, &asked).await? {
         return Err(match asked.recorded {

@@ -360,27 +360,11 @@ fn is_loopback(host: &str) -> bool {
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// From where a request comes: the peer, or who a believed proxy says that it is, which is the last address that is not itself a
-/// believed proxy.
+/// From where a request comes, by the rule of [`model::source_ip`].
 pub fn source_ip(config: &Config, parts: &Parts) -> Option<IpAddr> {
     let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
-    let trusted = |ip: IpAddr| config.trusted_proxies.iter().any(|block| block.contains(&ip));
-    let mut ip = peer.ip().to_canonical();
-    let forwarded: Vec<&str> = parts
-        .headers
-        .get_all("x-forwarded-for")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .collect();
-    for hop in forwarded.iter().rev() {
-        if !trusted(ip) {
-            break;
-        }
-        let Ok(next) = hop.trim().parse::<IpAddr>() else { break };
-        ip = next.to_canonical();
-    }
-    Some(ip)
+    let forwarded = parts.headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes);
+    Some(model::source_ip(peer.ip(), &config.trusted_proxies, forwarded))
 }
 
 pub(crate) fn without_version(path: &str) -> &str {

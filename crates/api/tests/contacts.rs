@@ -213,7 +213,7 @@ async fn users_of_a_contact_may_of_its_part_what_its_policies_allow_and_the_proj
     assert!(!whole.contains("\"all\""), "{whole}");
     let facts = identity::Facts { at: Timestamp::now(), source_ip: None };
     let jobs_get = "publicCloudProject:apiovh:dataProcessing/jobs/get";
-    let asked = world.identity.asked(by, &[], jobs_get, &project, facts).await.expect("asked");
+    let asked = world.identity.asked(by, &[], jobs_get, &project, facts, None).await.expect("asked");
     let of_operator = world.identity.explain(&asked, None, &identity::BucketRules::default()).await.expect("explained");
     assert_eq!(of_operator.deciding.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["all"]);
     // Beyond its part its policies say nothing.
@@ -251,4 +251,56 @@ async fn users_of_a_contact_may_of_its_part_what_its_policies_allow_and_the_proj
     let (allowed, names, change) = told(&tech).await;
     assert!(!allowed && names.is_empty() && change.contains("policies of ab1234-casemate decide"), "{change}");
     assert_eq!(world.call_as(&bob, "GET", &world.path("/user"), &Value::Null).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn whether_another_account_has_a_user_or_a_group_and_of_which_role_is_not_told() {
+    let world = World::new().await;
+    let theirs = world.other_account("cd5678-casemate").await;
+    let account: model::AccountId = "cd5678-casemate".parse().expect("an account");
+    for (login, group) in [("alice", "ADMIN"), ("bob", "DEFAULT")] {
+        let new = identity::NewPerson { login: login.to_owned(), group: group.to_owned(), ..Default::default() };
+        world.identity.create_person(&account, new, &audit::Actor::operator()).await.expect("a user");
+    }
+    let contacts = Contacts { admin: world.account.clone(), tech: account.clone(), billing: account };
+    let mut tx = world.db.begin().await.expect("begun");
+    db::contacts::set(&mut tx, &world.project, &contacts).await.expect("written");
+    tx.commit().await.expect("committed");
+    let own = "urn:v1:eu:resource:account:ab1234-casemate".to_owned();
+    let project = format!("urn:v1:eu:resource:publicCloudProject:{}", world.project);
+    let jobs = "publicCloudProject:apiovh:dataProcessing/jobs/get";
+    let at = Timestamp::now().to_string();
+    let explain = async |keys: &Credentials, resource: &str, action: &str, who: &str, groups: &[String]| {
+        let body = json!({ "identity": who, "groups": groups, "action": action, "resource": resource, "at": at });
+        let answer = world.call_as(keys, "POST", "/v2/iam/explain", &body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        answer
+    };
+    let urn = |kind: &str, name: &str| format!("urn:v1:eu:identity:{kind}:cd5678-casemate/{name}");
+    for (resource, action) in [(&own, "account:apiovh:me/get"), (&project, jobs)] {
+        let mut said = Vec::new();
+        for login in ["alice", "bob", "nobody"] {
+            let who = urn("user", login);
+            said.push(explain(&world.keys, resource, action, &who, &[]).await.text.replace(&who, "WHO"));
+        }
+        assert!(!said[0].contains(":group:") && said.iter().all(|text| *text == said[0]), "{said:?}");
+        let (mut said, mut of_users) = (Vec::new(), Vec::new());
+        for name in ["ADMIN", "DEFAULT", "missing"] {
+            let group = urn("group", name);
+            said.push(explain(&world.keys, resource, action, &group, &[]).await.text.replace(&group, "WHO"));
+            let told = explain(&world.keys, resource, action, &urn("user", "bob"), std::slice::from_ref(&group)).await;
+            of_users.push(told.text.replace(&group, "GROUP"));
+        }
+        assert!(said.iter().all(|text| *text == said[0]), "{said:?}");
+        assert!(of_users.iter().all(|text| *text == of_users[0]), "{of_users:?}");
+    }
+    // That it could be is said, and the account itself hears all.
+    let told = explain(&world.keys, &project, jobs, &urn("user", "nobody"), &[]).await.body;
+    let change = told["change"].to_string();
+    assert!(told["allowed"] == false && change.contains("role ADMIN of cd5678-casemate"), "{change}");
+    let told = explain(&theirs, &project, jobs, &urn("user", "alice"), &[]).await.body;
+    assert_eq!((&told["allowed"], &told["identities"][1]), (&json!(true), &json!(urn("group", "ADMIN"))));
+    let facts = identity::Facts { at: Timestamp::now(), source_ip: None };
+    let asked = world.identity.asked(&urn("user", "alice"), &[], jobs, &project, facts, None).await.expect("asked");
+    assert_eq!(asked.identities[1], urn("group", "ADMIN"), "the operator hears of all");
 }

@@ -291,6 +291,22 @@ async fn rights_in_the_object_store_are_listed_named_explained_and_checked() {
     refused(&answer, 404, "NOT_FOUND");
     let wanted = json!([{ "resourceURNs": [format!("{stored}/data/in/a")], "actions": [get], "identity": who }]);
     refused_field(&world.call_as(&other, "POST", "/v2/iam/authorization/check", &wanted).await, "[0].identity");
+    // Nor is it told who there is in another project.
+    let theirs = "cd5678-casemate".parse().expect("an account");
+    let theirs =
+        world.identity.create_project(&theirs, "theirs", &audit::Actor::operator()).await.expect("a project").id;
+    let mut said = Vec::new();
+    let no_project = format!("urn:v1:eu:identity:publicCloudProject:{}", "0".repeat(32));
+    for nobody in [&who, &absent, &root, &no_project, &job] {
+        let asked = json!({
+            "identity": nobody, "action": "storageS3:s3:ListAllMyBuckets", "at": "2026-01-01T00:00:00Z",
+            "resource": format!("urn:v1:eu:resource:storageS3:{theirs}"),
+        });
+        let told = world.call_as(&other, "POST", "/v2/iam/explain", &asked).await;
+        assert!(told.status == StatusCode::OK && told.body["allowed"] == false, "{told:?}");
+        said.push(told.text.replace(nobody.as_str(), "WHO"));
+    }
+    assert!(said.iter().all(|text| *text == said[0]), "{said:?}");
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ pub struct Config {
     pub external_s3: Vec<ExternalS3>,
     /// Where events of buckets can be sent; none by default.
     pub webhook: Vec<WebhookSettings>,
-    /// Proxies in front of the API whose `X-Forwarded-For` is believed.
+    /// Proxies in front of the API that are believed, beside those of `api.trusted_proxies`.
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// What jobs may use together.
     pub jobs: JobLimits,
@@ -61,6 +61,10 @@ pub struct Listener {
     /// outer address belongs here.
     #[serde(default)]
     pub public_urls: Vec<String>,
+    /// Proxies in front of it whose `X-Forwarded-For` is believed, and by the object store their `X-Forwarded-Proto`: blocks
+    /// of addresses such as `10.0.0.0/8` or `127.0.0.1/32`.
+    #[serde(default)]
+    pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Certificate and key. Without them the listener must be on loopback.
     #[serde(default)]
     pub tls: Option<Tls>,
@@ -93,7 +97,8 @@ pub struct MetricsSettings {
 impl MetricsSettings {
     /// As a listener.
     pub fn listener(&self) -> Listener {
-        Listener { listen: self.listen, public_urls: Vec::new(), tls: self.tls.clone() }
+        let (public_urls, trusted_proxies) = (Vec::new(), Vec::new());
+        Listener { listen: self.listen, public_urls, trusted_proxies, tls: self.tls.clone() }
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -584,7 +589,8 @@ impl Default for WardenSettings {
 
 impl Listener {
     fn loopback(port: u16) -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], port)), public_urls: Vec::new(), tls: None }
+        let listen = SocketAddr::from(([127, 0, 0, 1], port));
+        Self { listen, public_urls: Vec::new(), trusted_proxies: Vec::new(), tls: None }
     }
 
     /// The URL of `address` behind this listener, for clients on this machine.
@@ -876,6 +882,21 @@ mod tests {
             let config: Config = toml::from_str(&text).expect("a configuration");
             assert_eq!(config.check().is_ok(), good, "{text}");
         }
+    }
+
+    #[test]
+    fn each_listener_has_the_proxies_that_it_believes() {
+        let read = |text: &str| toml::from_str::<Config>(text);
+        let one = "['10.0.0.0/8', '127.0.0.1/32', '2001:db8::/32']";
+        let config =
+            read(&format!("[s3]\nlisten = '127.0.0.1:0'\ntrusted_proxies = {one}\n")).expect("a configuration");
+        config.check().expect("good");
+        assert_eq!(config.s3.trusted_proxies.len(), 3);
+        assert!(config.api.trusted_proxies.is_empty() && config.trusted_proxies.is_empty(), "the API's are its own");
+        for wrong in ["['proxy.example.org']", "['127.0.0.1']", "['10.0.0.0/33']", "'10.0.0.0/8'"] {
+            assert!(read(&format!("[s3]\nlisten = '127.0.0.1:0'\ntrusted_proxies = {wrong}\n")).is_err(), "{wrong}");
+        }
+        assert!(read("[metrics]\nlisten = '127.0.0.1:0'\ntrusted_proxies = []\n").is_err(), "it asks for no address");
     }
 
     #[test]

@@ -58,6 +58,7 @@ pub async fn run(
             regions: config.regions.clone(),
             public_urls: config.s3.public_urls(s3_address),
             secure: config.s3.tls.is_some(),
+            trusted_proxies: config.s3.trusted_proxies.clone(),
         },
     );
     let surroundings =
@@ -79,7 +80,7 @@ pub async fn run(
         public_urls: config.api.public_urls(api_address),
         tls: config.api.tls.is_some(),
         objects_url,
-        trusted_proxies: config.trusted_proxies.clone(),
+        trusted_proxies: [config.trusted_proxies.as_slice(), config.api.trusted_proxies.as_slice()].concat(),
         regions: config.regions.clone(),
         ..api::Config::default()
     });

@@ -55,6 +55,23 @@ fn start() -> (Stack, Store) {
 }
 
 #[test]
+fn wrong_passwords_of_one_client_of_a_proxy_are_held_against_none_of_its_others() {
+    let stack = Stack::configured(
+        "[api]\nlisten = '127.0.0.1:0'\n[s3]\nlisten = '127.0.0.1:0'\ntrusted_proxies = ['127.0.0.1/32']\n",
+    );
+    let store = Store::of(&stack);
+    let status = |from: &str, number: u32| {
+        let user = format!(r#"{{"id": "nobody-{number}", "password": "wrong"}}"#);
+        let body =
+            format!(r#"{{"auth": {{"identity": {{"methods": ["password"], "password": {{"user": {user}}}}}}}}}"#);
+        let call = Call::new("POST", "/v3/auth/tokens").header("host", &store.host).header("x-forwarded-for", from);
+        store.send(&call.body(body)).status
+    };
+    assert!((0..200).any(|number| status("203.0.113.9", number) == 429), "one client may not try for ever");
+    assert_eq!(status("203.0.113.9, 203.0.113.10", 0), 401, "what a client says of itself is not its address");
+}
+
+#[test]
 fn malformed_documents_are_refused_and_cost_nothing() {
     let (stack, store) = start();
     store.call(Call::new("PUT", "/data/kept").body("x"));

@@ -94,7 +94,8 @@ pub enum Unexplained {
 }
 
 impl Identity {
-    /// A call that could be made. The group of a user is added where no groups are given.
+    /// A call that could be made, for the account `to`; `None` is the operator. The group of a user is added where no groups
+    /// are given and the user is one of `to`: a URN of another account is taken as it is.
     pub async fn asked(
         &self,
         identity: &str,
@@ -102,13 +103,14 @@ impl Identity {
         action: &str,
         resource: &str,
         facts: Facts,
+        to: Option<&AccountId>,
     ) -> Result<Asked, Unexplained> {
         let mut identities = vec![identity_urn(identity)?];
         for group in groups {
             identities.push(identity_urn(group)?);
         }
         if groups.is_empty()
-            && let Some(group) = self.group_of_urn(&identities[0]).await?
+            && let Some(group) = self.group_of_urn(&identities[0], to).await?
         {
             identities.push(group_urn(&group.account, &group.name));
         }
@@ -191,8 +193,9 @@ impl Identity {
     }
 
     /// Explains by contacts and groups as they are now, and by policies as they were at that time, in the way of
-    /// [`Identity::decide_for`]. Of the policies that decide, those of another account than `to` are not told; `None` is the
-    /// operator, who hears of all. `bucket`: what the bucket adds, where the resource is in the object store.
+    /// [`Identity::decide_for`]. Of the policies that decide, those of another account than `to` are not told, nor which of
+    /// its users are in a group of the role `ADMIN`; `None` is the operator, who hears of all. `bucket`: what the bucket
+    /// adds, where the resource is in the object store.
     pub async fn explain(
         &self,
         asked: &Asked,
@@ -221,7 +224,7 @@ impl Identity {
                 return Ok(Explanation::unbounded(&what));
             }
             for identity in &asked.identities {
-                if let Some(group) = self.group_of_urn(identity).await?
+                if let Some(group) = self.group_of_urn(identity, to).await?
                     && group.account == *account
                     && group.role == GroupRole::Admin.as_str()
                 {
@@ -231,6 +234,7 @@ impl Identity {
                 }
             }
         }
+        let untold = account.clone().filter(|account| kind.is_some() && to.is_some_and(|to| to != account));
         let of_project = self.explained_by(&owner, asked).await?;
         let contact = account.filter(|account| kind.is_some() && *account != owner);
         let (by, told) = match contact {
@@ -255,7 +259,14 @@ impl Identity {
                 }
             }
         };
-        Ok(told_to(to, &by, told))
+        let mut told = told_to(to, &by, told);
+        if let Some(account) = untold {
+            told.change.push(format!(
+                "users in a group of the role ADMIN of {account} may do all that it may, whatever policies say: who they \
+                 are is told to that account alone"
+            ));
+        }
+        Ok(told)
     }
 
     /// The contacts of the project that a call is about; `None`: it is about an account.
@@ -275,11 +286,15 @@ impl Identity {
         Ok(iam.explain(&question)?)
     }
 
-    /// The group that a URN names, or that the user is in now whom it names.
-    async fn group_of_urn(&self, urn: &str) -> Result<Option<Group>, Error> {
+    /// The group that a URN names, or that the user is in now whom it names. `to` hears of its own users and groups alone, or
+    /// it could find out who there is in another account; `None` is the operator.
+    async fn group_of_urn(&self, urn: &str, to: Option<&AccountId>) -> Result<Option<Group>, Error> {
         let Ok(urn) = Urn::parse(urn) else { return Ok(None) };
         let Some((account, name)) = urn.id().split_once('/') else { return Ok(None) };
-        let Ok(account) = account.parse() else { return Ok(None) };
+        let Ok(account) = account.parse::<AccountId>() else { return Ok(None) };
+        if to.is_some_and(|to| *to != account) {
+            return Ok(None);
+        }
         match (urn.kind(), urn.subtype()) {
             (UrnKind::Identity, "user") => match self.person(&account, name).await? {
                 Some(person) => self.group(&account, &person.group).await,
@@ -297,7 +312,6 @@ fn account_of(asked: &Asked) -> Option<AccountId> {
     urn.id().split('/').next()?.parse().ok()
 }
 
-/// Whether policies refuse, and not only allow nothing.
 /// Without policies of another account than the one that is told; `by`: whose policies decided. `to`: `None` is the operator.
 fn told_to(to: Option<&AccountId>, by: &AccountId, told: Explanation) -> Explanation {
     match to {
@@ -309,6 +323,7 @@ fn told_to(to: Option<&AccountId>, by: &AccountId, told: Explanation) -> Explana
     }
 }
 
+/// Whether policies refuse, and not only allow nothing.
 fn is_denied(told: &Explanation) -> bool {
     !told.allowed && !told.deciding.is_empty()
 }

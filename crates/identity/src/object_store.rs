@@ -131,6 +131,11 @@ impl Identity {
                        the project itself";
             return Ok(Explanation::unreachable(why.to_owned()));
         }
+        let of_another = || Ok(Explanation::unreachable("the identity is of another project".to_owned()));
+        // Before it is looked up: who there is in another project is not told.
+        if urn.id().split('/').next() != Some(place.project.as_str()) {
+            return of_another();
+        }
         let Some(mut caller) = self.grant_of_urn(&urn).await? else {
             return Err(Unexplained::NotKnownByUrn { urn: who.to_owned() });
         };
@@ -142,7 +147,7 @@ impl Identity {
         context.extend(address.as_deref().map(|address| ("aws:SourceIp", address)));
         let question = place.question(action, bucket, &context);
         let Some(words) = InWords::of(Some(&caller), &question, asked.facts.at) else {
-            return Ok(Explanation::unreachable("the identity is of another project".to_owned()));
+            return of_another();
         };
         let identities = [words.identity.as_str()];
         let says = iam.decide(&words.question(&identities)).map_err(Error::from)?;

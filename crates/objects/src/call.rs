@@ -1,12 +1,13 @@
 //! One call: whose key it is, whether it may, and the audit entry that it leaves.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use audit::{Actor, Decision, Entry};
-use http::{Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode};
+use ipnet::IpNet;
 use model::ProjectId;
 use s3s::{
     S3Error, S3Result,
@@ -28,7 +29,8 @@ use crate::{
 /// A call, and what is found out about it on its way.
 pub struct Call {
     pub ground: Arc<Ground>,
-    peer: SocketAddr,
+    source_ip: IpAddr,
+    secure: bool,
     via: Via,
     id: String,
     asked: String,
@@ -66,13 +68,23 @@ struct Asked {
 pub struct Session(pub Arc<Call>);
 
 impl Call {
-    /// A call that came from `peer`.
+    /// A call on a connection from `peer`, which may be a proxy that is believed.
     pub fn new<B>(ground: Arc<Ground>, peer: SocketAddr, via: Via, request: &Request<B>) -> Call {
+        // In front of a job's own listener there is no proxy: what stands in the headers there is the job's word.
+        let trusted: &[IpNet] = match via {
+            Via::Public => &ground.trusted_proxies,
+            Via::Sandbox(_) => &[],
+        };
+        let values = |name: &'static str| request.headers().get_all(name).iter().map(HeaderValue::as_bytes);
+        let source_ip = model::source_ip(peer.ip(), trusted, values("x-forwarded-for"));
+        let said = model::spoke_tls(peer.ip(), trusted, values("x-forwarded-proto"));
+        let secure = said.unwrap_or(via == Via::Public && ground.secure);
         let asked = format!("{} {}", request.method(), request.uri().path());
         let id = Uuid::now_v7().as_simple().to_string();
         Call {
             ground,
-            peer,
+            source_ip,
+            secure,
             via,
             id,
             asked,
@@ -104,9 +116,9 @@ impl Call {
         self.visited.set(project).map_err(|_| s3_error!(InvalidRequest, "a request is for one project"))
     }
 
-    /// Whether the connection is one of TLS.
+    /// Whether the client's connection is one of TLS.
     pub fn is_secure(&self) -> bool {
-        self.via == Via::Public && self.ground.secure
+        self.secure
     }
 
     /// Keeps the condition keys that the request gives. Once a call.
@@ -144,9 +156,9 @@ impl Call {
         }
     }
 
-    /// Where the call came from.
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
+    /// From where the client calls.
+    pub fn source_ip(&self) -> IpAddr {
+        self.source_ip
     }
 
     /// Which way it came.
@@ -229,7 +241,7 @@ impl Call {
 
     /// Who calls, as far as it is known.
     fn actor(&self) -> Actor {
-        let mut actor = Actor::anonymous(Some(self.peer.ip()));
+        let mut actor = Actor::anonymous(Some(self.source_ip));
         if let Some(grant) = self.grant() {
             actor.identity.clone_from(&grant.identity);
         }

@@ -177,7 +177,7 @@ impl Call {
         let version = wish.version.map(|version| version.to_string());
         let scene = self.scene().iter().chain(wish.more).chain(&tags);
         let mut context: Vec<(&str, &str)> = scene.map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        let (address, secure) = (self.peer().ip().to_string(), self.is_secure().to_string());
+        let (address, secure) = (self.source_ip().to_string(), self.is_secure().to_string());
         context.extend([
             ("aws:SourceIp", address.as_str()),
             ("aws:SecureTransport", secure.as_str()),
@@ -224,7 +224,7 @@ impl Call {
 
     /// Whether what is sent cannot be read on its way: by TLS, or because it does not leave the machine.
     pub fn is_private(&self) -> bool {
-        self.is_secure() || self.peer().ip().is_loopback() || matches!(self.via(), Via::Sandbox(_))
+        self.is_secure() || self.source_ip().is_loopback() || matches!(self.via(), Via::Sandbox(_))
     }
 
     /// Keeps a verdict for the audit log: the first that denied, else the last.

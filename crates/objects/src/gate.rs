@@ -17,6 +17,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use ipnet::IpNet;
 use model::Region;
 use prometheus_client::metrics::counter::Counter;
 use s3s::{
@@ -63,6 +64,8 @@ pub struct GateConfig {
     pub public_urls: Vec<String>,
     /// Whether connections on the listener for everybody are of TLS.
     pub secure: bool,
+    /// Proxies in front of that listener whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 pub(crate) struct Ground {
@@ -73,6 +76,7 @@ pub(crate) struct Ground {
     pub regions: Vec<Region>,
     pub public_urls: Vec<String>,
     pub secure: bool,
+    pub trusted_proxies: Vec<IpNet>,
     domains: Domains,
     config: Arc<StaticConfigProvider>,
     crowd: Crowd,
@@ -93,6 +97,7 @@ impl Gate {
             regions: config.regions,
             public_urls: config.public_urls,
             secure: config.secure,
+            trusted_proxies: config.trusted_proxies,
             domains: Domains::new(&config.domains),
             config: Arc::new(StaticConfigProvider::new(Arc::new(limits))),
             crowd: Crowd::new(),

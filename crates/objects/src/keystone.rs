@@ -68,7 +68,7 @@ async fn respond(call: &Arc<Call>, request: Request<Body>, url: &str) -> Result<
         ("auth/tokens", Method::DELETE) => {
             call.asks("keystone", "RevokeToken", (None, None), true);
             let subject = subject(call, &headers).await?;
-            let from = Some(call.peer().ip());
+            let from = Some(call.source_ip());
             call.ground.access.log_out(&subject.token, from).await.map_err(|cause| Fault::unavailable(&*cause))?;
             Ok(swift::empty(StatusCode::NO_CONTENT))
         }
@@ -230,7 +230,7 @@ async fn by_password(call: &Call, user: User) -> Result<LoggedIn, Fault> {
         (None, Some(_), None) => return Err(Fault::bad("Expecting to find domain in user.")),
         (None, None, _) => return Err(Fault::bad("Expecting to find id or name in user.")),
     };
-    let from = Some(call.peer().ip());
+    let from = Some(call.source_ip());
     call.ground.access.log_in(&name, &user.password, from).await.map_err(|refusal| match refusal {
         NotLoggedIn::Wrong => Fault::unauthorized(),
         NotLoggedIn::TryLater { seconds } => Fault::too_many(seconds),

@@ -4,7 +4,10 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 use objects::NewBucket;
 use support::{Stack, bucket, project, signed};
@@ -15,7 +18,11 @@ use tokio::{
 };
 
 async fn exchange(stack: &Stack, head: &str, body: &[u8]) -> String {
-    let mut stream = TcpStream::connect(stack.public).await.unwrap();
+    exchange_at(stack.public, head, body).await
+}
+
+async fn exchange_at(address: SocketAddr, head: &str, body: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(body).await.unwrap();
     let mut answer = Vec::new();
@@ -125,6 +132,91 @@ async fn one_who_tries_too_many_passwords_is_told_when_to_try_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_is_where_a_believed_proxy_says_and_nobody_else() {
+    let (client, peer) = ("203.0.113.9", "127.0.0.1");
+    let two_proxies = format!("x-forwarded-for: 198.51.100.1, {client}\r\nx-forwarded-for: {peer}\r\n");
+    let cases = [
+        (format!("x-forwarded-for: {client}\r\n"), client),
+        (two_proxies, client),
+        (format!("x-forwarded-for: {client}, nonsense\r\n"), peer),
+        (String::new(), peer),
+    ];
+    for (proxies, is_believed) in [("127.0.0.0/8", true), ("10.0.0.0/8", false)] {
+        let stack = Stack::behind(&[proxies]).await;
+        for (said, expected) in &cases {
+            for (listener, expected) in
+                [(stack.public, if is_believed { *expected } else { peer }), (stack.sandbox, peer)]
+            {
+                let request = format!("GET /data/key HTTP/1.1\r\nhost: x\r\n{said}connection: close\r\n\r\n");
+                let answer = exchange_at(listener, &request, b"").await;
+                assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+                let last = stack.audit.list(&query()).await.unwrap().remove(0);
+                assert_eq!(last.source_ip.as_deref(), Some(expected), "{proxies} {said} {}", last.detail);
+            }
+            let body = r#"{"auth": {"identity": {"methods": ["password"], "password": {"user": {"id": "x", "password": "y"}}}}}"#;
+            let head = format!("POST /v3/auth/tokens HTTP/1.1\r\nhost: x\r\n{said}connection: close\r\n");
+            let head = format!("{head}content-length: {}\r\n\r\n", body.len());
+            let answer = exchange(&stack, &head, body.as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+            let tried = if is_believed { *expected } else { peer };
+            assert_eq!(stack.access.tries(), [Some(tried.parse::<IpAddr>().unwrap())], "{proxies} {said}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_see_the_address_and_the_scheme_that_a_believed_proxy_says() {
+    for (proxies, is_believed) in [("127.0.0.1/32", true), ("10.0.0.0/8", false)] {
+        let stack = Stack::behind(&[proxies]).await;
+        stack.store.create_bucket(&project('a'), &bucket("data"), NewBucket::default()).await.unwrap();
+        let close = "connection: close\r\n";
+        exchange(&stack, &head(&stack, "PUT", "key", &format!("{close}content-length: 2\r\n")), b"ok").await;
+        let base = format!("http://{}", stack.public);
+        let hour = Duration::from_secs(3600);
+        let url = objects::presign("far-a", "secret of far-a", "GRA", &base, "GET", "data", "key", hour);
+        let (path, there) = (&url[base.len()..], "x-forwarded-for: 203.0.113.9\r\n");
+        for (said, may) in [
+            (format!("{there}x-forwarded-proto: https\r\n"), is_believed),
+            (format!("{there}x-forwarded-proto: https, http\r\n"), false),
+            (format!("{there}x-forwarded-proto: http\r\n"), false),
+            (there.to_owned(), false),
+            ("x-forwarded-for: 203.0.113.8\r\nx-forwarded-proto: https\r\n".to_owned(), false),
+            (String::new(), false),
+        ] {
+            let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n{said}{close}\r\n", stack.public);
+            let answer = exchange(&stack, &request, b"").await;
+            let status = if may { "HTTP/1.1 200 " } else { "HTTP/1.1 403 " };
+            assert!(answer.starts_with(status), "{proxies} {said} {answer}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_customers_key_is_refused_that_came_to_a_proxy_in_clear() {
+    use rusty_s3::S3Action as _;
+
+    let stack = Stack::behind(&["127.0.0.1/32"]).await;
+    stack.store.create_bucket(&project('a'), &bucket("data"), NewBucket::default()).await.unwrap();
+    let base = format!("http://{}", stack.public);
+    let place = rusty_s3::Bucket::new(base.parse().unwrap(), rusty_s3::UrlStyle::Path, "data", "GRA").unwrap();
+    let credentials = rusty_s3::Credentials::new("project-a", "secret of project-a");
+    let mut put = place.put_object(Some(&credentials), "key");
+    let mut headers = String::new();
+    for (name, value) in ZEROS {
+        put.headers_mut().insert(name, value);
+        headers.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let url = String::from(put.sign(Duration::from_secs(3600)));
+    for (scheme, status) in [("https", "HTTP/1.1 200 "), ("http", "HTTP/1.1 400 ")] {
+        let said = format!("x-forwarded-for: 203.0.113.9\r\nx-forwarded-proto: {scheme}\r\n");
+        let request = format!("PUT {} HTTP/1.1\r\nhost: {}\r\n{headers}{said}", &url[base.len()..], stack.public);
+        let request = format!("{request}connection: close\r\ncontent-length: 2\r\n\r\n");
+        let answer = exchange(&stack, &request, b"ok").await;
+        assert!(answer.starts_with(status), "{scheme}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_stalls_is_answered_and_let_go() {
     let stack = Stack::start().await;
     stack.store.create_bucket(&project('a'), &bucket("data"), NewBucket::default()).await.unwrap();
@@ -218,6 +310,13 @@ async fn newest(stack: &Stack, action: &str, decision: &str) -> audit::Row {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// A customer's key of 32 zeros, with its MD5.
+const ZEROS: [(&str, &str); 3] = [
+    ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
+    ("x-amz-server-side-encryption-customer-key", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+    ("x-amz-server-side-encryption-customer-key-md5", "cLyPS3KoaSFGi/joRB3OUQ=="),
+];
 
 fn query() -> audit::Query {
     audit::Query { limit: 5, ..audit::Query::default() }

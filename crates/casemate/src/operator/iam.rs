@@ -90,7 +90,7 @@ async fn ask(office: &Office, args: &ExplainArgs) -> Result<Asked, Unexplained> 
         None => {
             let facts = Facts { at: args.at.unwrap_or_else(Timestamp::now), source_ip: args.source_ip };
             let (who, action, resource) = (given(&args.identity), given(&args.action), given(&args.resource));
-            office.identity.asked(&who, &args.group, &action, &resource, facts).await
+            office.identity.asked(&who, &args.group, &action, &resource, facts, None).await
         }
     }
 }

@@ -52,6 +52,15 @@ impl Stack {
         Stack { own: Some(own), ..stack }
     }
 
+    /// The same, with proxies at these blocks of addresses that are believed.
+    pub async fn behind(proxies: &[&str]) -> Stack {
+        let own = tempfile::tempdir().unwrap();
+        let proxies = proxies.iter().map(|block| block.parse().unwrap()).collect();
+        let stack = Stack::over(own.path(), proxies).await;
+        stack.hand_over();
+        Stack { own: Some(own), ..stack }
+    }
+
     /// In a directory that may have been used before, and stays.
     pub async fn start_in(dir: &Path) -> Stack {
         let stack = Stack::without_hand_over(dir).await;
@@ -61,6 +70,10 @@ impl Stack {
 
     /// The same, whose audit log does not get yet what was kept with changes.
     pub async fn without_hand_over(dir: &Path) -> Stack {
+        Stack::over(dir, Vec::new()).await
+    }
+
+    async fn over(dir: &Path, trusted_proxies: Vec<ipnet::IpNet>) -> Stack {
         let dir = dir.to_owned();
         let keys = Arc::new(open_keys(&dir.join("keys")));
         let store = Store::open(&dir.join("objects"), keys).await.unwrap();
@@ -71,6 +84,7 @@ impl Stack {
             regions: ["GRA", "SBG"].map(|region| region.parse().unwrap()).to_vec(),
             public_urls: Vec::new(),
             secure: false,
+            trusted_proxies,
         };
         let access = Arc::<Table>::default();
         let gate = Gate::new(store.clone(), Arc::clone(&access) as Arc<dyn Access>, audit.clone(), config);
@@ -141,6 +155,8 @@ pub struct Table {
     ended: Mutex<Vec<String>>,
     /// The identities of grants that were used.
     used: Mutex<Vec<String>>,
+    /// From where passwords were tried.
+    tried: Mutex<Vec<Option<IpAddr>>>,
 }
 
 #[async_trait::async_trait]
@@ -152,7 +168,7 @@ impl Access for Table {
             "job-1" => (project('a'), Scope::Job(sandbox(1))),
             "job-2" => (project('a'), Scope::Job(sandbox(2))),
             "platform-1" => (project('a'), Scope::Platform(sandbox(1))),
-            "user-a" | "reader-a" => (project('a'), Scope::Project),
+            "user-a" | "reader-a" | "far-a" => (project('a'), Scope::Project),
             "temporary-a" | "temporary-b" => (project(access_key.chars().last().unwrap()), Scope::Project),
             "broken" => return Err("the database is away".into()),
             _ => return Ok(None),
@@ -178,7 +194,8 @@ impl Access for Table {
         Ok(self.describe(token).await?.map(|found| found.grant))
     }
 
-    async fn log_in(&self, user: &str, password: &str, _: Option<IpAddr>) -> Result<LoggedIn, NotLoggedIn> {
+    async fn log_in(&self, user: &str, password: &str, from: Option<IpAddr>) -> Result<LoggedIn, NotLoggedIn> {
+        self.tried.lock().unwrap().push(from);
         if user == "hurried" {
             return Err(NotLoggedIn::TryLater { seconds: 7 });
         }
@@ -225,7 +242,7 @@ impl Access for Table {
     }
 }
 
-/// The policies of users: one may nothing by itself, one reads what is open.
+/// The policies of users: one may nothing by itself, one reads what is open, one is bound to an address and to TLS.
 fn policy_of(access_key: &str) -> Option<&'static str> {
     match access_key {
         "user-a" => Some(r#"{"Statement": []}"#),
@@ -239,11 +256,20 @@ fn policy_of(access_key: &str) -> Option<&'static str> {
                 {"Effect": "Allow", "Action": ["s3:PutObject", "s3:DeleteObject"], "Resource": "arn:aws:s3:::data/own/*"}
             ]}"#,
         ),
+        "far-a" => Some(
+            r#"{"Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::data/*",
+                "Condition": {"StringEquals": {"aws:SourceIp": "203.0.113.9", "aws:SecureTransport": "true"}}}]}"#,
+        ),
         _ => None,
     }
 }
 
 impl Table {
+    /// From where passwords were tried since this was asked last.
+    pub fn tries(&self) -> Vec<Option<IpAddr>> {
+        std::mem::take(&mut self.tried.lock().unwrap())
+    }
+
     /// The identities of grants that were used since this was asked last.
     pub fn uses(&self) -> Vec<String> {
         std::mem::take(&mut self.used.lock().unwrap())
