@@ -120,7 +120,7 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
     }
     let mut heads = db::jobs::heads(&jobs.parts.db, record::now()).await?;
     heads.retain(|head| !jobs.aside.holds(&head.project));
-    let choice = turns.choose(&heads, &used, room);
+    let choice = turns.choose(&heads, &used, room, begun);
     jobs.metrics.chosen(begun.elapsed());
     match choice {
         Choice::Wait => Ok(Step::Nothing),
@@ -169,13 +169,13 @@ async fn make_attempt(
     used: &Usage,
     room: &Quota,
 ) -> Result<Option<SandboxId>, Error> {
-    jobs.warm.job_begins();
     let begun = record::attempt_made(jobs, job.id, &job.project).await?;
-    if begun.is_some()
-        && let Err(cause) = jobs.warm.make_room(jobs, used, &job.asked, room).await
-    {
-        // The attempt stands. What did not go yet goes later.
-        tracing::warn!(cause = %watch::chain(&cause), "a runtime that waits still stands");
+    if begun.is_some() {
+        jobs.warm.job_begins();
+        if let Err(cause) = jobs.warm.make_room(jobs, used, &job.asked, room).await {
+            // The attempt stands. What did not go yet goes later.
+            tracing::warn!(cause = %watch::chain(&cause), "a runtime that waits still stands");
+        }
     }
     Ok(begun)
 }
@@ -194,7 +194,8 @@ impl Aside {
         until.contains_key(project)
     }
 
-    fn put(&self, project: &ProjectId) {
+    /// Its key could not be opened in this moment.
+    pub(crate) fn put(&self, project: &ProjectId) {
         let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         until.insert(project.clone(), Instant::now() + LOOK_AGAIN);
     }
