@@ -139,6 +139,8 @@ const MOST_PASSED: u32 = 16 * 5 + 5 * 5;
 const MOST_PASSED_BESIDE_STREAMS: u32 = 6 * MOST_PASSED;
 /// Room is kept for an hour at the most while nothing ends.
 const LONGEST_IDLE: Duration = Duration::from_secs(2 * 3600);
+/// How far the clock goes at a time that does not jump.
+const QUANTUM: Duration = Duration::from_secs(300);
 /// Of 24 cores, two jobs without end of such a size leave room for one more.
 const MOST_CORES_BESIDE_STREAMS: u32 = 8;
 
@@ -198,7 +200,7 @@ impl World {
     fn time_passes(&mut self, calm: bool) {
         self.clock += 1 + self.dice.below(if calm { 600 } else { 30 });
         if self.shims.iter().all(|(id, shim)| *shim == Shim::Runs && self.jobs[&id.job].endless) {
-            self.uptime += Duration::from_secs(600);
+            self.uptime += QUANTUM;
         }
     }
 
@@ -641,7 +643,7 @@ fn what_fits_beside_jobs_without_end_starts_whatever_large_job_waits_for_them() 
             Err(why) => panic!("{why}"),
         }
     }
-    assert!(longest >= Duration::from_secs(600), "no room was kept in vain: {longest:?}");
+    assert!(longest >= QUANTUM, "no room was kept in vain: {longest:?}");
 }
 
 #[test]

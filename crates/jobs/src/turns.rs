@@ -45,6 +45,11 @@ impl Passed {
     fn rounds(self) -> u32 {
         self.in_vain.saturating_add(1).min(MOST_ROUNDS)
     }
+
+    /// Whether room is to be kept for it.
+    fn is_enough(self) -> bool {
+        self.times >= PATIENCE * self.rounds()
+    }
 }
 
 /// Room that is kept: nothing starts.
@@ -86,23 +91,18 @@ impl Turns {
             turned.filter(move |job| job.quota.allows(&of(&job.project), &job.asked))
         };
         let fits = |job: &&Waiting| room.allows(&total, &job.asked);
-        let passed = |job: &Waiting, all: &HashMap<JobId, Passed>| all.get(&job.id).copied().unwrap_or_default();
-        let is_due = |job: &&Waiting| {
-            let passed = passed(job, &self.passed_over);
-            passed.times >= PATIENCE * passed.rounds()
-        };
-        let due: Vec<&Waiting> = in_turn().filter(is_due).collect();
+        let due: Vec<&Waiting> = in_turn().filter(|job| self.passed(job.id).is_enough()).collect();
         let chosen = match due.first().copied() {
             None => in_turn().find(fits),
             Some(job) if fits(&job) => Some(job),
             Some(job) => {
                 let since = self.kept.filter(|kept| kept.used == total).map_or(now, |kept| kept.since);
                 self.kept = Some(Kept { used: total, since });
-                if now.duration_since(since) < KEPT * passed(job, &self.passed_over).rounds() {
+                if now.duration_since(since) < KEPT * self.passed(job.id).rounds() {
                     return Choice::Wait;
                 }
                 for job in due.iter().filter(|job| !fits(job)) {
-                    let in_vain = passed(job, &self.passed_over).in_vain.saturating_add(1);
+                    let in_vain = self.passed(job.id).in_vain.saturating_add(1);
                     self.passed_over.insert(job.id, Passed { times: 0, in_vain });
                 }
                 due.into_iter().find(fits).or_else(|| in_turn().find(fits))
@@ -115,6 +115,10 @@ impl Turns {
         }
         self.last = Some(chosen.project.clone());
         Choice::Start(chosen)
+    }
+
+    fn passed(&self, job: JobId) -> Passed {
+        self.passed_over.get(&job).copied().unwrap_or_default()
     }
 }
 
