@@ -83,7 +83,7 @@ async fn submit_and_decide(db: &Db, project: &ProjectId, now: Timestamp) {
     assert_eq!(db::jobs::heads(db, now).await.expect("read").len(), 1);
     db::jobs::next_not_before(db, now).await.expect("read");
     db::jobs::waiting_since(db, now, 100).await.expect("read");
-    db::jobs::is_held(db, next.id).await.expect("read");
+    assert_eq!(db::jobs::holder(db, next.id).await.expect("read"), Some(job.id));
     let ahead = db::jobs::ahead(db, project, job.id).await.expect("read");
     assert_eq!((ahead.before, ahead.of_all), (0, model::Usage::default()));
 

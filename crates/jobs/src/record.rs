@@ -185,12 +185,12 @@ async fn attempt_over(
     Ok(())
 }
 
-/// A job that waits can never start; it ends.
-pub(crate) async fn refused(jobs: &Inner, id: JobId, why: String) -> Result<(), Error> {
+/// A job that waits will not start; it ends.
+pub(crate) async fn refused(jobs: &Inner, id: JobId, reason: EndReason) -> Result<(), Error> {
     let mut tx = jobs.parts.db.begin().await?;
     let found = rows::find_in(&mut tx, id).await?;
     let Some(mut job) = found.filter(|job| job.status == JobStatus::Pending) else { return Ok(()) };
-    advance(jobs, &mut job, &LifeEvent::Refused { why }, now())?;
+    advance(jobs, &mut job, &LifeEvent::Refused { reason }, now())?;
     write(jobs, tx, &job, JobStatus::Pending, Actor::system()).await
 }
 
@@ -205,7 +205,8 @@ pub(crate) async fn withdrawn(jobs: &Inner, id: JobId) -> Result<(), Error> {
 }
 
 fn withdrawn_by(withdrawal: &Withdrawal) -> LifeEvent {
-    LifeEvent::Withdrawn { why: format!("Spark {}: {}", withdrawal.version, withdrawal.reason) }
+    let detail = format!("Spark {}: {}", withdrawal.version, withdrawal.reason);
+    LifeEvent::Refused { reason: EndReason::Withdrawn { detail } }
 }
 
 /// A caller asks a job to stop. What is to be done then; nothing where it was asked before or has ended.
@@ -282,11 +283,9 @@ fn cause(event: &LifeEvent) -> Option<EndReason> {
     match event {
         LifeEvent::AttemptEnded { reason, .. } => Some(reason.clone()),
         LifeEvent::AttemptVoided { why, .. } => Some(EndReason::Platform { detail: why.clone() }),
-        LifeEvent::RoomGiven
-        | LifeEvent::DriverStarted { .. }
-        | LifeEvent::StopAsked
-        | LifeEvent::Refused { .. }
-        | LifeEvent::Withdrawn { .. } => None,
+        LifeEvent::RoomGiven | LifeEvent::DriverStarted { .. } | LifeEvent::StopAsked | LifeEvent::Refused { .. } => {
+            None
+        }
     }
 }
 
@@ -330,8 +329,8 @@ async fn settle_followers(jobs: &Inner, tx: &mut Tx, ended: &Job) -> Result<(), 
                 continue;
             }
             let from = job.status;
-            let why = format!("job {id} is {status}, and was to be {} before this one", after.ended.as_str());
-            advance(jobs, &mut job, &LifeEvent::Refused { why }, now())?;
+            let detail = format!("job {id} is {status}, and was to be {} before this one", after.ended.as_str());
+            advance(jobs, &mut job, &LifeEvent::Refused { reason: EndReason::CannotStart { detail } }, now())?;
             rows::update(tx, &job).await?;
             jobs.parts.audit.record_in(tx, &entry(&job, Some(from), Actor::system())).await?;
             settled.push((job.id, job.status));

@@ -7,14 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use model::{LONGEST_WAIT, ProjectId, Quota, SandboxId, Usage};
+use model::{EndReason, LONGEST_WAIT, ProjectId, Quota, SandboxId, Usage};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error, Inner, record,
     turns::{self, Choice, Turns},
-    versions, watch,
+    versions, waiting, watch,
 };
 
 /// Schedules and owns the tasks that watch over attempts, until `stop`.
@@ -135,7 +135,8 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
                     )
                 })
                 .collect();
-            record::refused(jobs, job.id, short.join("; ")).await?;
+            // It was smaller than the machine when it was accepted.
+            record::refused(jobs, job.id, EndReason::NotStarted { detail: short.join("; ") }).await?;
             Ok(Step::Changed)
         }
         Choice::Start(job) => match make_attempt(jobs, job, &total, room).await {
@@ -148,7 +149,8 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
             Ok(None) => Ok(Step::Changed),
             Err(Error::Keys(cause @ keys::Error::Missing { .. })) => {
                 tracing::error!(job = %job.id, cause = %watch::chain(&cause), "a job cannot have a log");
-                record::refused(jobs, job.id, "the key of its project is not there".to_owned()).await?;
+                let detail = "the key of its project is not there".to_owned();
+                record::refused(jobs, job.id, EndReason::NotStarted { detail }).await?;
                 Ok(Step::Changed)
             }
             // That passes, or the operator puts the right key there: the job waits for it, and the others do not.
@@ -205,8 +207,9 @@ impl Aside {
 async fn give_up(jobs: &Inner) -> Result<(), Error> {
     let Ok(before) = record::now().checked_sub(LONGEST_WAIT) else { return Ok(()) };
     for id in db::jobs::waiting_since(&jobs.parts.db, before, BATCH).await? {
-        let days = LONGEST_WAIT.as_secs() / 86_400;
-        record::refused(jobs, id, format!("it has waited for {days} days")).await?;
+        if let Some(job) = db::jobs::find(&jobs.parts.db, id).await? {
+            record::refused(jobs, id, waiting::too_long(jobs, &job).await?).await?;
+        }
     }
     Ok(())
 }
