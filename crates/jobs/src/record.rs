@@ -318,14 +318,20 @@ async fn write_as(jobs: &Inner, tx: &mut Tx, job: &Job, from: JobStatus, entry: 
 }
 
 /// Lets those run that wait for the end of a job, or ends them where it ended in another way than they need; then those
-/// that wait for these.
+/// that wait for these. One of a schedule runs only once no job of an earlier time is left: this one may have ended before
+/// the one that it waited for itself, or beside another one.
 async fn settle_followers(jobs: &Inner, tx: &mut Tx, ended: &Job) -> Result<(), Error> {
     let mut settled = vec![(ended.id, ended.status)];
     while let Some((id, status)) = settled.pop() {
         for mut job in rows::followers(tx, id).await? {
             let Some(after) = job.spec.after else { continue };
+            let may_run = after.ended.holds(status) == Some(true);
+            if may_run && let Some(earlier) = db::schedules::earlier_open_job(tx, job.id).await? {
+                rows::wait_for(tx, job.id, earlier).await?;
+                continue;
+            }
             rows::release(tx, job.id, now()).await?;
-            if after.ended.holds(status) == Some(true) {
+            if may_run {
                 continue;
             }
             let from = job.status;

@@ -801,6 +801,46 @@ async fn an_attempt_whose_engine_is_not_there_any_more_is_lost_by_the_platform()
 }
 
 #[tokio::test]
+async fn a_job_of_a_schedule_that_waits_starts_once_no_job_of_an_earlier_time_is_left() {
+    let service = Service::start().await;
+    let (by, now) = (Actor::system(), jiff::Timestamp::now());
+    let account = "ab1234-casemate".parse().expect("an account");
+    let owner = Principal { account, urn: "the account".to_owned(), person: None };
+    let schedules = service.jobs.schedules();
+    let minute = jiff::SignedDuration::from_mins(1);
+    let db = Db::open(&service.dir.path().join("casemate.sqlite")).await.expect("database");
+    // The policy of the first two times, and of the third.
+    for (before, then) in [("queue", "queue"), ("allow", "queue")] {
+        let asked = jobs::ScheduleRequest {
+            name: Some(format!("{before}, then {then}")),
+            cron: Some("* * * * *".to_owned()),
+            overlap: Some(before.to_owned()),
+            job: Some(request("each", &[])),
+            ..jobs::ScheduleRequest::default()
+        };
+        let made = schedules.create(&service.ours, &asked, &owner, None, &by, now).await.expect("a schedule");
+        let first = made.next_run.expect("a time");
+        let comes = async |time| {
+            schedules.come_due(time).await.expect("done");
+            service.jobs.ids(&service.ours, &[]).await.expect("ids")[0]
+        };
+        let (one, two) = (comes(first).await, comes(first + minute).await);
+        let change = jobs::ScheduleRequest { overlap: Some(then.to_owned()), ..jobs::ScheduleRequest::default() };
+        schedules.change(&service.ours, made.id, &change, Some(&owner), &by, now).await.expect("changed");
+        let last = comes(first + minute * 2).await;
+        assert_eq!(db::jobs::holder(&db, last).await.expect("read"), Some(two), "{before}, then {then}");
+        service.jobs.cancel(&service.ours, two, &by).await.expect("cancelled");
+        assert_eq!(db::jobs::holder(&db, last).await.expect("read"), Some(one), "{before}, then {then}");
+        let waits = service.jobs.find(&service.ours, last).await.expect("read").expect("there");
+        let reason = service.jobs.standing(&waits).await.expect("standing").reason;
+        assert_eq!(reason, Some(format!("it waits for job {one} to be ended")));
+        service.jobs.cancel(&service.ours, one, &by).await.expect("cancelled");
+        assert_eq!(db::jobs::holder(&db, last).await.expect("read"), None, "{before}, then {then}");
+        assert_eq!(service.job(&waits).await.status, JobStatus::Pending);
+    }
+}
+
+#[tokio::test]
 async fn a_restart_keeps_every_job() {
     let service = Service::start().await;
     let waiting = service.submit(&service.ours, "waiting").await;
