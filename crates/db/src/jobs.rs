@@ -408,13 +408,13 @@ pub async fn held(tx: &mut Tx, project: &ProjectId) -> Result<u64, Error> {
     number("jobs", row.try_get("total")?)
 }
 
-/// Whether a job waits for the end of another one.
-pub async fn is_held(db: &Db, id: JobId) -> Result<bool, Error> {
-    let row = sqlx::query("SELECT 1 FROM jobs WHERE id = ? AND after IS NOT NULL AND status = 'PENDING'")
+/// The job whose end a job waits for, if it does.
+pub async fn holder(db: &Db, id: JobId) -> Result<Option<JobId>, Error> {
+    let row = sqlx::query("SELECT after FROM jobs WHERE id = ? AND after IS NOT NULL AND status = 'PENDING'")
         .bind(id.to_string())
         .fetch_optional(db.readers())
         .await?;
-    Ok(row.is_some())
+    row.map(|row| parse("jobs.after", row.try_get("after")?)).transpose()
 }
 
 /// What a waiting job of a project waits behind.

@@ -237,6 +237,20 @@ pub async fn open_jobs(tx: &mut Tx, id: ScheduleId, limit: u32) -> Result<Vec<Jo
     rows.iter().map(|row| parse("jobs.id", row.try_get("id")?)).collect()
 }
 
+/// The job of the newest earlier time of a job's schedule that has not ended; `None` also where a job is of no schedule.
+pub async fn earlier_open_job(tx: &mut Tx, job: JobId) -> Result<Option<JobId>, Error> {
+    let row = sqlx::query(
+        "SELECT jobs.id FROM schedule_runs AS ours
+         JOIN schedule_runs AS earlier ON earlier.schedule = ours.schedule AND earlier.nominal < ours.nominal
+         JOIN jobs ON jobs.id = earlier.job
+         WHERE ours.job = ? AND jobs.ended IS NULL ORDER BY earlier.nominal DESC LIMIT 1",
+    )
+    .bind(job.to_string())
+    .fetch_optional(tx.connection())
+    .await?;
+    row.map(|row| parse("jobs.id", row.try_get("id")?)).transpose()
+}
+
 /// What came of the times of a schedule, newest first, at most `limit`.
 pub async fn runs(db: &Db, id: ScheduleId, limit: u32) -> Result<Vec<ScheduleRun>, Error> {
     let rows = sqlx::query(

@@ -83,7 +83,7 @@ async fn submit_and_decide(db: &Db, project: &ProjectId, now: Timestamp) {
     assert_eq!(db::jobs::heads(db, now).await.expect("read").len(), 1);
     db::jobs::next_not_before(db, now).await.expect("read");
     db::jobs::waiting_since(db, now, 100).await.expect("read");
-    db::jobs::is_held(db, next.id).await.expect("read");
+    assert_eq!(db::jobs::holder(db, next.id).await.expect("read"), Some(job.id));
     let ahead = db::jobs::ahead(db, project, job.id).await.expect("read");
     assert_eq!((ahead.before, ahead.of_all), (0, model::Usage::default()));
 
@@ -97,6 +97,7 @@ async fn submit_and_decide(db: &Db, project: &ProjectId, now: Timestamp) {
     db::jobs::attempt_closed(&mut tx, id, now).await.expect("closed");
     db::jobs::update(&mut tx, &job).await.expect("written");
     assert_eq!(db::jobs::followers(&mut tx, job.id).await.expect("read").len(), 1);
+    assert_eq!(db::schedules::earlier_open_job(&mut tx, next.id).await.expect("read"), None, "of no schedule");
     db::jobs::release(&mut tx, next.id, now).await.expect("released");
     tx.commit().await.expect("committed");
     db::jobs::find(db, job.id).await.expect("read");

@@ -99,6 +99,7 @@ impl Metrics {
                     EndReason::OutOfDisk { .. } => "out_of_disk",
                     EndReason::CannotStart { .. } => "cannot_start",
                     EndReason::Withdrawn { .. } => "withdrawn",
+                    EndReason::NotStarted { .. } => "not_started",
                     EndReason::Cancelled | EndReason::TtlPassed | EndReason::Platform { .. } => "platform",
                 };
                 let fault = match reason.blame() {

@@ -33,7 +33,7 @@ impl Quotas {
     }
 
     /// Changes the quota of a project by `change`, and gives it as it is then. Jobs that run go on; those that wait and
-    /// can never start by it end with this reason. [`Error::NoProject`] where there is no such project.
+    /// are larger than all of it wait for another one. [`Error::NoProject`] where there is no such project.
     pub async fn change(
         &self,
         project: &ProjectId,

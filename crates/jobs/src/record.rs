@@ -185,12 +185,12 @@ async fn attempt_over(
     Ok(())
 }
 
-/// A job that waits can never start; it ends.
-pub(crate) async fn refused(jobs: &Inner, id: JobId, why: String) -> Result<(), Error> {
+/// A job that waits will not start; it ends.
+pub(crate) async fn refused(jobs: &Inner, id: JobId, reason: EndReason) -> Result<(), Error> {
     let mut tx = jobs.parts.db.begin().await?;
     let found = rows::find_in(&mut tx, id).await?;
     let Some(mut job) = found.filter(|job| job.status == JobStatus::Pending) else { return Ok(()) };
-    advance(jobs, &mut job, &LifeEvent::Refused { why }, now())?;
+    advance(jobs, &mut job, &LifeEvent::Refused { reason }, now())?;
     write(jobs, tx, &job, JobStatus::Pending, Actor::system()).await
 }
 
@@ -205,7 +205,8 @@ pub(crate) async fn withdrawn(jobs: &Inner, id: JobId) -> Result<(), Error> {
 }
 
 fn withdrawn_by(withdrawal: &Withdrawal) -> LifeEvent {
-    LifeEvent::Withdrawn { why: format!("Spark {}: {}", withdrawal.version, withdrawal.reason) }
+    let detail = format!("Spark {}: {}", withdrawal.version, withdrawal.reason);
+    LifeEvent::Refused { reason: EndReason::Withdrawn { detail } }
 }
 
 /// A caller asks a job to stop. What is to be done then; nothing where it was asked before or has ended.
@@ -282,11 +283,9 @@ fn cause(event: &LifeEvent) -> Option<EndReason> {
     match event {
         LifeEvent::AttemptEnded { reason, .. } => Some(reason.clone()),
         LifeEvent::AttemptVoided { why, .. } => Some(EndReason::Platform { detail: why.clone() }),
-        LifeEvent::RoomGiven
-        | LifeEvent::DriverStarted { .. }
-        | LifeEvent::StopAsked
-        | LifeEvent::Refused { .. }
-        | LifeEvent::Withdrawn { .. } => None,
+        LifeEvent::RoomGiven | LifeEvent::DriverStarted { .. } | LifeEvent::StopAsked | LifeEvent::Refused { .. } => {
+            None
+        }
     }
 }
 
@@ -319,19 +318,25 @@ async fn write_as(jobs: &Inner, tx: &mut Tx, job: &Job, from: JobStatus, entry: 
 }
 
 /// Lets those run that wait for the end of a job, or ends them where it ended in another way than they need; then those
-/// that wait for these.
+/// that wait for these. One of a schedule runs only once no job of an earlier time is left: this one may have ended before
+/// the one that it waited for itself, or beside another one.
 async fn settle_followers(jobs: &Inner, tx: &mut Tx, ended: &Job) -> Result<(), Error> {
     let mut settled = vec![(ended.id, ended.status)];
     while let Some((id, status)) = settled.pop() {
         for mut job in rows::followers(tx, id).await? {
             let Some(after) = job.spec.after else { continue };
+            let may_run = after.ended.holds(status) == Some(true);
+            if may_run && let Some(earlier) = db::schedules::earlier_open_job(tx, job.id).await? {
+                rows::wait_for(tx, job.id, earlier).await?;
+                continue;
+            }
             rows::release(tx, job.id, now()).await?;
-            if after.ended.holds(status) == Some(true) {
+            if may_run {
                 continue;
             }
             let from = job.status;
-            let why = format!("job {id} is {status}, and was to be {} before this one", after.ended.as_str());
-            advance(jobs, &mut job, &LifeEvent::Refused { why }, now())?;
+            let detail = format!("job {id} is {status}, and was to be {} before this one", after.ended.as_str());
+            advance(jobs, &mut job, &LifeEvent::Refused { reason: EndReason::CannotStart { detail } }, now())?;
             rows::update(tx, &job).await?;
             jobs.parts.audit.record_in(tx, &entry(&job, Some(from), Actor::system())).await?;
             settled.push((job.id, job.status));

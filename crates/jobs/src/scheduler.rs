@@ -7,14 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use model::{LONGEST_WAIT, ProjectId, Quota, SandboxId, Usage};
+use model::{EndReason, LONGEST_WAIT, ProjectId, Quota, SandboxId, Usage};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error, Inner, record,
     turns::{self, Choice, Turns},
-    versions, watch,
+    versions, waiting, watch,
 };
 
 /// Schedules and owns the tasks that watch over attempts, until `stop`.
@@ -120,7 +120,7 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
     }
     let mut heads = db::jobs::heads(&jobs.parts.db, record::now()).await?;
     heads.retain(|head| !jobs.aside.holds(&head.project));
-    let choice = turns.choose(&heads, &used, room);
+    let choice = turns.choose(&heads, &used, room, begun);
     jobs.metrics.chosen(begun.elapsed());
     match choice {
         Choice::Wait => Ok(Step::Nothing),
@@ -135,7 +135,8 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
                     )
                 })
                 .collect();
-            record::refused(jobs, job.id, short.join("; ")).await?;
+            // It was smaller than the machine when it was accepted.
+            record::refused(jobs, job.id, EndReason::NotStarted { detail: short.join("; ") }).await?;
             Ok(Step::Changed)
         }
         Choice::Start(job) => match make_attempt(jobs, job, &total, room).await {
@@ -148,7 +149,8 @@ async fn start_one(jobs: &Inner, room: &Quota, turns: &mut Turns) -> Result<Step
             Ok(None) => Ok(Step::Changed),
             Err(Error::Keys(cause @ keys::Error::Missing { .. })) => {
                 tracing::error!(job = %job.id, cause = %watch::chain(&cause), "a job cannot have a log");
-                record::refused(jobs, job.id, "the key of its project is not there".to_owned()).await?;
+                let detail = "the key of its project is not there".to_owned();
+                record::refused(jobs, job.id, EndReason::NotStarted { detail }).await?;
                 Ok(Step::Changed)
             }
             // That passes, or the operator puts the right key there: the job waits for it, and the others do not.
@@ -169,13 +171,13 @@ async fn make_attempt(
     used: &Usage,
     room: &Quota,
 ) -> Result<Option<SandboxId>, Error> {
-    jobs.warm.job_begins();
     let begun = record::attempt_made(jobs, job.id, &job.project).await?;
-    if begun.is_some()
-        && let Err(cause) = jobs.warm.make_room(jobs, used, &job.asked, room).await
-    {
-        // The attempt stands. What did not go yet goes later.
-        tracing::warn!(cause = %watch::chain(&cause), "a runtime that waits still stands");
+    if begun.is_some() {
+        jobs.warm.job_begins();
+        if let Err(cause) = jobs.warm.make_room(jobs, used, &job.asked, room).await {
+            // The attempt stands. What did not go yet goes later.
+            tracing::warn!(cause = %watch::chain(&cause), "a runtime that waits still stands");
+        }
     }
     Ok(begun)
 }
@@ -194,7 +196,8 @@ impl Aside {
         until.contains_key(project)
     }
 
-    fn put(&self, project: &ProjectId) {
+    /// Its key could not be opened in this moment.
+    pub(crate) fn put(&self, project: &ProjectId) {
         let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         until.insert(project.clone(), Instant::now() + LOOK_AGAIN);
     }
@@ -204,8 +207,9 @@ impl Aside {
 async fn give_up(jobs: &Inner) -> Result<(), Error> {
     let Ok(before) = record::now().checked_sub(LONGEST_WAIT) else { return Ok(()) };
     for id in db::jobs::waiting_since(&jobs.parts.db, before, BATCH).await? {
-        let days = LONGEST_WAIT.as_secs() / 86_400;
-        record::refused(jobs, id, format!("it has waited for {days} days")).await?;
+        if let Some(job) = db::jobs::find(&jobs.parts.db, id).await? {
+            record::refused(jobs, id, waiting::too_long(jobs, &job).await?).await?;
+        }
     }
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! The state machine and the scheduler under a seeded random schedule: submits, cancels, crashes of `serve`, of shims and
 //! of the machine, messages that are lost, doubled and late, a clock that jumps, quotas that change. The machine and the
-//! scheduler are the real ones; around them is a world small enough to see all of. Variants that are broken on purpose
-//! show that the invariants would see it.
+//! scheduler are the real ones; around them is a world small enough to see all of, and in some worlds are jobs that never
+//! end. Variants that are broken on purpose show that the invariants would see it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use db::jobs::Waiting;
@@ -39,9 +39,11 @@ enum Defect {
     FreesRoomEarly,
     /// An attempt gives the retries back however short it ran.
     ForgivesAll,
+    /// Room is kept for a large job for as long as that takes.
+    KeepsForEver,
 }
 
-const DEFECTS: [Defect; 9] = [
+const DEFECTS: [Defect; 10] = [
     Defect::NoFencing,
     Defect::VoidsWhatRan,
     Defect::ForgetsQuotas,
@@ -51,6 +53,7 @@ const DEFECTS: [Defect; 9] = [
     Defect::ForgetsStop,
     Defect::FreesRoomEarly,
     Defect::ForgivesAll,
+    Defect::KeepsForEver,
 ];
 
 /// What a shim of the world has come to. It outlives `serve`, and dies with the machine.
@@ -68,6 +71,8 @@ enum Shim {
 struct Job {
     project: usize,
     asked: Usage,
+    /// Its program never ends by itself.
+    endless: bool,
     life: Life,
     not_before: u64,
     stop_asked: bool,
@@ -98,8 +103,16 @@ impl Dice {
 struct World {
     dice: Dice,
     is_quiet: bool,
+    /// Whether some jobs never end, and some projects have jobs alone that fit beside these.
+    has_streams: bool,
     defect: Defect,
     clock: u64,
+    begun: Instant,
+    /// How long all has been, by a clock that does not jump. Jobs that end do so at once by that.
+    uptime: Duration,
+    /// Since when nothing starts or ends though a job fits, and what stands since.
+    idle: Option<(Usage, Duration)>,
+    longest_idle: Duration,
     turns: Turns,
     projects: Vec<(ProjectId, Quota)>,
     jobs: HashMap<JobId, Job>,
@@ -122,6 +135,14 @@ const MOST_WAITING: usize = 60;
 const STABLE: Duration = Duration::from_secs(3600);
 /// A job may be passed over 16 times before it is waited for, one such job of each project, and turns come between.
 const MOST_PASSED: u32 = 16 * 5 + 5 * 5;
+/// Where room is kept in vain, others pass up to six times as often.
+const MOST_PASSED_BESIDE_STREAMS: u32 = 6 * MOST_PASSED;
+/// Room is kept for an hour at the most while nothing ends.
+const LONGEST_IDLE: Duration = Duration::from_secs(2 * 3600);
+/// How far the clock goes at a time that does not jump.
+const QUANTUM: Duration = Duration::from_secs(300);
+/// Of 24 cores, two jobs without end of such a size leave room for one more.
+const MOST_CORES_BESIDE_STREAMS: u32 = 8;
 
 impl World {
     fn new(seed: u64, defect: Defect) -> World {
@@ -132,8 +153,13 @@ impl World {
         World {
             dice: Dice(seed),
             is_quiet: seed.is_multiple_of(2),
+            has_streams: seed > 4,
             defect,
             clock: 1_000_000,
+            begun: Instant::now(),
+            uptime: Duration::ZERO,
+            idle: None,
+            longest_idle: Duration::ZERO,
             turns: Turns::default(),
             queues: vec![BTreeSet::new(); projects.len()],
             projects,
@@ -166,9 +192,16 @@ impl World {
             600..760 => self.look(calm),
             760..900 => return self.deliver(),
             900..990 => self.remove(),
-            _ => self.clock += 1 + self.dice.below(if calm { 600 } else { 30 }),
+            _ => self.time_passes(calm),
         }
         Ok(())
+    }
+
+    fn time_passes(&mut self, calm: bool) {
+        self.clock += 1 + self.dice.below(if calm { 600 } else { 30 });
+        if self.shims.iter().all(|(id, shim)| *shim == Shim::Runs && self.jobs[&id.job].endless) {
+            self.uptime += QUANTUM;
+        }
     }
 
     fn submit(&mut self) {
@@ -179,7 +212,12 @@ impl World {
         let id = JobId(Uuid::from_u128(u128::from(self.submitted)));
         // Most come from one project.
         let project = if self.dice.below(2) == 0 { 0 } else { self.dice.index(self.projects.len()) };
-        let cores = 1 + u32::try_from(self.dice.below(20)).expect("small");
+        let mut cores = 1 + u32::try_from(self.dice.below(20)).expect("small");
+        let streams = self.open.iter().filter(|id| self.jobs[*id].endless).count();
+        let endless = self.has_streams && streams < 2 && self.dice.below(4) == 0;
+        if self.has_streams && (endless || project < 2) {
+            cores = cores.min(MOST_CORES_BESIDE_STREAMS);
+        }
         let asked = Usage {
             jobs: 1,
             cores: Cores(cores),
@@ -193,7 +231,7 @@ impl World {
             reset: (self.dice.below(2) == 0).then_some(STABLE),
         });
         let life = Life::new(retry);
-        let job = Job { project, asked, life, not_before: 0, stop_asked: false, ends: 0, ran: 0, passed: 0 };
+        let job = Job { project, asked, endless, life, not_before: 0, stop_asked: false, ends: 0, ran: 0, passed: 0 };
         self.jobs.insert(id, job);
         self.open.push(id);
         self.queues[project].insert(id);
@@ -204,8 +242,16 @@ impl World {
         (len > 0).then(|| self.open[self.dice.index(len)])
     }
 
+    /// What never ends by itself is seldom ended otherwise.
+    fn is_spared(&mut self, id: JobId) -> bool {
+        self.jobs.get(&id).is_some_and(|job| job.endless) && self.dice.below(100) > 0
+    }
+
     fn cancel(&mut self) -> Result<(), String> {
         let Some(id) = self.any_open() else { return Ok(()) };
+        if self.is_spared(id) {
+            return Ok(());
+        }
         if let Some(job) = self.jobs.get_mut(&id) {
             job.stop_asked = true;
         }
@@ -216,6 +262,7 @@ impl World {
     fn crash_of_serve(&mut self) {
         self.flight.clear();
         self.turns = Turns::default();
+        self.idle = None;
         self.jobs.values_mut().filter(|job| !job.life.status.is_final()).for_each(|job| job.passed = 0);
     }
 
@@ -225,7 +272,9 @@ impl World {
     }
 
     fn kill_shim(&mut self) {
-        if let Some(id) = self.any_shim() {
+        if let Some(id) = self.any_shim()
+            && !self.is_spared(id.job)
+        {
             self.shims.entry(id).and_modify(die);
         }
     }
@@ -278,26 +327,61 @@ impl World {
         if self.defect == Defect::NoTurns {
             self.turns = Turns::default();
         }
-        let chosen = match self.turns.choose(&heads, &used, &ROOM) {
-            Choice::Wait => return Ok(()),
+        // Nobody is to blame that it waits while what never ends has its room.
+        let endless = self.endless();
+        for head in heads.iter().filter(|head| !ROOM.allows(&endless, &head.asked)) {
+            self.jobs.entry(head.id).and_modify(|job| job.passed = 0);
+        }
+        let now = if self.defect == Defect::KeepsForEver { self.begun } else { self.begun + self.uptime };
+        let chosen = match self.turns.choose(&heads, &used, &ROOM, now) {
+            Choice::Wait => return self.stand_idle(&heads, &used),
             Choice::Refuse(job) => return Err(format!("{} was refused, and could start", job.id)),
             Choice::Start(job) => job.id,
         };
+        self.idle = None;
         self.check_room(chosen)?;
         // Who is not the first of its project was not passed over, and begins anew when it is.
         for id in self.open.iter().filter(|id| heads.iter().all(|head| head.id != **id)) {
             self.jobs.entry(*id).and_modify(|job| job.passed = 0);
         }
+        let most = if self.has_streams { MOST_PASSED_BESIDE_STREAMS } else { MOST_PASSED };
         for head in heads.iter().filter(|head| head.id != chosen) {
             let ours = used.get(&head.project).copied().unwrap_or_default();
             if let Some(job) = self.jobs.get_mut(&head.id).filter(|_| head.quota.allows(&ours, &head.asked)) {
                 job.passed += 1;
-                if job.passed > MOST_PASSED {
+                if job.passed > most {
                     return Err(format!("{} starves: others came first {} times", head.id, job.passed));
                 }
             }
         }
         self.take(chosen, &LifeEvent::RoomGiven)
+    }
+
+    /// What jobs take that stand and never end.
+    fn endless(&self) -> Usage {
+        let stand = self.shims.iter().filter(|(_, shim)| matches!(shim, Shim::Building | Shim::Runs));
+        let jobs = stand.filter_map(|(id, _)| self.jobs.get(&id.job)).filter(|job| job.endless);
+        jobs.fold(Usage::default(), |sum, job| sum + job.asked)
+    }
+
+    /// Nothing starts: not for long where a job fits.
+    fn stand_idle(&mut self, heads: &[Waiting], used: &BTreeMap<ProjectId, Usage>) -> Result<(), String> {
+        let total = used.values().fold(Usage::default(), |sum, one| sum + *one);
+        let fits = heads.iter().find(|head| {
+            let ours = used.get(&head.project).copied().unwrap_or_default();
+            head.quota.allows(&ours, &head.asked) && ROOM.allows(&total, &head.asked)
+        });
+        let Some(head) = fits else {
+            self.idle = None;
+            return Ok(());
+        };
+        let since = self.idle.filter(|(stood, _)| *stood == total).map_or(self.uptime, |(_, since)| since);
+        self.idle = Some((total, since));
+        self.longest_idle = self.longest_idle.max(self.uptime - since);
+        match self.uptime - since > LONGEST_IDLE {
+            true => Err(format!("{} fits, nothing ends, and it does not start", head.id)),
+            false => Ok(()),
+        }
     }
 
     /// Counted anew, from what stands in the world.
@@ -345,6 +429,7 @@ impl World {
                     return Err(format!("user code of {id} ran {} times, at most {most} were asked for", job.ran));
                 }
             }
+            Shim::Runs if job.endless && job.life.status != JobStatus::Cancelling => {}
             Shim::Runs => {
                 *shim = Shim::Ended(match (job.life.status, ending) {
                     (JobStatus::Cancelling, _) => EndReason::Cancelled,
@@ -370,6 +455,8 @@ impl World {
         let over = |reason: EndReason, return_code| LifeEvent::AttemptEnded { attempt, reason, return_code, ran };
         let void = || LifeEvent::AttemptVoided { attempt, why: "its shim died".to_owned() };
         let stopping = self.jobs.get(&id.job).is_some_and(|job| job.life.status == JobStatus::Cancelling);
+        // Else what is told of those that never end would be more than comes through.
+        let is_told = self.jobs.get(&id.job).is_some_and(|job| job.endless && job.life.started);
         let event = match self.shims[&id].clone() {
             // It is stopped before it starts anything.
             Shim::Building if stopping => {
@@ -377,6 +464,7 @@ impl World {
                 void()
             }
             Shim::Building => return,
+            Shim::Runs if is_told => return,
             Shim::Runs => LifeEvent::DriverStarted { attempt },
             Shim::Ended(reason) => over(reason, 0),
             Shim::Dead { user_code: true } if self.defect != Defect::VoidsWhatRan => {
@@ -496,10 +584,10 @@ impl World {
         }
     }
 
-    /// No new jobs, no new trouble, and no quotas any more: every job that was accepted ends.
+    /// No new jobs, no new trouble, no quotas and nothing without end any more: every job that was accepted ends.
     fn come_to_rest(&mut self) -> Result<(), String> {
         self.projects.iter_mut().for_each(|(_, quota)| *quota = Quota::default());
-        self.jobs.values_mut().for_each(|job| job.passed = 0);
+        self.jobs.values_mut().for_each(|job| (job.passed, job.endless) = (0, false));
         for _ in 0..400_000 {
             if self.open.is_empty() {
                 return match self.ended == self.submitted {
@@ -545,10 +633,23 @@ fn no_job_is_lost_or_doubled_and_no_quota_exceeded_in_a_million_steps() {
     assert!(submitted > 10_000 && retried > 500, "the schedule was no test: {submitted} jobs, {retried} retries");
 }
 
+/// Worlds in which no crash of `serve` lets the scheduler begin anew before it has kept room in vain.
+#[test]
+fn what_fits_beside_jobs_without_end_starts_whatever_large_job_waits_for_them() {
+    let mut longest = Duration::ZERO;
+    for seed in [6, 8] {
+        match simulate(seed, 125_000, Defect::None) {
+            Ok(world) => longest = longest.max(world.longest_idle),
+            Err(why) => panic!("{why}"),
+        }
+    }
+    assert!(longest >= QUANTUM, "no room was kept in vain: {longest:?}");
+}
+
 #[test]
 fn a_broken_machine_or_scheduler_is_caught() {
     for defect in DEFECTS {
-        let caught = (1..=4).find_map(|seed| simulate(seed, 60_000, defect).err());
+        let caught = (1..=8).find_map(|seed| simulate(seed, 60_000, defect).err());
         assert!(caught.is_some(), "{defect:?} was not seen");
     }
 }

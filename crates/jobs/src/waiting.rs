@@ -1,7 +1,7 @@
 //! Why a job that has not ended stands where it does: for its owner.
 
 use jiff::Timestamp;
-use model::{Job, JobStatus, Quota, Shortage, Usage};
+use model::{EndReason, Job, JobStatus, LONGEST_WAIT, Quota, Shortage, Usage};
 
 use crate::{Error, Inner, record};
 
@@ -32,9 +32,9 @@ pub(crate) async fn standing(jobs: &Inner, job: &Job) -> Result<Standing, Error>
 async fn waiting(jobs: &Inner, job: &Job) -> Result<Standing, Error> {
     let db = &jobs.parts.db;
     if let Some(after) = job.spec.after
-        && db::jobs::is_held(db, job.id).await?
+        && let Some(holder) = db::jobs::holder(db, job.id).await?
     {
-        let reason = format!("it waits for job {} to be {}", after.job, after.ended.as_str());
+        let reason = format!("it waits for job {holder} to be {}", after.ended.as_str());
         return Ok(Standing { reason: Some(reason), place: None, deadline: job.deadline() });
     }
     let ahead = db::jobs::ahead(db, &job.project, job.id).await?;
@@ -47,6 +47,26 @@ async fn waiting(jobs: &Inner, job: &Job) -> Result<Standing, Error> {
     let machine = (&jobs.parts.config.room(), &ahead.of_all);
     let reason = why(job, record::now(), ahead.before, project, machine);
     Ok(Standing { reason: Some(reason), place, deadline: job.deadline() })
+}
+
+/// What a job ends by that has waited for as long as one may.
+pub(crate) async fn too_long(jobs: &Inner, job: &Job) -> Result<EndReason, Error> {
+    let db = &jobs.parts.db;
+    let days = LONGEST_WAIT.as_secs() / 86_400;
+    let why = waiting(jobs, job).await?.reason.unwrap_or_default();
+    let detail = format!("it has waited for {days} days: {why}");
+    let ahead = db::jobs::ahead(db, &job.project, job.id).await?;
+    let asked = Usage::of(&job.spec.sizing);
+    Ok(match db::jobs::holder(db, job.id).await?.is_some() || own_jobs_hold(&asked, &ahead.quota, &ahead.of_project) {
+        true => EndReason::CannotStart { detail },
+        false => EndReason::NotStarted { detail },
+    })
+}
+
+/// Whether other jobs of its project take the quota that a job needs. Where that is too small for the job alone, it was made
+/// smaller since the job was accepted.
+fn own_jobs_hold(asked: &Usage, quota: &Quota, ours: &Usage) -> bool {
+    quota.allows(&Usage::default(), asked) && !quota.allows(ours, asked)
 }
 
 /// Why a job waits; `before` jobs of its project come first. Of several causes the nearest one.
@@ -71,4 +91,29 @@ fn why(job: &Job, now: Timestamp, before: u64, project: (&Quota, &Usage), machin
         .map(|why| first.as_ref().map_or_else(|| why.clone(), |first| format!("{first}, and {why}")))
         .or(first)
         .unwrap_or_else(|| "it starts when it is its project's turn".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Cores;
+
+    use super::*;
+
+    #[test]
+    fn that_a_job_waits_for_its_quota_is_its_projects_doing_only_where_other_jobs_of_that_take_it() {
+        let usage = |jobs, cores| Usage { jobs, cores: Cores(cores), ..Usage::default() };
+        let quota = |jobs, cores| Quota { jobs, cores, ..Quota::default() };
+        let asked = usage(1, 4);
+        for (quota, ours, own) in [
+            (quota(None, None), usage(3, 12), false),
+            (quota(Some(2), Some(Cores(8))), usage(1, 4), false),
+            (quota(Some(2), None), usage(2, 2), true),
+            (quota(None, Some(Cores(8))), usage(1, 5), true),
+            // Lowered to less than it asks for, and to none.
+            (quota(None, Some(Cores(3))), usage(1, 1), false),
+            (quota(Some(0), None), usage(1, 1), false),
+        ] {
+            assert_eq!(own_jobs_hold(&asked, &quota, &ours), own, "{quota:?} {ours:?}");
+        }
+    }
 }

@@ -4,13 +4,14 @@
 //! the attempt; a sandbox that no attempt stands for is destroyed by the next process as any orphan is.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use db::jobs::Waiting;
 use engine::Installed;
-use model::{AttemptNo, EngineVersion, JobId, JobSpec, Placement, Quota, Region, SandboxId, Sizing, Usage};
+use model::{AttemptNo, EngineVersion, JobId, JobSpec, Placement, ProjectId, Quota, Region, SandboxId, Sizing, Usage};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -18,7 +19,9 @@ use uuid::Uuid;
 use crate::{
     Error, Inner,
     control::{Client, Wait},
-    record, versions, watch,
+    record,
+    scheduler::Aside,
+    versions, watch,
 };
 
 /// What a runtime is made for.
@@ -268,10 +271,8 @@ async fn next(jobs: &Inner, offered: &[EngineVersion]) -> Result<Option<Making>,
     let parts = &jobs.parts;
     let by_project = db::jobs::used(&parts.db).await?;
     let used = by_project.values().fold(Usage::default(), |sum, one| sum + *one);
-    // A job that its own project's quota holds back does not wait for the machine.
-    let of = |project| by_project.get(project).copied().unwrap_or_default();
     let heads = db::jobs::heads(&parts.db, record::now()).await?;
-    let waits = heads.iter().any(|job| job.quota.allows(&of(&job.project), &job.asked));
+    let waits = is_waited_for(&heads, &by_project, &jobs.aside);
     let mut state = jobs.warm.lock();
     if waits || state.begun.is_some_and(|at| at.elapsed() < QUIET) {
         return Ok(None);
@@ -287,6 +288,14 @@ async fn next(jobs: &Inner, offered: &[EngineVersion]) -> Result<Option<Making>,
     let made = making();
     state.making = Some(Making { give_way: made.give_way.clone(), ..making() });
     Ok(Some(made))
+}
+
+/// Whether a job waits for the machine: one that its own project's quota or key holds back does not.
+fn is_waited_for(heads: &[Waiting], used: &BTreeMap<ProjectId, Usage>, aside: &Aside) -> bool {
+    heads.iter().any(|job| {
+        let ours = used.get(&job.project).copied().unwrap_or_default();
+        !aside.holds(&job.project) && job.quota.allows(&ours, &job.asked)
+    })
 }
 
 async fn make(jobs: &Inner, making: Making) -> Result<(), Error> {
@@ -349,6 +358,23 @@ mod tests {
         let id = SandboxId { job: JobId(Uuid::from_u128(number)), attempt: AttemptNo(1) };
         warm.lock().idle.push(Idle { id, shape: shape(cores), since: Instant::now() });
         id
+    }
+
+    #[test]
+    fn a_job_whose_own_project_holds_it_back_keeps_nobody_from_a_runtime_that_waits() {
+        let project = |digit: &str| digit.repeat(32).parse::<ProjectId>().expect("a project");
+        let waiting = |digit: &str, quota| {
+            let (id, asked) = (JobId(Uuid::from_u128(1)), shape(1).usage());
+            Waiting { id, project: project(digit), asked, quota }
+        };
+        let one = Quota { cores: Some(Cores(2)), ..Quota::default() };
+        let used = BTreeMap::from([(project("b"), shape(1).usage())]);
+        let heads = [waiting("a", Quota::default()), waiting("b", one)];
+        let aside = Aside::default();
+        assert!(is_waited_for(&heads, &used, &aside));
+        assert!(!is_waited_for(&heads[1..], &used, &aside), "its quota");
+        aside.put(&project("a"));
+        assert!(!is_waited_for(&heads, &used, &aside), "its key");
     }
 
     #[tokio::test]

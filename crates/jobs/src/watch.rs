@@ -112,7 +112,7 @@ impl Attempt<'_> {
             _ if stopping => return self.void("it was cancelled before it was started").await,
             _ if parts.engines.find(&job.spec.version).is_none() => {
                 let detail = format!("Spark {} is not installed any more", job.spec.version);
-                return self.end(&self.end_now(EndReason::CannotStart { detail }, 1)).await;
+                return self.end(&self.end_now(EndReason::Platform { detail }, model::LOST)).await;
             }
             _ => {}
         }

@@ -18,7 +18,7 @@ use jobs::{
 use keys::Keys;
 use model::{
     AccountId, Attempt, AttemptNo, Blame, BucketName, Cores, EndReason, EngineParameter, Fault, Job, JobRequest,
-    JobStatus, MiB, Principal, ProjectId, Quota, SandboxId,
+    JobStatus, MiB, Principal, ProjectId, Quota, RetryCause, SandboxId,
 };
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -191,6 +191,11 @@ impl Service {
 
 /// The room over a data directory, as a process opens it.
 async fn open(dir: &Path) -> (Jobs, Audit) {
+    open_on(dir, Cores(8)).await
+}
+
+/// The same on a machine of so many cores.
+async fn open_on(dir: &Path, cores: Cores) -> (Jobs, Audit) {
     let db = Db::open(&dir.join("casemate.sqlite")).await.expect("database");
     let audit = Audit::new(db.clone());
     let jobs = Jobs::new(Parts {
@@ -204,7 +209,7 @@ async fn open(dir: &Path) -> (Jobs, Audit) {
             regions: vec!["GRA".parse().expect("region")],
             max_running: 1,
             warm: Vec::new(),
-            cores: Cores(8),
+            cores,
             memory: MiB::gib(16),
             storage: MiB::gib(1024),
             log_retention: Duration::from_secs(60),
@@ -728,6 +733,111 @@ async fn a_job_waits_while_its_projects_key_cannot_be_opened_and_the_others_star
     assert_eq!((standing.place, standing.reason.as_deref()), (Some(1), Some(reason)));
     stop.cancel();
     runner.await.expect("ended");
+}
+
+#[tokio::test]
+async fn what_was_accepted_and_is_not_started_is_the_platforms_fault_unless_its_own_project_held_it_back() {
+    let service = Service::start().await;
+    let (by, now) = (Actor::system(), jiff::Timestamp::now());
+    let submit =
+        async |request: JobRequest| service.jobs.submit(&service.ours, &request, &by).await.expect("submitted");
+    let large = submit(request("large", &[("executor_cores", "2")])).await;
+    let waited = submit(request("waited", &[])).await;
+    let paused = submit(request("paused", &[])).await;
+    let held = submit(request("held", &[("run_after", paused.id.to_string().as_str())])).await;
+    let keyless = service.submit(&service.theirs, "keyless").await;
+    let db = Db::open(&service.dir.path().join("casemate.sqlite")).await.expect("database");
+    let (long_ago, later) =
+        (now - jiff::SignedDuration::from_hours(31 * 24), now + jiff::SignedDuration::from_hours(1));
+    let mut tx = db.begin().await.expect("transaction");
+    for job in [&waited, &held] {
+        let job = Job { since: long_ago, not_before: long_ago, ..job.clone() };
+        db::jobs::update(&mut tx, &job).await.expect("written");
+    }
+    db::jobs::update(&mut tx, &Job { not_before: later, ..paused.clone() }).await.expect("written");
+    tx.commit().await.expect("committed");
+    let key = service.dir.path().join("keys").join(format!("project-{}.key", service.theirs));
+    std::fs::remove_file(key).expect("removed");
+
+    // The operator gave the service less of the machine.
+    let (jobs, _) = open_on(service.dir.path(), Cores(2)).await;
+    let stop = CancellationToken::new();
+    let runner = tokio::spawn({
+        let stop = stop.clone();
+        async move { jobs.run(stop).await }
+    });
+    for (job, detail, blame) in [
+        (&large, "it asks for 3 cores, and may have at most 2 cores", Blame::Platform),
+        (&waited, "it has waited for 30 days: ", Blame::Platform),
+        (&held, "it has waited for 30 days: it waits for job", Blame::Job),
+        (&keyless, "the key of its project is not there", Blame::Platform),
+    ] {
+        let ended = service.wait(job, JobStatus::Failed).await;
+        let reason = ended.reason.expect("a reason");
+        assert_eq!((reason.blame(), ended.attempt, ended.return_code), (blame, 0, Some(1)), "{reason}");
+        assert!(reason.to_string().contains(detail), "{reason}");
+    }
+    stop.cancel();
+    runner.await.expect("ended");
+}
+
+#[tokio::test]
+async fn an_attempt_whose_engine_is_not_there_any_more_is_lost_by_the_platform() {
+    let service = Service::start().await;
+    let job = service.submit(&service.ours, "on").await;
+    std::fs::remove_dir_all(service.dir.path().join("engines/spark-3.5.9")).expect("removed");
+    let stop = CancellationToken::new();
+    let runner = tokio::spawn({
+        let (jobs, stop) = (service.jobs.clone(), stop.clone());
+        async move { jobs.run(stop).await }
+    });
+    let ended = service.wait(&job, JobStatus::Failed).await;
+    let reason = ended.reason.expect("a reason");
+    assert_eq!(reason, EndReason::Platform { detail: "Spark 3.5.9 is not installed any more".to_owned() });
+    assert_eq!(RetryCause::of(&reason), Some(RetryCause::Platform));
+    assert_eq!((ended.attempt, ended.return_code), (1, Some(model::LOST)));
+    stop.cancel();
+    runner.await.expect("ended");
+}
+
+#[tokio::test]
+async fn a_job_of_a_schedule_that_waits_starts_once_no_job_of_an_earlier_time_is_left() {
+    let service = Service::start().await;
+    let (by, now) = (Actor::system(), jiff::Timestamp::now());
+    let account = "ab1234-casemate".parse().expect("an account");
+    let owner = Principal { account, urn: "the account".to_owned(), person: None };
+    let schedules = service.jobs.schedules();
+    let minute = jiff::SignedDuration::from_mins(1);
+    let db = Db::open(&service.dir.path().join("casemate.sqlite")).await.expect("database");
+    // The policy of the first two times, and of the third.
+    for (before, then) in [("queue", "queue"), ("allow", "queue")] {
+        let asked = jobs::ScheduleRequest {
+            name: Some(format!("{before}, then {then}")),
+            cron: Some("* * * * *".to_owned()),
+            overlap: Some(before.to_owned()),
+            job: Some(request("each", &[])),
+            ..jobs::ScheduleRequest::default()
+        };
+        let made = schedules.create(&service.ours, &asked, &owner, None, &by, now).await.expect("a schedule");
+        let first = made.next_run.expect("a time");
+        let comes = async |time| {
+            schedules.come_due(time).await.expect("done");
+            service.jobs.ids(&service.ours, &[]).await.expect("ids")[0]
+        };
+        let (one, two) = (comes(first).await, comes(first + minute).await);
+        let change = jobs::ScheduleRequest { overlap: Some(then.to_owned()), ..jobs::ScheduleRequest::default() };
+        schedules.change(&service.ours, made.id, &change, Some(&owner), &by, now).await.expect("changed");
+        let last = comes(first + minute * 2).await;
+        assert_eq!(db::jobs::holder(&db, last).await.expect("read"), Some(two), "{before}, then {then}");
+        service.jobs.cancel(&service.ours, two, &by).await.expect("cancelled");
+        assert_eq!(db::jobs::holder(&db, last).await.expect("read"), Some(one), "{before}, then {then}");
+        let waits = service.jobs.find(&service.ours, last).await.expect("read").expect("there");
+        let reason = service.jobs.standing(&waits).await.expect("standing").reason;
+        assert_eq!(reason, Some(format!("it waits for job {one} to be ended")));
+        service.jobs.cancel(&service.ours, one, &by).await.expect("cancelled");
+        assert_eq!(db::jobs::holder(&db, last).await.expect("read"), None, "{before}, then {then}");
+        assert_eq!(service.job(&waits).await.status, JobStatus::Pending);
+    }
 }
 
 #[tokio::test]

@@ -116,6 +116,11 @@ pub enum EndReason {
         /// Which version, and why.
         detail: String,
     },
+    /// It waited, and the platform, which had accepted it, does not start it: the platform's to answer for.
+    NotStarted {
+        /// Why.
+        detail: String,
+    },
     /// The platform lost it: a shim, a sandbox, the machine.
     Platform {
         /// What was lost.
@@ -137,7 +142,7 @@ impl EndReason {
     /// Whose fault it is where the job failed by it.
     pub fn blame(&self) -> Blame {
         match self {
-            EndReason::Platform { .. } | EndReason::Withdrawn { .. } => Blame::Platform,
+            EndReason::Platform { .. } | EndReason::Withdrawn { .. } | EndReason::NotStarted { .. } => Blame::Platform,
             EndReason::Exited { .. }
             | EndReason::Signalled { .. }
             | EndReason::OutOfMemory { .. }
@@ -160,6 +165,7 @@ impl std::fmt::Display for EndReason {
             EndReason::Cancelled => f.write_str("cancelled"),
             EndReason::TtlPassed => f.write_str("its time to live passed"),
             EndReason::Withdrawn { detail } => write!(f, "its engine was withdrawn: {detail}"),
+            EndReason::NotStarted { detail } => write!(f, "not started by the platform: {detail}"),
             EndReason::Platform { detail } => write!(f, "lost by the platform: {detail}"),
         }
     }

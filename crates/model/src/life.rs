@@ -54,15 +54,10 @@ pub enum LifeEvent {
         /// How long its user code ran.
         ran: Duration,
     },
-    /// It waits and can never start.
+    /// It waits and will not start, and is not tried again; changes nothing where it does not wait.
     Refused {
-        /// Why, for the user.
-        why: String,
-    },
-    /// Its engine was withdrawn; changes nothing where it does not wait.
-    Withdrawn {
-        /// Which version and why, for the user.
-        why: String,
+        /// Why: one of [`EndReason::CannotStart`], [`EndReason::Withdrawn`] and [`EndReason::NotStarted`].
+        reason: EndReason,
     },
 }
 
@@ -140,9 +135,8 @@ impl Life {
                 }
                 vec![next.again_or_end(reason, *return_code)?, Effect::Remove(*attempt)]
             }
-            LifeEvent::Refused { .. } | LifeEvent::Withdrawn { .. } if self.status != JobStatus::Pending => Vec::new(),
-            LifeEvent::Withdrawn { why } => vec![next.end(&EndReason::Withdrawn { detail: why.clone() }, 1)?],
-            LifeEvent::Refused { why } => vec![next.end(&EndReason::CannotStart { detail: why.clone() }, 1)?],
+            LifeEvent::Refused { .. } if self.status != JobStatus::Pending => Vec::new(),
+            LifeEvent::Refused { reason } => vec![next.end(reason, 1)?],
         };
         Ok((next, effects))
     }
@@ -178,9 +172,10 @@ impl Life {
             EndReason::Signalled { .. } | EndReason::OutOfMemory { .. } | EndReason::OutOfDisk { .. } => {
                 self.status.after(JobEvent::DriverEnded { return_code: nonzero(return_code, LOST) })?
             }
-            EndReason::CannotStart { .. } | EndReason::Withdrawn { .. } | EndReason::Platform { .. } => {
-                self.status.after(JobEvent::Lost)?
-            }
+            EndReason::CannotStart { .. }
+            | EndReason::Withdrawn { .. }
+            | EndReason::NotStarted { .. }
+            | EndReason::Platform { .. } => self.status.after(JobEvent::Lost)?,
             // The time to live passes in the shim: for the job that is to be asked to stop, and to have stopped.
             EndReason::Cancelled | EndReason::TtlPassed => match self.status.after(JobEvent::StopAsked)? {
                 stopping if stopping.is_final() => stopping,
@@ -299,6 +294,7 @@ mod tests {
             EndReason::OutOfDisk { detail: detail() },
             EndReason::CannotStart { detail: detail() },
             EndReason::Withdrawn { detail: detail() },
+            EndReason::NotStarted { detail: detail() },
             EndReason::Cancelled,
             EndReason::TtlPassed,
             EndReason::Platform { detail: detail() },
@@ -306,9 +302,15 @@ mod tests {
     }
 
     fn events(life: &Life) -> Vec<LifeEvent> {
-        let mut all =
-            vec![LifeEvent::RoomGiven, LifeEvent::StopAsked, LifeEvent::Refused { why: "too large".to_owned() }];
-        all.push(LifeEvent::Withdrawn { why: "a hole".to_owned() });
+        let mut all = vec![LifeEvent::RoomGiven, LifeEvent::StopAsked];
+        let detail = || "too large".to_owned();
+        for reason in [
+            EndReason::CannotStart { detail: detail() },
+            EndReason::Withdrawn { detail: detail() },
+            EndReason::NotStarted { detail: detail() },
+        ] {
+            all.push(LifeEvent::Refused { reason });
+        }
         for attempt in [life.attempt, life.attempt.wrapping_sub(1)] {
             all.push(LifeEvent::DriverStarted { attempt });
             all.push(LifeEvent::AttemptVoided { attempt, why: "gone".to_owned() });
@@ -438,6 +440,19 @@ mod tests {
             ran: short,
         };
         assert_eq!(other.after(&exited).expect("runs").0.status, JobStatus::Failed);
+    }
+
+    #[test]
+    fn what_waits_and_is_not_started_by_the_platform_ends_and_is_not_tried_again() {
+        let retry =
+            Retry { attempts: 2, causes: RetryCause::ALL.to_vec(), backoff: Duration::from_secs(10), reset: None };
+        let reason = EndReason::NotStarted { detail: "the machine is smaller now".to_owned() };
+        for attempt in [0, 1] {
+            let waits = Life { attempt, ..Life::new(Some(retry.clone())) };
+            let (next, effects) = waits.after(&LifeEvent::Refused { reason: reason.clone() }).expect("waits");
+            assert_eq!(next.status, JobStatus::Failed);
+            assert_eq!(effects, [Effect::End { reason: reason.clone(), return_code: 1 }]);
+        }
     }
 
     /// A stream that is lost now and then over months goes on; one that cannot stay up ends.

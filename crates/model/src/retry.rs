@@ -61,7 +61,8 @@ impl RetryCause {
             EndReason::CannotStart { .. }
             | EndReason::Cancelled
             | EndReason::TtlPassed
-            | EndReason::Withdrawn { .. } => None,
+            | EndReason::Withdrawn { .. }
+            | EndReason::NotStarted { .. } => None,
         }
     }
 

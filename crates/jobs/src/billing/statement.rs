@@ -228,14 +228,10 @@ fn credits(month: Month, prices: &[Price], lost: &[Run]) -> Result<Credits, Erro
 fn failures(failed: &[Failed], lost: &[Run], mut credits: Credits) -> Result<Vec<Failure>, Error> {
     let mut all = Vec::new();
     for job in failed {
-        let withdrawn = job.reason.as_ref().filter(|reason| matches!(reason, EndReason::Withdrawn { .. }));
-        let (blame, evidence) = match withdrawn {
-            // Between two attempts: the end of the last one was another, and is a line of its own where it is credited.
-            Some(reason) => (reason.blame(), format!("before another attempt: {reason}")),
-            None => evidence(job.attempt, job.reason.as_ref()),
-        };
+        let (blame, evidence) = evidence(job.attempt, job.reason.as_ref());
         let credits = match blame {
-            _ if withdrawn.is_some() => Vec::new(),
+            // Between two attempts: the end of the last one was another, and is a line of its own where it is credited.
+            _ if job.reason.as_ref().is_some_and(is_of_none) => Vec::new(),
             Blame::Platform => credits.remove(&(job.job, job.attempt)).unwrap_or_default(),
             // An attempt that failed by the job's own fault is not given back.
             Blame::Job => Vec::new(),
@@ -263,12 +259,22 @@ fn failures(failed: &[Failed], lost: &[Run], mut credits: Credits) -> Result<Vec
     Ok(all)
 }
 
-/// Whose fault the end of an attempt was, and what shows it.
+/// Whose fault the end of an attempt was, or of a job before one, and what shows it.
 fn evidence(attempt: u32, reason: Option<&EndReason>) -> (Blame, String) {
+    let place = match reason {
+        _ if attempt == 0 => "before the first attempt".to_owned(),
+        Some(reason) if is_of_none(reason) => "before another attempt".to_owned(),
+        _ => format!("attempt {attempt}"),
+    };
     match reason {
-        Some(reason) => (reason.blame(), format!("attempt {attempt}: {reason}")),
-        None => (Blame::Platform, format!("attempt {attempt}: no reason is on record")),
+        Some(reason) => (reason.blame(), format!("{place}: {reason}")),
+        None => (Blame::Platform, format!("{place}: no reason is on record")),
     }
+}
+
+/// Whether a job ended by it that waited for an attempt, and no attempt ever did.
+fn is_of_none(reason: &EndReason) -> bool {
+    matches!(reason, EndReason::Withdrawn { .. } | EndReason::NotStarted { .. })
 }
 
 fn correction(row: Row) -> Result<Correction, Error> {
@@ -450,6 +456,27 @@ mod tests {
         let refused = EndReason::CannotStart { detail: "it has waited for 30 days".to_owned() };
         let shown = statement(&prices, &runs[..1], &[failed(1, refused)]);
         assert_eq!((credited(&shown), shown.failures[0].blame), (vec![(1, 1, 120)], Blame::Job));
+    }
+
+    #[test]
+    fn a_job_that_the_platform_does_not_start_shows_when_and_its_lost_attempt_has_its_own_line() {
+        let prices = [price(LIST, "0.01", "0")];
+        let not_started = EndReason::NotStarted { detail: "the machine is smaller now".to_owned() };
+        let before = [Failed { attempt: 0, ..failed(1, not_started.clone()) }, failed(2, not_started)];
+        let shown = statement(&prices, &[lost(2, 1, "2026-11-10T00:00:00Z", "2026-11-10T02:00:00Z")], &before);
+        let lines: Vec<_> = shown.failures.iter().map(|line| (line.blame, line.evidence.as_str())).collect();
+        assert_eq!(
+            lines,
+            [
+                (Blame::Platform, "before the first attempt: not started by the platform: the machine is smaller now"),
+                (Blame::Platform, "before another attempt: not started by the platform: the machine is smaller now"),
+                (Blame::Platform, "attempt 1: lost by the platform: the shim was lost"),
+            ]
+        );
+        assert_eq!(credited(&shown), [(2, 1, 120)]);
+        let after = EndReason::CannotStart { detail: "job 7 is FAILED".to_owned() };
+        let shown = statement(&prices, &[], &[Failed { attempt: 0, ..failed(3, after) }]);
+        assert_eq!(shown.failures[0].evidence, "before the first attempt: cannot start: job 7 is FAILED");
     }
 
     #[test]
