@@ -18,7 +18,7 @@ pub(crate) async fn current(call: Call) -> Result<Reply, ApiError> {
     Reply::json(&usage(&call, month, None).await?)
 }
 
-/// The months that something ran in, newest first, within `from` and `to`.
+/// The months that there are statements of, newest first, within `from` and `to`.
 pub(crate) async fn history(call: Call) -> Result<Reply, ApiError> {
     let (from, to) = (call.time("from")?, call.time("to")?);
     let months = call.api.jobs.billing().months(&call.project()?.id).await?;

@@ -142,6 +142,35 @@ async fn months_without_a_job_have_no_statement() {
 }
 
 #[tokio::test]
+async fn a_month_with_a_correction_has_a_statement_though_nothing_ran() {
+    let world = World::new().await;
+    priced(&world).await;
+    let correct = async |month: &str| {
+        let (project, month) = (world.project.clone(), month.parse().expect("a month"));
+        let new = NewCorrection { project, month, job: None, amount: "-1.5".into(), why: "goodwill".into() };
+        billing(&world).correct(&new, &Actor::operator()).await.expect("a correction");
+    };
+    let months = async || world.done("GET", &world.path("/dataProcessing/statements"), &Value::Null).await;
+    correct("2026-02").await;
+    assert_eq!(months().await, json!(["2026-02"]));
+    let start = Timestamp::now() - SignedDuration::from_hours(1);
+    ran(&world, start, 1, JobStatus::Completed, EndReason::Exited { return_code: 0 }).await;
+    correct("2026-01").await;
+    // Twice is one month.
+    correct("2026-01").await;
+    let all = months().await;
+    let all = all.as_array().expect("months");
+    assert_eq!(all[all.len() - 2..], [json!("2026-02"), json!("2026-01")], "before the first run: {all:?}");
+    for (month, corrected) in [("2026-02", "-1.5"), ("2026-01", "-3")] {
+        let path = world.path(&format!("/dataProcessing/statements/{month}"));
+        let shown = world.done("GET", &path, &Value::Null).await;
+        assert_eq!((&shown["corrected"], &shown["total"]), (&json!(corrected), &json!(corrected)), "{shown}");
+    }
+    let answer = world.call("GET", &world.path("/dataProcessing/statements/2025-12"), &Value::Null).await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND, "{answer:?}");
+}
+
+#[tokio::test]
 async fn past_prices_and_corrections_stay_as_they_are() {
     let world = World::new().await;
     priced(&world).await;

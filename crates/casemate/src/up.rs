@@ -132,7 +132,10 @@ impl Stack {
     async fn run(&mut self, ready_file: Option<&Path>) -> Result<(), Failure> {
         self.first_run().await?;
         self.warden = Some(self.start_warden()?);
-        self.wait_for_warden().await?;
+        if let Some(status) = self.wait_for_warden().await? {
+            return Err(Failure::new(format!("the warden ended at once ({status})"))
+                .help("`casemate doctor` says what this machine lacks"));
+        }
         self.serve = Some(self.start_serve()?);
         self.wait_for_serve().await?;
         self.announce();
@@ -144,6 +147,7 @@ impl Stack {
                 status = warden.wait() => {
                     patience.death("the warden", status.doing("cannot wait for the warden")?)?;
                     self.warden = Some(self.start_warden()?);
+                    // One that ends before it is seen to answer has died once more: the next turn counts it.
                     self.wait_for_warden().await?;
                 }
                 status = serve.wait() => {
@@ -209,20 +213,20 @@ impl Stack {
         command
     }
 
-    async fn wait_for_warden(&mut self) -> Result<(), Failure> {
+    /// Waits until the warden answers; how it ended where it did that first.
+    async fn wait_for_warden(&mut self) -> Result<Option<ExitStatus>, Failure> {
         let socket = self.config.warden_socket();
         let started = Instant::now();
         while warden::Client::connect(&socket).await.is_err() {
             if let Some(status) = self.warden.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
-                return Err(Failure::new(format!("the warden ended at once ({status})"))
-                    .help("`casemate doctor` says what this machine lacks"));
+                return Ok(Some(status));
             }
             if started.elapsed() > START_LIMIT {
                 return Err(Failure::new("the warden does not answer"));
             }
             tokio::time::sleep(POLL).await;
         }
-        Ok(())
+        Ok(None)
     }
 
     async fn wait_for_serve(&mut self) -> Result<(), Failure> {

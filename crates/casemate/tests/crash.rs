@@ -3,8 +3,9 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{fs, io::Write as _, path::PathBuf, time::Duration};
 
+use nix::{sys::stat::Mode, unistd::mkfifo};
 use serde_json::Value;
 use support::{Kills, Stack, program, starts};
 
@@ -136,6 +137,29 @@ fn a_job_ends_right_when_the_warden_is_killed() {
     let late = stack.submit(&[script.to_str().expect("path"), "starts", "late", "1"]);
     let job = stack.wait(&late);
     assert_eq!(job["status"], "COMPLETED", "{job} {}", stack.logs(&late));
+}
+
+/// A death more, and not the end of all that runs.
+#[test]
+fn a_warden_that_dies_as_it_is_started_again_is_started_once_more() {
+    let stack = Stack::start();
+    let config = PathBuf::from(stack.text("config"));
+    let good = config.with_extension("good");
+    fs::rename(&config, &good).expect("put aside");
+    mkfifo(&config, Mode::S_IRUSR | Mode::S_IWUSR).expect("a pipe");
+    let before = stack.ready("warden_pid");
+    support::kill(before.as_u64().expect("pid"));
+    // Opened once the next warden reads its configuration, and only that one gets this.
+    let mut pipe = fs::File::options().write(true).open(&config).expect("a reader");
+    fs::rename(&good, &config).expect("in its place");
+    pipe.write_all(b"no configuration").expect("written");
+    drop(pipe);
+    let deaths = || stack.log().matches("the warden ended (").count();
+    support::wait_for("a warden that answers", Duration::from_secs(30), || {
+        let now = stack.ready("warden_pid");
+        deaths() >= 2 && !now.is_null() && now != before
+    });
+    assert_eq!(deaths(), 2, "{}", stack.log());
 }
 
 #[test]

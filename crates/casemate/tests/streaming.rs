@@ -61,20 +61,33 @@ fn a_stream_resumes_exactly(version: &str, properties: Option<&str>) {
     let serve = stack.ready("serve_pid");
     kill(serve.as_u64().expect("pid"));
     kill(victim);
-    batches(&stack, 8);
-    // What the platform loses is tried again as well.
-    kill(shim(&second));
+    // What the platform loses is tried again as well: the next attempt, once it has done something.
+    wait_for("the second attempt to run", LIMIT, || {
+        let shown = stack.run(&["job", "show", &second, "--output", "json"]);
+        let job: Value = serde_json::from_slice(&shown.stdout).unwrap_or_default();
+        job["attempt"] == 2 && job["status"] == "RUNNING"
+    });
+    let before = numbered(&stack, "checkpoint/commits/").len();
+    batches(&stack, before + 1);
+    kill(shim(&format!("{second}.2")));
     let job = ended(&stack, &second);
     let log = stack.logs(&second);
     assert_eq!((&job["status"], &job["attempt"]), (&"COMPLETED".into(), &3.into()), "{job} {log}");
     assert!(log.contains(&format!("ROWS {}", (FILES + 1) * HALF)), "what Spark reads: {log}");
     let ran: Vec<u64> = log.lines().filter_map(|line| line.split_once("BATCH ")?.1.trim().parse().ok()).collect();
-    assert!(ran.first().is_some_and(|batch| *batch >= 8), "it went on, and did not begin again: {ran:?}");
+    assert!(ran.first().is_some_and(|batch| *batch > before as u64), "it went on, and did not begin again: {ran:?}");
     let kept: Vec<u64> = numbered(&stack, "checkpoint/commits/").into_keys().collect();
     // A file that the source had noted when its driver was killed comes with the next in one batch: as many as files, or
     // fewer.
     assert_eq!(kept, (0..kept.len() as u64).collect::<Vec<u64>>(), "batch upon batch");
     assert_eq!(kept.last(), ran.last());
+    // No attempt has written over the log of another.
+    let said = ["odp.logs", "odp.2.logs", "odp.3.logs"]
+        .map(|name| text(&stack.get("odp-logs", &format!("{second}/driver/{name}"))));
+    assert!(said.iter().all(|said| said.contains("fetched ")), "{said:#?}");
+    assert_eq!(said.each_ref().map(|said| said.contains("return code 0")), [false, false, true], "{said:#?}");
+    let written = stack.keys("odp-logs", &format!("{second}/driver/spark.log."));
+    assert!(written.len() >= 3, "{written:?}");
 
     let mut found: Vec<String> = Vec::new();
     for key in sink_files(&stack) {
@@ -267,8 +280,9 @@ fn driver(job: &str) -> u64 {
     support::process(job, "/driver", "org.apache.spark.deploy.SparkSubmit").expect("a driver")
 }
 
-fn shim(job: &str) -> u64 {
-    support::process(job, "/platform", " shim ").expect("a shim")
+/// The shim of an attempt.
+fn shim(attempt: &str) -> u64 {
+    support::process(attempt, "/platform", " shim ").expect("a shim")
 }
 
 /// A file that the tests here give to a job.

@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -70,14 +71,19 @@ fn a_running_job_outlives_another_program_for_serve_and_the_warden() {
 fn a_time_to_live_ends_a_job_while_serve_is_stopped() {
     let mut machine = Machine::start(3);
     let sleep = program("sleep.py");
-    let id = machine.submit(&[sleep.to_str().expect("path"), "--placement", "single", "--ttl", "PT6S"]);
+    // Longer than `serve` may take to stop.
+    let id = machine.submit(&[sleep.to_str().expect("path"), "--placement", "single", "--ttl", "PT45S"]);
     machine.wait(&id, &["RUNNING"]);
     machine.stop_serve();
-    let driver = || machine.processes("org.apache.spark.deploy.SparkSubmit");
-    assert_eq!(driver().len(), 1, "{}", machine.log());
-    wait_for("the time to live to pass", Duration::from_secs(60), || driver().is_empty());
+    let stopped = Timestamp::now();
+    assert_eq!(machine.processes("org.apache.spark.deploy.SparkSubmit").len(), 1, "{}", machine.log());
+    wait_for("the time to live to pass", Duration::from_secs(120), || !machine.state(&id)["outcome"].is_null());
+    assert!(machine.processes("org.apache.spark.deploy.SparkSubmit").is_empty(), "{}", machine.log());
+    let passed = Timestamp::now();
     machine.start_serve();
     let job = machine.wait(&id, &ENDS);
+    let ended: Timestamp = job["endDate"].as_str().and_then(|at| at.parse().ok()).expect("a time");
+    assert!(stopped <= ended && ended <= passed, "while serve was stopped, {stopped} to {passed}: {job}");
     let told = (&job["status"], &job["reason"], &job["attempt"]);
     assert_eq!(told, (&"TERMINATED".into(), &"its time to live passed".into(), &1.into()), "{job}");
     assert_ne!(job["returnCode"], 0);
@@ -106,9 +112,16 @@ fn after_the_machine_went_down_what_ran_was_lost_by_the_platform_and_the_rest_go
     assert_eq!(machine.wait(&waits, &["PENDING"])["queuePosition"], 1);
 
     machine.go_down();
+    // As where the shim had told of the start and not yet written it down.
+    let mut state = machine.state(&lost);
+    state["phase"] = "starting".into();
+    fs::write(machine.state_file(&lost), state.to_string()).expect("written");
+    let down = Timestamp::now();
     machine.start_warden();
     machine.start_serve();
     let job = machine.wait(&lost, &ENDS);
+    let ended: Timestamp = job["endDate"].as_str().and_then(|at| at.parse().ok()).expect("a time");
+    assert!(ended <= down, "the time that the machine was off is not charged, {down}: {job}");
     let told = (&job["status"], &job["fault"], &job["attempt"]);
     assert_eq!(told, (&"FAILED".into(), &"platform".into(), &1.into()), "{job}");
     assert!(job["reason"].as_str().is_some_and(|why| why.starts_with("lost by the platform: ")), "{job}");
@@ -283,6 +296,15 @@ impl Machine {
             last["status"].as_str().is_some_and(|status| statuses.contains(&status))
         });
         last
+    }
+
+    /// Where the shim of a job's first attempt writes down how that stands.
+    fn state_file(&self, id: &str) -> PathBuf {
+        self.dir.join("data/jobs").join(id).join("1/state.json")
+    }
+
+    fn state(&self, id: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.state_file(id)).expect("a state")).expect("JSON")
     }
 
     fn keys(&self, bucket: &str, prefix: &str) -> Vec<String> {

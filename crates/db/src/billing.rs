@@ -165,6 +165,11 @@ pub async fn corrections(db: &Db, project: &ProjectId, month: &str) -> Result<Ve
         .collect()
 }
 
+/// The months of a project that have corrections.
+pub async fn corrected_months(db: &Db, project: &ProjectId) -> Result<Vec<String>, Error> {
+    Ok(sqlx::query_scalar(CORRECTED_MONTHS).bind(project.as_str()).fetch_all(db.readers()).await?)
+}
+
 /// Adds a correction; its `id` is ignored, the new one is the answer.
 pub async fn insert_correction(
     tx: &mut Tx,
@@ -237,6 +242,7 @@ const ENDED_RUNS: &str = "SELECT attempts.job, attempts.number, attempts.started
 const FAILED: &str = "SELECT id, name, attempt, ended, reason FROM jobs
      WHERE project = ? AND status = 'FAILED' AND ended >= ? AND ended < ? ORDER BY ended, id";
 const FIRST_RUN: &str = "SELECT MIN(started) AS first FROM attempts WHERE project = ? AND started IS NOT NULL";
+const CORRECTED_MONTHS: &str = "SELECT DISTINCT month FROM corrections WHERE project = ?";
 
 #[cfg(test)]
 mod tests {
@@ -251,6 +257,7 @@ mod tests {
             (ENDED_RUNS, &["sqlite_autoindex_attempts_1"][..]),
             (FAILED, &["jobs_that_failed"][..]),
             (FIRST_RUN, &["attempts_of_project_by_start"][..]),
+            (CORRECTED_MONTHS, &["corrections_of_month"][..]),
         ] {
             let explained = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
             let rows = sqlx::query(explained).fetch_all(db.readers()).await.expect("a plan");

@@ -25,11 +25,11 @@ use engine::environment::{
     resolve::{self, Failure, Made, Making, Package},
 };
 use flate2::{Compression, write::GzEncoder};
-use model::{BucketName, EndReason, Job, JobSpec, NodeName, Program, ProjectId};
+use model::{AttemptNo, BucketName, EndReason, Job, JobSpec, Program, ProjectId, SandboxId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::{Error, Inner, surroundings::Beside as _};
+use crate::{Error, Inner, shim::key_of_attempt, surroundings::Beside as _};
 
 /// Where packages come from, and where environments are made.
 #[derive(Debug, Clone)]
@@ -184,7 +184,7 @@ async fn modules(jobs: &Inner, job: &Job, environment: &mut Environment) -> Resu
         index: index.clone(),
         requirements: request.requirements.clone(),
     };
-    let wanted = Wanted { what, log: "environment.log", content: Content::Modules, made_from };
+    let wanted = Wanted { what, log: "environment", content: Content::Modules, made_from };
     obtain(jobs, job, wanted, environment, move |making| resolve::resolve(&request, &index, making)).await
 }
 
@@ -210,7 +210,7 @@ async fn jars(jobs: &Inner, job: &Job, environment: &mut Environment) -> Result<
     };
     let home = jobs.parts.engines.home(&spec.version);
     let wish = maven::Wish { packages: spec.packages.clone(), repositories, engine, home };
-    let wanted = Wanted { what, log: "packages.log", content: Content::Jars, made_from };
+    let wanted = Wanted { what, log: "packages", content: Content::Jars, made_from };
     obtain(jobs, job, wanted, environment, move |making| maven::resolve(&wish, making)).await
 }
 
@@ -232,7 +232,7 @@ pub(crate) fn repositories(allowed: &[String], named: &[String]) -> Result<Vec<S
 struct Wanted {
     /// How they are called before a colon.
     what: String,
-    /// Name of the log of their making.
+    /// Name of the log of their making, without its ending.
     log: &'static str,
     content: Content,
     made_from: MadeFrom,
@@ -409,7 +409,8 @@ async fn make(
     let log = place.0.join("log");
     if log.exists() {
         parts.surroundings.ensure_log_bucket(&job.project).await.beside("making the bucket of logs")?;
-        let key = format!("{}/{}/{}", job.id, NodeName::driver(), wanted.log);
+        let attempt = SandboxId { job: job.id, attempt: AttemptNo(job.attempt) };
+        let key = key_of_attempt(attempt, wanted.log, "log");
         let kept = parts.surroundings.keep_object(&job.project, &BucketName::logs(), &key, &log).await;
         kept.beside("keeping the log of an environment")?;
     }

@@ -46,7 +46,7 @@ pub(crate) async fn upload(jobs: &Inner, job: &Job, id: SandboxId) -> Result<Opt
         reading.await?;
         uploaded += 1;
     }
-    let name = platform_log_key(id.job);
+    let name = platform_log_key(id);
     let length = said.len() as u64;
     if length > 0 {
         uploaded += u64::from(write_whole(jobs, job, &name, said).await?);

@@ -31,7 +31,7 @@ pub(crate) async fn watch(jobs: Arc<Inner>, seat: Seat, stop: CancellationToken)
     let id = seat.id;
     let asked = seat.asked.clone();
     let mut attempt =
-        Attempt { jobs: &jobs, id, sandbox: id, asked, deadline: None, builds: 0, uploads: 0, uploaded: None };
+        Attempt { jobs: &jobs, id, sandbox: id, asked, deadline: None, failing: None, uploads: 0, uploaded: None };
     let mut pause = SHORTEST_PAUSE;
     loop {
         let outcome = tokio::select! {
@@ -72,8 +72,8 @@ struct Attempt<'a> {
     asked: CancellationToken,
     /// When an attempt that was asked to stop is stopped by force.
     deadline: Option<Instant>,
-    /// How often building the sandbox has failed.
-    builds: u32,
+    /// Since when building the sandbox has failed.
+    failing: Option<Instant>,
     /// How often uploading what a dead shim left of the log has failed.
     uploads: u32,
     /// What to record of that upload with the attempt's end.
@@ -138,6 +138,7 @@ impl Attempt<'_> {
             Err(cause @ warden::Error::Connection(_)) => return Err(cause.into()),
             Err(cause) => return self.build_failed(cause).await,
         };
+        self.failing = None;
         fail::fail_point!("job.sandbox.created");
         parts.surroundings.open_gate(self.id, handle.objects).beside("opening the object gate")?;
         fail::fail_point!("job.gate.opened");
@@ -146,22 +147,11 @@ impl Attempt<'_> {
             // it has not begun, a shim of now does.
             Err(cause @ control::Error::Version { .. }) => match self.state().await? {
                 Some(_) => return Err(cause.into()),
-                None => return self.replace(&cause).await,
+                None => return self.void(&cause.to_string()).await,
             },
             client => client?,
         };
         self.follow(job, &client, keys).await
-    }
-
-    /// Gives up an attempt whose shim cannot be told to start.
-    async fn replace(&self, cause: &control::Error) -> Result<Outcome, Error> {
-        // First nothing of it may run any more, so that nobody starts it after all.
-        self.jobs.parts.surroundings.close_gate(self.id);
-        self.jobs.parts.warden.destroy_sandbox(self.sandbox).await?;
-        match self.state().await? {
-            None => self.void(&cause.to_string()).await,
-            Some(_) => Ok(Outcome::Again),
-        }
     }
 
     /// Does what the shim's phases ask for until it has ended or is not heard any more.
@@ -294,10 +284,11 @@ impl Attempt<'_> {
         }
         tracing::error!(id = %self.id, why, "an attempt was lost");
         let mut end = self.end_now(EndReason::Platform { detail: why.to_owned() }, model::LOST);
-        end.started = state.and_then(|state| match state.phase {
-            Phase::Running { started } => Some(started),
-            _ => None,
-        });
+        end.started = match state.map(|state| state.phase) {
+            Some(Phase::Running { started }) => Some(started),
+            // The shim tells of a start before it has written it down.
+            _ => db::jobs::find_attempt(&self.jobs.parts.db, self.id).await?.and_then(|attempt| attempt.started),
+        };
         // It may have been dead for long: a machine that was off is not charged for.
         let spool = self.jobs.spool(self.sandbox);
         let sign = tokio::task::spawn_blocking(move || spool::last_sign(&spool)).await?;
@@ -342,17 +333,24 @@ impl Attempt<'_> {
         }
     }
 
+    /// The sandbox was not built. That is tried again for some time, then by another attempt.
     async fn build_failed(&mut self, cause: warden::Error) -> Result<Outcome, Error> {
-        self.builds += 1;
+        let since = *self.failing.get_or_insert_with(Instant::now);
         // What runs is not killed because it cannot be reached; its state file will tell of its end.
-        if self.builds < MOST_BUILDS || self.state().await?.is_some_and(|state| state.user_code) {
+        if since.elapsed() < LONGEST_BUILDING || self.state().await?.is_some_and(|state| state.user_code) {
             return Err(cause.into());
         }
-        let detail = format!("its sandbox cannot be built: {cause}");
-        self.end(&self.end_now(EndReason::Platform { detail }, model::LOST)).await
+        self.void(&format!("its sandbox cannot be built: {cause}")).await
     }
 
+    /// Gives up an attempt that was not started; looks again where it was after all.
     async fn void(&self, why: &str) -> Result<Outcome, Error> {
+        // First nothing of it may run any more, so that what its state says then stays true.
+        self.jobs.parts.surroundings.close_gate(self.id);
+        self.jobs.parts.warden.destroy_sandbox(self.sandbox).await?;
+        if self.state().await?.is_some_and(|state| state.user_code || state.end().is_some()) {
+            return Ok(Outcome::Again);
+        }
         record::voided(self.jobs, self.id, why).await?;
         self.close().await
     }
@@ -453,8 +451,8 @@ impl Drop for Seat {
 }
 
 const REMIND_EVERY: Duration = Duration::from_secs(5);
-/// Such as the machine being out of something for a moment.
-const MOST_BUILDS: u32 = 6;
+/// Such as the machine being out of something for a while. Far below the time that an attempt has to start in.
+const LONGEST_BUILDING: Duration = Duration::from_secs(300);
 const MOST_UPLOADS: u32 = 6;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);

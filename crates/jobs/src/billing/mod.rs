@@ -93,19 +93,22 @@ impl Billing {
         Statement::of(month, now(), &prices, &runs, &lost, &failed, corrections)
     }
 
-    /// The months from a project's first run to now, oldest first; none where nothing ran yet.
-    pub async fn months(&self, project: &ProjectId) -> Result<Vec<Month>, Error> {
-        let Some(first) = rows::first_run(&self.db, project).await? else { return Ok(Vec::new()) };
+    /// The months from a project's first run to now, and those that have a correction, oldest first.
+    pub async fn months(&self, project: &ProjectId) -> Result<BTreeSet<Month>, Error> {
+        let first = rows::first_run(&self.db, project).await?.map(Month::of);
         let last = Month::of(now());
-        Ok(std::iter::successors(Some(Month::of(first)), |month| month.next())
-            .take_while(|month| *month <= last)
-            .collect())
+        let mut months: BTreeSet<Month> =
+            std::iter::successors(first, |month| month.next()).take_while(|month| *month <= last).collect();
+        for month in rows::corrected_months(&self.db, project).await? {
+            let damaged = |_| db::Error::Damaged { column: "corrections.month" };
+            months.insert(month.parse::<Month>().map_err(damaged)?);
+        }
+        Ok(months)
     }
 
     /// Whether a month is one of those.
     pub async fn has(&self, project: &ProjectId, month: Month) -> Result<bool, Error> {
-        let first = rows::first_run(&self.db, project).await?;
-        Ok(first.is_some_and(|first| Month::of(first) <= month && month <= Month::of(now())))
+        Ok(self.months(project).await?.contains(&month))
     }
 
     /// Adds an amount to a statement by hand; its number.

@@ -104,11 +104,10 @@ impl Attempt {
             why = asked(&mut stop) => Err((why.reason(), STOPPED)),
             prepared = self.prepare() => prepared.map_err(|reason| (reason, NOT_RUN)),
         };
-        let (started, (reason, return_code)) = match prepared {
+        match prepared {
             Ok(launch) => self.drive(launch, &mut stop).await,
-            Err(end) => (None, end),
-        };
-        End { reason, return_code, started, ended: Timestamp::now() }
+            Err(end) => end_now(None, end),
+        }
     }
 
     /// Brings everything that the driver needs to where it will find it.
@@ -252,23 +251,19 @@ impl Attempt {
         Ok(jars)
     }
 
-    /// From the start of the driver to the end of the last container; and when the driver was started.
-    async fn drive(
-        &mut self,
-        launch: Launch,
-        stop: &mut watch::Receiver<Option<Why>>,
-    ) -> (Option<Timestamp>, (EndReason, i32)) {
+    /// From the start of the driver to the end of the last container.
+    async fn drive(&mut self, launch: Launch, stop: &mut watch::Receiver<Option<Why>>) -> End {
         let spec = &self.start.spec;
         // At most once: what comes after this may be user code, and is never done again.
         if let Err(cause) = self.keeper.save(|state| state.user_code = true).await {
-            return (None, (EndReason::Platform { detail: cause.to_string() }, NOT_RUN));
+            return end_now(None, (EndReason::Platform { detail: cause.to_string() }, NOT_RUN));
         }
         fail::fail_point!("shim.user_code.durable");
         let containers = Containers::new(self.args.id, &self.args.warden);
         let host = Host::new(spec.sizing);
         let closing = CancellationToken::new();
         let Some(listener) = self.pods.take() else {
-            return (None, (EndReason::Platform { detail: "the pods API has no listener".into() }, NOT_RUN));
+            return end_now(None, (EndReason::Platform { detail: "the pods API has no listener".into() }, NOT_RUN));
         };
         let sampler = Sampler::start(self.start.log_key.clone(), &self.args.work).await;
         let api = tokio::spawn(pods::serve(listener, host.clone(), closing.clone()));
@@ -309,20 +304,22 @@ impl Attempt {
                 (None, None, end)
             }
         };
+        // What comes now is the platform's own, and is not charged.
+        let end = end_now(started, end);
         closing.cancel();
         self.waiting.let_go();
-        let ended = async {
+        let others = async {
             let _ = tokio::time::timeout(EXECUTORS_END, executors).await;
             let _ = tokio::time::timeout(EXECUTORS_END, api).await;
             // Executors tell at their end what they have counted.
             sampler.finish().await;
         };
-        tokio::join!(ended, self.output.drain(&driver, DRAIN));
+        tokio::join!(others, self.output.drain(&driver, DRAIN));
         if let Some(saved) = saved {
             // So that `Running` is not written after what comes next.
             let _ = saved.await;
         }
-        (started, end)
+        end
     }
 
     /// Starts the driver, or lets the one that waits become it.
@@ -383,6 +380,11 @@ impl Attempt {
             }
         }
     }
+}
+
+/// An end at this moment.
+fn end_now(started: Option<Timestamp>, (reason, return_code): (EndReason, i32)) -> End {
+    End { reason, return_code, started, ended: Timestamp::now() }
 }
 
 /// Waits until the attempt is to stop.

@@ -61,7 +61,7 @@ use gate::Gate;
 use keeper::Keeper;
 use output::Output;
 use upload::Uploads;
-pub(crate) use upload::{log_key, platform_log_key, send_part};
+pub(crate) use upload::{key_of_attempt, log_key, platform_log_key, send_part};
 use waiting::Waiting;
 
 /// What the warden tells a shim on its command line; the descriptors 3, 4 and 5 are the listeners of the control

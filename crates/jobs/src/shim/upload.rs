@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crypto::Key;
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
-use model::{BucketName, JobId, NodeName, SandboxId};
+use model::{AttemptNo, BucketName, JobId, NodeName, SandboxId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -70,7 +70,7 @@ impl Uploads {
 
     /// The making of the environment, and what else the platform has said.
     async fn platform(&self) -> Result<(), NotUploaded> {
-        let key = platform_log_key(self.id.job);
+        let key = platform_log_key(self.id);
         let reader = self.reader.clone();
         let read = tokio::task::spawn_blocking(move || reader.platform()).await;
         let text = match read {
@@ -148,9 +148,19 @@ pub(crate) fn log_key(job: JobId, part: &Part) -> String {
     format!("{job}/{}/spark.log.{}", part.node, part.first.0)
 }
 
-/// The object of what the platform has said of a job.
-pub(crate) fn platform_log_key(job: JobId) -> String {
-    format!("{job}/{}/odp.logs", NodeName::driver())
+/// The object of what the platform has said of an attempt.
+pub(crate) fn platform_log_key(id: SandboxId) -> String {
+    key_of_attempt(id, "odp", "logs")
+}
+
+/// An object of an attempt beside its driver's log. That of the first has the name that clients know; a further one's must
+/// not take its place.
+pub(crate) fn key_of_attempt(id: SandboxId, name: &str, ending: &str) -> String {
+    let (job, driver) = (id.job, NodeName::driver());
+    match id.attempt {
+        AttemptNo(0 | 1) => format!("{job}/{driver}/{name}.{ending}"),
+        attempt => format!("{job}/{driver}/{name}.{attempt}.{ending}"),
+    }
 }
 
 /// Reads a part and sends it; ends early where nobody takes it any more.
@@ -179,3 +189,18 @@ const PIECES: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(600);
 /// A refusal does not pass by itself, but for those of a gate that is just being opened.
 const MOST_REFUSALS: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_attempt_writes_over_what_was_said_of_another() {
+        let job = JobId(uuid::Uuid::nil());
+        let key = |attempt| platform_log_key(SandboxId { job, attempt: AttemptNo(attempt) });
+        assert_eq!(
+            [1, 2, 11].map(key),
+            ["odp.logs", "odp.2.logs", "odp.11.logs"].map(|name| format!("{job}/driver/{name}"))
+        );
+    }
+}
