@@ -13,7 +13,7 @@ use std::{
 };
 
 use cedar_policy::{
-    Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, PolicyId, RestrictedExpression,
+    Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, RestrictedExpression,
     pst::{
         self, ActionConstraint, BinaryOp, Clause, EntityType, EntityUID, Expr, Literal, Name, NonEmpty, PatternElem,
         PrincipalConstraint, ResourceConstraint, StaticPolicy, Template, UnaryOp, Var,
@@ -29,11 +29,6 @@ use super::{
     pattern::PatternSet,
     urn::RESOURCE_GROUP_PREFIX,
 };
-
-/// The id of the policy that a statement becomes.
-pub(super) fn id(number: usize) -> PolicyId {
-    PolicyId::new(number.to_string())
-}
 
 /// A statement as a Cedar policy, by the statement's number. It is built as a tree, so that no text of a client is ever
 /// parsed as Cedar.
