@@ -801,6 +801,7 @@ mod tests {
             keys::<WarmSettings>(),
             keys::<AuditSettings>(),
             keys::<S3Target>(),
+            keys::<SsoSettings>(),
             keys::<WardenSettings>(),
         ];
         for key in all.concat() {
