@@ -81,13 +81,14 @@ pub async fn run(db: &Db, directory: &Path, key: &VerifierKey) -> Result<Restore
             }
         }
     }
-    if restored == Restored::default() {
-        return Ok(restored);
-    }
     // What retention removed from the files since the database was copied goes from the table too: nothing vouches for it.
-    if let Some(let_go) = let_go.filter(|let_go| unsigned(let_go.through) > cut) {
+    let mut removed = 0;
+    if let Some(let_go) = let_go.filter(|let_go| unsigned(let_go.through) >= cut) {
         db::audit::set_cut(&mut tx, let_go).await?;
-        db::audit::remove(&mut tx, let_go.through, u32::MAX).await?;
+        removed = db::audit::remove(&mut tx, let_go.through, u32::MAX).await?;
+    }
+    if restored == Restored::default() && removed == 0 {
+        return Ok(restored);
     }
     for row in &displaced {
         let mut entry = Entry::new(Actor::operator(), "audit.displaced", format!("audit/{}", row.number));
@@ -98,6 +99,7 @@ pub async fn run(db: &Db, directory: &Path, key: &VerifierKey) -> Result<Restore
     let mut entry = Entry::new(Actor::operator(), "audit.restored", "audit");
     entry.detail = serde_json::json!({
         "from": wanted.start(), "through": through, "inserted": restored.inserted, "replaced": restored.replaced,
+        "removed": removed,
     });
     db::audit::append(&mut tx, &entry.row()).await?;
     tx.commit().await?;

@@ -147,8 +147,11 @@ impl Stack {
                 status = warden.wait() => {
                     patience.death("the warden", status.doing("cannot wait for the warden")?)?;
                     self.warden = Some(self.start_warden()?);
-                    // One that ends before it is seen to answer has died once more: the next turn counts it.
-                    self.wait_for_warden().await?;
+                    // One that ends before it is seen to answer has died once more: the next turn counts it. What keeps it
+                    // from starting may pass.
+                    if self.wait_for_warden().await?.is_some() {
+                        tokio::time::sleep(BEFORE_NEXT_START).await;
+                    }
                 }
                 status = serve.wait() => {
                     patience.death("serve", status.doing("cannot wait for serve")?)?;
@@ -402,3 +405,5 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 const MAX_DEATHS_A_MINUTE: usize = 20;
+/// So long that such deaths alone are never too many.
+const BEFORE_NEXT_START: Duration = Duration::from_secs(3);

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{fs, io::Write as _, path::PathBuf, time::Duration};
+use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::PathBuf, time::Duration};
 
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use serde_json::Value;
@@ -150,7 +150,12 @@ fn a_warden_that_dies_as_it_is_started_again_is_started_once_more() {
     let before = stack.ready("warden_pid");
     support::kill(before.as_u64().expect("pid"));
     // Opened once the next warden reads its configuration, and only that one gets this.
-    let mut pipe = fs::File::options().write(true).open(&config).expect("a reader");
+    let mut pipe = None;
+    support::wait_for("the next warden", Duration::from_secs(30), || {
+        pipe = fs::File::options().write(true).custom_flags(nix::libc::O_NONBLOCK).open(&config).ok();
+        pipe.is_some()
+    });
+    let mut pipe = pipe.expect("a reader");
     fs::rename(&good, &config).expect("in its place");
     pipe.write_all(b"no configuration").expect("written");
     drop(pipe);

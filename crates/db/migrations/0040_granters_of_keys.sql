@@ -1,4 +1,5 @@
--- Keys that were granted by another key before 0039: the audit log tells by which, in the entry of the call that granted.
+-- Keys that were granted by another key before 0039: the audit log tells by which, in the entry of the call that granted. One that
+-- outlived its granter stays: it ended with nothing then, and its user may have kept it.
 UPDATE credentials SET granted_by = told.granter
 FROM (
     SELECT CAST(substr(made.resource, 12) AS INTEGER) AS id,
@@ -7,4 +8,5 @@ FROM (
     WHERE made.action = 'credential.validated' AND call.action = 'account:apiovh:auth/validate/create'
         AND json_extract(call.detail, '$.proof') LIKE 'credential/%'
 ) AS told
-WHERE credentials.id = told.id;
+WHERE credentials.id = told.id
+    AND EXISTS (SELECT 1 FROM credentials AS granter WHERE granter.id = told.granter AND granter.status = 'validated');

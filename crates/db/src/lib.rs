@@ -70,6 +70,8 @@ impl Db {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            // What a long reader made the log grow to is given back once it can begin anew.
+            .pragma("journal_size_limit", "67108864")
             .busy_timeout(BUSY);
         let writer = SqlitePoolOptions::new()
             .max_connections(1)

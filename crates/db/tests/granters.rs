@@ -72,15 +72,17 @@ async fn the_audit_log_tells_which_key_granted_another() {
     let world = World::new().await;
     let mut tx = world.db.begin().await.expect("a transaction");
     let mut keys = Vec::new();
-    for number in 0..4 {
+    for number in 0..6 {
         keys.push(world.key(&mut tx, number, None).await);
     }
-    let [first, second, third, by_person] = keys[..] else { panic!("four keys") };
+    let [first, second, third, by_person, ended, outlived] = keys[..] else { panic!("six keys") };
+    db::credentials::expire(&mut tx, ended).await.expect("ended");
     let call = "account:apiovh:auth/validate/create";
     let grant = "account:apiovh:auth/validate/grant";
     for (granted, action, proof) in [
         (second, call, format!("credential/{first}")),
         (third, call, format!("credential/{second}")),
+        (outlived, call, format!("credential/{ended}")),
         (by_person, grant, "session/1".to_owned()),
     ] {
         let request = format!("casemate.{granted}");
@@ -100,7 +102,7 @@ async fn the_audit_log_tells_which_key_granted_another() {
             .fetch_all(&mut connection)
             .await
             .expect("read");
-        assert_eq!(granters, [None, Some(first), Some(second), None]);
+        assert_eq!(granters, [None, Some(first), Some(second), None, None, None]);
     }
 }
 

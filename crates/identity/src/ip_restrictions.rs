@@ -59,11 +59,12 @@ pub struct IpRestrictions {
 
 impl IpRestrictions {
     /// What is done with who comes from an address, and whether that is told: the smallest block that the address is in
-    /// decides. An address that is not known is in no block.
+    /// decides, of two that are the same (one was kept in the form of IPv6) the one that denies. An address that is not known is in no block.
     pub fn decide(&self, address: Option<IpAddr>) -> (IpRule, bool) {
         let address = address.map(|address| address.to_canonical());
         let within = |one: &&IpRestriction| address.is_some_and(|address| one.block.contains(&address));
-        let nearest = self.blocks.iter().filter(within).max_by_key(|one| one.block.prefix_len());
+        let nearest =
+            self.blocks.iter().filter(within).max_by_key(|one| (one.block.prefix_len(), one.rule == IpRule::Deny));
         nearest.map_or((self.default, self.default_warning), |one| (one.rule, one.warning))
     }
 
@@ -103,8 +104,12 @@ impl Identity {
     ) -> Result<i64, Error> {
         let block = block.trunc();
         let mut tx = self.db.begin().await?;
-        if db::ip_restrictions::list_in(&mut tx, account).await?.len() >= MOST {
+        let rows = db::ip_restrictions::list_in(&mut tx, account).await?;
+        if rows.len() >= MOST {
             return Err(Error::TooMany { what: "address rules of an account", limit: MOST });
+        }
+        if IpRestrictions::read(rows)?.blocks.iter().any(|one| one.block == block) {
+            return Err(Error::Exists { kind: "address block", id: block.to_string() });
         }
         let row = db::ip_restrictions::Restriction {
             id: 0,

@@ -327,6 +327,7 @@ async fn settle_followers(jobs: &Inner, tx: &mut Tx, ended: &Job) -> Result<(), 
             let Some(after) = job.spec.after else { continue };
             let may_run = after.ended.holds(status) == Some(true);
             if may_run && let Some(earlier) = db::schedules::earlier_open_job(tx, job.id).await? {
+                rows::release(tx, job.id, now()).await?;
                 rows::wait_for(tx, job.id, earlier).await?;
                 continue;
             }

@@ -87,13 +87,9 @@ async fn fill(
         tracing::error!(cause = %watch::chain(&cause), "jobs whose engine was withdrawn are not ended");
         return Err(RETRY);
     }
-    if let Err(cause) = give_up(jobs).await {
-        tracing::error!(cause = %watch::chain(&cause), "jobs that waited too long are not ended");
-        return Err(RETRY);
-    }
     while !stop.is_cancelled() {
         match start_one(jobs, room, turns).await {
-            Ok(Step::Nothing) => return Ok(()),
+            Ok(Step::Nothing) => break,
             Ok(Step::Changed) => {}
             Ok(Step::Begun(id)) => begin(jobs, id, watches, stop),
             Err(cause) => {
@@ -101,6 +97,11 @@ async fn fill(
                 return Err(RETRY);
             }
         }
+    }
+    // What could start now has, however long it waited.
+    if let Err(cause) = give_up(jobs).await {
+        tracing::error!(cause = %watch::chain(&cause), "jobs that waited too long are not ended");
+        return Err(RETRY);
     }
     Ok(())
 }

@@ -98,7 +98,8 @@ impl Turns {
             Some(job) => {
                 let since = self.kept.filter(|kept| kept.used == total).map_or(now, |kept| kept.since);
                 self.kept = Some(Kept { used: total, since });
-                if now.duration_since(since) < KEPT * self.passed(job.id).rounds() {
+                let rounds = due.iter().filter(|job| !fits(job)).map(|job| self.passed(job.id).rounds()).max();
+                if now.duration_since(since) < KEPT * rounds.unwrap_or(1) {
                     return Choice::Wait;
                 }
                 for job in due.iter().filter(|job| !fits(job)) {

@@ -56,7 +56,10 @@ pub(crate) async fn too_long(jobs: &Inner, job: &Job) -> Result<EndReason, Error
     let why = waiting(jobs, job).await?.reason.unwrap_or_default();
     let detail = format!("it has waited for {days} days: {why}");
     let ahead = db::jobs::ahead(db, &job.project, job.id).await?;
-    let asked = Usage::of(&job.spec.sizing);
+    // Behind others of its project, it is what holds the first of them.
+    let heads = db::jobs::heads(db, record::now()).await?;
+    let head = heads.into_iter().find(|head| head.project == job.project);
+    let asked = head.map_or_else(|| Usage::of(&job.spec.sizing), |head| head.asked);
     Ok(match db::jobs::holder(db, job.id).await?.is_some() || own_jobs_hold(&asked, &ahead.quota, &ahead.of_project) {
         true => EndReason::CannotStart { detail },
         false => EndReason::NotStarted { detail },

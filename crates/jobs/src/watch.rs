@@ -111,6 +111,9 @@ impl Attempt<'_> {
             }
             _ if stopping => return self.void("it was cancelled before it was started").await,
             _ if parts.engines.find(&job.spec.version).is_none() => {
+                if !self.never_starts().await? {
+                    return Ok(Outcome::Again);
+                }
                 let detail = format!("Spark {} is not installed any more", job.spec.version);
                 return self.end(&self.end_now(EndReason::Platform { detail }, model::LOST)).await;
             }
@@ -324,12 +327,9 @@ impl Attempt<'_> {
     /// The attempt did not come to run in its time. Made again where it provably never started user code.
     async fn give_up_start(&mut self, job: &Job) -> Result<Outcome, Error> {
         let why = "its sandbox was not built and its code not fetched within an hour";
-        // First nothing of it may run any more, so that what its state says then stays true.
-        self.jobs.parts.surroundings.close_gate(self.id);
-        self.jobs.parts.warden.destroy_sandbox(self.sandbox).await?;
-        match self.state().await? {
-            Some(state) if state.user_code || state.end().is_some() => self.lose(job, why).await,
-            _ => self.void(why).await,
+        match self.never_starts().await? {
+            true => self.void(why).await,
+            false => self.lose(job, why).await,
         }
     }
 
@@ -345,14 +345,25 @@ impl Attempt<'_> {
 
     /// Gives up an attempt that was not started; looks again where it was after all.
     async fn void(&self, why: &str) -> Result<Outcome, Error> {
-        // First nothing of it may run any more, so that what its state says then stays true.
-        self.jobs.parts.surroundings.close_gate(self.id);
-        self.jobs.parts.warden.destroy_sandbox(self.sandbox).await?;
-        if self.state().await?.is_some_and(|state| state.user_code || state.end().is_some()) {
+        if !self.never_starts().await? {
             return Ok(Outcome::Again);
         }
         record::voided(self.jobs, self.id, why).await?;
         self.close().await
+    }
+
+    /// Sees to it that nothing of the attempt can start any more, and says whether nothing has. Where its sandbox cannot be
+    /// removed now it is enough that the shim in it is dead, for nobody builds it again; what is left takes its room.
+    async fn never_starts(&self) -> Result<bool, Error> {
+        let parts = &self.jobs.parts;
+        parts.surroundings.close_gate(self.id);
+        if let Err(cause) = parts.warden.destroy_sandbox(self.sandbox).await {
+            let standing = parts.warden.list_sandboxes().await?;
+            if standing.iter().any(|found| found.id == self.sandbox && found.shim_alive) {
+                return Err(cause.into());
+            }
+        }
+        Ok(self.state().await?.is_none_or(|state| !state.user_code && state.end().is_none()))
     }
 
     async fn end_by(&self, state: &State) -> Result<Outcome, Error> {

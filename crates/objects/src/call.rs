@@ -31,6 +31,8 @@ pub struct Call {
     pub ground: Arc<Ground>,
     source_ip: IpAddr,
     secure: bool,
+    /// Whether a proxy that is believed says that it was not.
+    said_plain: bool,
     via: Via,
     id: String,
     asked: String,
@@ -85,6 +87,7 @@ impl Call {
             ground,
             source_ip,
             secure,
+            said_plain: said == Some(false),
             via,
             id,
             asked,
@@ -119,6 +122,11 @@ impl Call {
     /// Whether the client's connection is one of TLS.
     pub fn is_secure(&self) -> bool {
         self.secure
+    }
+
+    /// Whether a proxy that is believed says that the client's connection is not one of TLS.
+    pub fn is_said_plain(&self) -> bool {
+        self.said_plain
     }
 
     /// Keeps the condition keys that the request gives. Once a call.

@@ -224,7 +224,8 @@ impl Call {
 
     /// Whether what is sent cannot be read on its way: by TLS, or because it does not leave the machine.
     pub fn is_private(&self) -> bool {
-        self.is_secure() || self.source_ip().is_loopback() || matches!(self.via(), Via::Sandbox(_))
+        let stays = self.source_ip().is_loopback() && !self.is_said_plain();
+        self.is_secure() || stays || matches!(self.via(), Via::Sandbox(_))
     }
 
     /// Keeps a verdict for the audit log: the first that denied, else the last.

@@ -16,7 +16,7 @@ pub(super) struct Watched {
     blocks: Vec<IpNet>,
     names: Vec<String>,
     /// Of these names; looked up when first asked for, for that reads the machine's time zones.
-    zones: OnceLock<Result<Vec<(String, TimeZone)>, Failed>>,
+    zones: OnceLock<Vec<(String, TimeZone)>>,
 }
 
 /// How a request is, in what [`Watched`] looks at.
@@ -52,30 +52,32 @@ impl Watched {
         }
     }
 
-    /// The zones, with their names.
+    /// The zones, with their names. One that the machine cannot read now is looked up again the next time.
     pub(super) fn zones(&self) -> Result<&[(String, TimeZone)], Failed> {
-        let look_up = || {
-            let zone = |name: &String| TimeZone::get(name).map(|zone| (name.clone(), zone));
-            self.names.iter().map(zone).collect::<Result<Vec<_>, _>>().map_err(|fault| Failed(fault.to_string()))
-        };
-        self.zones.get_or_init(look_up).as_deref().map_err(Clone::clone)
+        if let Some(known) = self.zones.get() {
+            return Ok(known);
+        }
+        let zone = |name: &String| TimeZone::get(name).map(|zone| (name.clone(), zone));
+        let found = self.names.iter().map(zone).collect::<Result<Vec<_>, _>>();
+        let found = found.map_err(|fault| Failed(fault.to_string()))?;
+        Ok(self.zones.get_or_init(|| found))
     }
 
-    /// How a request is. A zone that is not known has no day: Cedar is not asked about it, for that is an error.
-    pub(super) fn circumstances(&self, facts: &Facts) -> Circumstances {
+    /// How a request is. Without one of the zones that is not known, and nothing is an answer to it.
+    pub(super) fn circumstances(&self, facts: &Facts) -> Result<Circumstances, Failed> {
         let now = facts.at.as_microsecond();
-        let zones = self.zones().unwrap_or_default();
+        let zones = self.zones()?;
         let mut within = vec![0; self.blocks.len().div_ceil(64)];
         if let Some(ip) = facts.source_ip.map(|ip| ip.to_canonical()) {
             for (number, block) in self.blocks.iter().enumerate() {
                 within[number / 64] |= u64::from(block.contains(&ip)) << (number % 64);
             }
         }
-        Circumstances {
+        Ok(Circumstances {
             past: self.ends.partition_point(|end| *end <= now),
             days: zones.iter().map(|(_, zone)| week_day(facts.at, zone)).collect(),
             within,
-        }
+        })
     }
 }
 

@@ -290,7 +290,7 @@ impl Iam {
 
     /// Decides, by what the index found.
     pub(crate) fn judge(&self, prepared: &Prepared, question: &Question) -> Result<Arc<Verdict>, Failed> {
-        let circumstances = prepared.watched.circumstances(&question.facts);
+        let circumstances = prepared.watched.circumstances(&question.facts)?;
         if let Some(known) = prepared.known(&circumstances) {
             return Ok(known);
         }
@@ -316,7 +316,7 @@ impl Iam {
         let mut unknown = Vec::new();
         for number in &prepared.first {
             let class = self.statements[*number].class;
-            let depends = self.classes[class].depends(tags, &question.facts);
+            let depends = self.classes[class].depends(tags, &question.facts)?;
             match self.classes[class].known(&depends) {
                 Some(true) => speak.set(class),
                 Some(false) => {}
@@ -559,9 +559,9 @@ impl Class {
         Class { watched: Watched::by([statement]), tags: tags.collect(), answers: Mutex::default() }
     }
 
-    fn depends(&self, tags: Option<&BTreeMap<String, String>>, facts: &Facts) -> Depends {
+    fn depends(&self, tags: Option<&BTreeMap<String, String>>, facts: &Facts) -> Result<Depends, Failed> {
         let values = self.tags.iter().map(|name| tags?.get(name).cloned());
-        (values.collect(), self.watched.circumstances(facts))
+        Ok((values.collect(), self.watched.circumstances(facts)?))
     }
 
     fn known(&self, depends: &Depends) -> Option<bool> {
@@ -581,7 +581,7 @@ impl Prepared {
 
     /// The verdict, if Cedar was asked in such circumstances before.
     pub(crate) fn verdict(&self, facts: &Facts) -> Option<Arc<Verdict>> {
-        self.known(&self.watched.circumstances(facts))
+        self.known(&self.watched.circumstances(facts).ok()?)
     }
 
     fn known(&self, circumstances: &Circumstances) -> Option<Arc<Verdict>> {

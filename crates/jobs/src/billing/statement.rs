@@ -228,10 +228,12 @@ fn credits(month: Month, prices: &[Price], lost: &[Run]) -> Result<Credits, Erro
 fn failures(failed: &[Failed], lost: &[Run], mut credits: Credits) -> Result<Vec<Failure>, Error> {
     let mut all = Vec::new();
     for job in failed {
-        let (blame, evidence) = evidence(job.attempt, job.reason.as_ref());
+        let is_lost = credits.contains_key(&(job.job, job.attempt));
+        let between = job.reason.as_ref().is_some_and(|reason| is_of_none(reason, is_lost));
+        let (blame, evidence) = evidence(job.attempt, job.reason.as_ref(), between);
         let credits = match blame {
             // Between two attempts: the end of the last one was another, and is a line of its own where it is credited.
-            _ if job.reason.as_ref().is_some_and(is_of_none) => Vec::new(),
+            _ if between => Vec::new(),
             Blame::Platform => credits.remove(&(job.job, job.attempt)).unwrap_or_default(),
             // An attempt that failed by the job's own fault is not given back.
             Blame::Job => Vec::new(),
@@ -251,7 +253,7 @@ fn failures(failed: &[Failed], lost: &[Run], mut credits: Credits) -> Result<Vec
     for run in lost {
         let attempt = run.attempt.0;
         let Some(credits) = credits.remove(&(run.job, attempt)).filter(|credits| !credits.is_empty()) else { continue };
-        let (blame, evidence) = evidence(attempt, run.reason.as_ref());
+        let (blame, evidence) = evidence(attempt, run.reason.as_ref(), false);
         let (name, ended) = (run.name.clone(), run.ended.unwrap_or(run.started));
         let credited = sum(credits.iter().map(|credit| credit.amount))?;
         all.push(Failure { job: run.job, name, attempt, ended, blame, evidence, credits, credited });
@@ -259,12 +261,12 @@ fn failures(failed: &[Failed], lost: &[Run], mut credits: Credits) -> Result<Vec
     Ok(all)
 }
 
-/// Whose fault the end of an attempt was, or of a job before one, and what shows it.
-fn evidence(attempt: u32, reason: Option<&EndReason>) -> (Blame, String) {
-    let place = match reason {
-        _ if attempt == 0 => "before the first attempt".to_owned(),
-        Some(reason) if is_of_none(reason) => "before another attempt".to_owned(),
-        _ => format!("attempt {attempt}"),
+/// Whose fault the end of an attempt was, or of a job before one or between two, and what shows it.
+fn evidence(attempt: u32, reason: Option<&EndReason>, between: bool) -> (Blame, String) {
+    let place = match attempt {
+        0 => "before the first attempt".to_owned(),
+        _ if between => "before another attempt".to_owned(),
+        attempt => format!("attempt {attempt}"),
     };
     match reason {
         Some(reason) => (reason.blame(), format!("{place}: {reason}")),
@@ -272,9 +274,13 @@ fn evidence(attempt: u32, reason: Option<&EndReason>) -> (Blame, String) {
     }
 }
 
-/// Whether a job ended by it that waited for an attempt, and no attempt ever did.
-fn is_of_none(reason: &EndReason) -> bool {
-    matches!(reason, EndReason::Withdrawn { .. } | EndReason::NotStarted { .. })
+/// Whether a job ended by it that waited for an attempt, and not the last one, which was lost or not.
+fn is_of_none(reason: &EndReason, is_lost: bool) -> bool {
+    match reason {
+        EndReason::Withdrawn { .. } | EndReason::NotStarted { .. } => true,
+        EndReason::CannotStart { .. } => is_lost,
+        _ => false,
+    }
 }
 
 fn correction(row: Row) -> Result<Correction, Error> {
@@ -456,6 +462,7 @@ mod tests {
         let refused = EndReason::CannotStart { detail: "it has waited for 30 days".to_owned() };
         let shown = statement(&prices, &runs[..1], &[failed(1, refused)]);
         assert_eq!((credited(&shown), shown.failures[0].blame), (vec![(1, 1, 120)], Blame::Job));
+        assert_eq!(shown.failures[0].evidence, "before another attempt: cannot start: it has waited for 30 days");
     }
 
     #[test]
