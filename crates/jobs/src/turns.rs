@@ -95,7 +95,7 @@ impl Turns {
         let chosen = match due.first().copied() {
             None => in_turn().find(fits),
             Some(job) if fits(&job) => Some(job),
-            Some(job) => {
+            Some(_) => {
                 let since = self.kept.filter(|kept| kept.used == total).map_or(now, |kept| kept.since);
                 self.kept = Some(Kept { used: total, since });
                 let rounds = due.iter().filter(|job| !fits(job)).map(|job| self.passed(job.id).rounds()).max();
