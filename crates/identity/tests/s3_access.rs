@@ -162,19 +162,6 @@ async fn what_another_process_changes_is_seen_within_a_second() {
 }
 
 #[tokio::test]
-async fn a_look_up_costs_microseconds() {
-    let world = world().await;
-    let (_, access) = world.user().await;
-    world.grant(&access).await;
-    let begun = std::time::Instant::now();
-    for _ in 0..10_000 {
-        world.grant(&access).await;
-    }
-    let each = begun.elapsed() / 10_000;
-    assert!(each < Duration::from_micros(50), "{each:?}");
-}
-
-#[tokio::test]
 async fn a_user_without_a_role_of_storage_may_nothing_there() {
     let world = world().await;
     let (identity, project) = (&world.identity, &world.project);
