@@ -268,6 +268,19 @@ mod tests {
         assert_eq!(turns.choose(&heads, &stream, &ROOM, now + KEPT), Choice::Start(&heads[1]));
     }
 
+    #[test]
+    fn room_is_kept_as_long_as_the_one_needs_that_has_waited_in_vain_most_often() {
+        let heads = [waiting(1, "a", 6), waiting(2, "b", 6), waiting(3, "c", 1)];
+        let (mut turns, now) = (Turns::default(), Instant::now());
+        turns.passed_over.insert(heads[0].id, Passed { times: PATIENCE, in_vain: 0 });
+        turns.passed_over.insert(heads[1].id, Passed { times: 3 * PATIENCE, in_vain: 2 });
+        let stream = used("d", 1, 4, 1024, 0);
+        for rounds in 0..3 {
+            assert_eq!(turns.choose(&heads, &stream, &ROOM, now + KEPT * rounds), Choice::Wait, "{rounds}");
+        }
+        assert_eq!(turns.choose(&heads, &stream, &ROOM, now + KEPT * 3), Choice::Start(&heads[2]));
+    }
+
     /// So often another job starts while the large one waits.
     fn others_pass(turns: &mut Turns, large: &Waiting, used: &BTreeMap<ProjectId, Usage>, times: u32, now: Instant) {
         for number in 0..times {
