@@ -742,10 +742,10 @@ async fn what_was_accepted_and_is_not_started_is_the_platforms_fault_unless_its_
     let submit =
         async |request: JobRequest| service.jobs.submit(&service.ours, &request, &by).await.expect("submitted");
     let large = submit(request("large", &[("executor_cores", "2")])).await;
-    let waited = submit(request("waited", &[])).await;
+    let waited = service.submit(&service.theirs, "waited").await;
+    let keyless = submit(request("keyless", &[])).await;
     let paused = submit(request("paused", &[])).await;
     let held = submit(request("held", &[("run_after", paused.id.to_string().as_str())])).await;
-    let keyless = service.submit(&service.theirs, "keyless").await;
     let db = Db::open(&service.dir.path().join("casemate.sqlite")).await.expect("database");
     let (long_ago, later) =
         (now - jiff::SignedDuration::from_hours(31 * 24), now + jiff::SignedDuration::from_hours(1));
@@ -756,10 +756,10 @@ async fn what_was_accepted_and_is_not_started_is_the_platforms_fault_unless_its_
     }
     db::jobs::update(&mut tx, &Job { not_before: later, ..paused.clone() }).await.expect("written");
     tx.commit().await.expect("committed");
-    let key = service.dir.path().join("keys").join(format!("project-{}.key", service.theirs));
+    let key = service.dir.path().join("keys").join(format!("project-{}.key", service.ours));
     std::fs::remove_file(key).expect("removed");
     let small = |quota| Quota { cores: Some(Cores(1)), ..quota };
-    service.jobs.quotas().change(&service.ours, small, &by).await.expect("changed");
+    service.jobs.quotas().change(&service.theirs, small, &by).await.expect("changed");
 
     // The operator gave the service less of the machine.
     let (jobs, _) = open_on(service.dir.path(), Cores(2)).await;
