@@ -61,6 +61,16 @@ struct Told {
     audited: Notify,
 }
 
+impl Told {
+    /// Tells of a commit.
+    fn commit(&self, has_entries: bool) {
+        self.committed.notify_one();
+        if has_entries {
+            self.audited.notify_one();
+        }
+    }
+}
+
 impl Db {
     /// Opens the database file at `path`, makes it if there is none, and brings it to the newest schema.
     pub async fn open(path: &Path) -> Result<Db, Error> {
@@ -115,8 +125,7 @@ impl Db {
 
     /// Tells who waits that audit entries were committed.
     pub(crate) fn has_entries(&self) {
-        self.told.committed.notify_one();
-        self.told.audited.notify_one();
+        self.told.commit(true);
     }
 
     /// The connections for reading, for the resource files of this crate.
@@ -138,10 +147,7 @@ impl Tx {
     /// Makes it durable.
     pub async fn commit(self) -> Result<(), Error> {
         self.inner.commit().await?;
-        self.told.committed.notify_one();
-        if self.has_entries {
-            self.told.audited.notify_one();
-        }
+        self.told.commit(self.has_entries);
         Ok(())
     }
 

@@ -200,13 +200,11 @@ mod tests {
         let db = Db::open(&dir.path().join("casemate.sqlite")).await.expect("a database");
         let account: AccountId = "ab1234-casemate".parse().expect("an account");
         let mut tx = db.begin().await.expect("a transaction");
-        sqlx::query("INSERT INTO accounts (id, email, name, created) VALUES (?, '', '', 0)")
-            .bind(account.as_str())
-            .execute(tx.connection())
-            .await
-            .expect("an account");
-        let most = Most { of_account: 5, of_source: 3 };
         let now = Timestamp::now();
+        let (id, email, name) = (account.clone(), String::new(), String::new());
+        let row = crate::accounts::Account { id, email, name, created: now };
+        crate::accounts::insert(&mut tx, &row).await.expect("an account");
+        let most = Most { of_account: 5, of_source: 3 };
         // One person each from two places, then a flood from a third and a fourth.
         for (number, source) in "abccccccddddddcd".chars().enumerate() {
             let state = State {

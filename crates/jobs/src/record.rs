@@ -306,11 +306,11 @@ async fn write_in(jobs: &Inner, tx: &mut Tx, job: &Job, from: JobStatus, by: Act
 async fn write_as(jobs: &Inner, tx: &mut Tx, job: &Job, from: JobStatus, entry: &Entry) -> Result<(), Error> {
     rows::update(tx, job).await?;
     jobs.parts.audit.record_in(tx, entry).await?;
-    if job.status.is_final() && job.started.is_none() && job.attempt > 0 {
-        // What has ended and has no start never ran.
-        rows::started_by_attempts(tx, job.id).await?;
-    }
     if job.status.is_final() {
+        if job.started.is_none() && job.attempt > 0 {
+            // What has ended and has no start never ran.
+            rows::started_by_attempts(tx, job.id).await?;
+        }
         settle_followers(jobs, tx, job).await?;
     }
     tracing::info!(job = %job.id, attempt = job.attempt, %from, to = %job.status, "job changed");
@@ -325,14 +325,11 @@ async fn settle_followers(jobs: &Inner, tx: &mut Tx, ended: &Job) -> Result<(), 
     while let Some((id, status)) = settled.pop() {
         for mut job in rows::followers(tx, id).await? {
             let Some(after) = job.spec.after else { continue };
-            let may_run = after.ended.holds(status) == Some(true);
-            if may_run && let Some(earlier) = db::schedules::earlier_open_job(tx, job.id).await? {
-                rows::release(tx, job.id, now()).await?;
-                rows::wait_for(tx, job.id, earlier).await?;
-                continue;
-            }
             rows::release(tx, job.id, now()).await?;
-            if may_run {
+            if after.ended.holds(status) == Some(true) {
+                if let Some(earlier) = db::schedules::earlier_open_job(tx, job.id).await? {
+                    rows::wait_for(tx, job.id, earlier).await?;
+                }
                 continue;
             }
             let from = job.status;

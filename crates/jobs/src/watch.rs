@@ -328,7 +328,7 @@ impl Attempt<'_> {
     async fn give_up_start(&mut self, job: &Job) -> Result<Outcome, Error> {
         let why = "its sandbox was not built and its code not fetched within an hour";
         match self.never_starts().await? {
-            true => self.void(why).await,
+            true => self.voided(why).await,
             false => self.lose(job, why).await,
         }
     }
@@ -345,9 +345,14 @@ impl Attempt<'_> {
 
     /// Gives up an attempt that was not started; looks again where it was after all.
     async fn void(&self, why: &str) -> Result<Outcome, Error> {
-        if !self.never_starts().await? {
-            return Ok(Outcome::Again);
+        match self.never_starts().await? {
+            true => self.voided(why).await,
+            false => Ok(Outcome::Again),
         }
+    }
+
+    /// Gives up an attempt of which nothing starts any more.
+    async fn voided(&self, why: &str) -> Result<Outcome, Error> {
         record::voided(self.jobs, self.id, why).await?;
         self.close().await
     }
